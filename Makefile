@@ -1,0 +1,40 @@
+# Everything a fresh machine needs: `make demo` to see it work, `make test` to trust it. POSIX make.
+# The stamps in .venv make a second run instant; a change of pyproject.toml installs again.
+.POSIX:
+.PHONY: help demo test check fix bench clean
+BIN = .venv/bin
+OURS = avsr kernels tests benchmarks
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: .venv/.installed ## caption a talking head by sound, by lips and by both, in quiet and in babble
+	$(BIN)/avsr demo
+
+test: .venv/.installed-dev ## run every test
+	$(BIN)/pytest
+
+check: .venv/.installed-dev ## format, lint, types and layers; changes nothing
+	$(BIN)/ruff format --check $(OURS)
+	$(BIN)/ruff check $(OURS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: .venv/.installed-dev ## format, and repair what ruff can
+	$(BIN)/ruff check --fix $(OURS)
+	$(BIN)/ruff format $(OURS)
+
+bench: .venv/.installed-dev ## run every benchmark: tables here, figures as JSON
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean: ## remove what was made here: .venv, caches, build output
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(OURS) -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml .ci/setup
+	.ci/setup
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml .ci/setup
+	.ci/setup dev
+	@touch $@ .venv/.installed

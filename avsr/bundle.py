@@ -1,0 +1,300 @@
+"""A model on disk: five plain files, checked before a byte of them is believed.
+
+    config.yaml        avsr.config.BundleConfig
+    model.safetensors  the weights, floats as fp16
+    tokenizer.model    SentencePiece
+    MODEL_CARD.md      what it is, what it was trained on, how good it is
+    SHA256SUMS         of the four above, as ``sha256sum`` writes it
+
+A directory with anything missing, changed, oversized, linked or added is refused; nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors
+import yaml
+
+from avsr.config import FORMAT_VERSION, BundleConfig, dump_config, parse_config
+from avsr.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+BUNDLED_MODELS = Path(__file__).parent / "models"
+DEFAULT_NAME = "default"
+SUMS_FILE = "SHA256SUMS"
+MAX_BYTES = {
+    "config.yaml": 1 << 16,
+    "model.safetensors": 64 << 20,
+    "tokenizer.model": 1 << 20,
+    "MODEL_CARD.md": 1 << 18,
+    SUMS_FILE: 1 << 12,
+}
+"""What a bundle holds, and how large each file may be."""
+TENSOR_TYPES = frozenset({"F16", "I64", "BOOL"})
+"""Weights and statistics are fp16; counters and masks keep their type."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle, wholly in memory: later changes on disk do not reach it."""
+
+    path: Path
+    config: BundleConfig
+    tokenizer_bytes: bytes = field(repr=False)
+    card: str = field(repr=False)
+    weights: bytes = field(repr=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of what was read: weights, tokenizer and card."""
+        return len(self.weights) + len(self.tokenizer_bytes) + len(self.card.encode())
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the weights by name, floats as f32, in memory of their own."""
+        import torch
+        from safetensors.torch import load
+
+        tensors = load(self.weights)
+        return {name: x.to(torch.float32) if x.is_floating_point() else x for name, x in tensors.items()}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A bundle that was found: ``bundle`` when it is whole, else ``problem`` says why not."""
+
+    name: str
+    path: Path
+    bundle: Bundle | None
+    problem: str | None = None
+
+
+def load_bundle(model: str | Path | None = None) -> Bundle:
+    """Read and verify a bundle.
+
+    ``model`` is None for the default that ships with avsr, a directory, or a name: looked up among the bundled models,
+    then in the user's own (:func:`user_models`).
+
+    Raises:
+        BundleError: there is none, or it is damaged, of another version, oversized or holds anything else.
+    """
+    path = _find(model)
+    files = {name: _read(path / name, limit) for name, limit in _checked_names(path).items()}
+    _check_sums(path, files)
+    _check_tensors(path, files["model.safetensors"])
+    return Bundle(
+        path=path,
+        config=_parse(path, _decode(path, files, "config.yaml")),
+        tokenizer_bytes=files["tokenizer.model"],
+        card=_decode(path, files, "MODEL_CARD.md"),
+        weights=files["model.safetensors"],
+    )
+
+
+def save_bundle(
+    path: str | Path,
+    config: BundleConfig,
+    state_dict: Mapping[str, torch.Tensor],
+    tokenizer_bytes: bytes,
+    card: str,
+) -> None:
+    """Write a bundle; ``path`` never holds half of one. An older bundle there is replaced.
+
+    Raises:
+        BundleError: a weight is not finite in fp16, a file would be too large, or ``path`` holds something else.
+    """
+    path = Path(path).resolve()
+    files = {
+        "config.yaml": dump_config(config).encode(),
+        "model.safetensors": _pack(path, state_dict),
+        "tokenizer.model": tokenizer_bytes,
+        "MODEL_CARD.md": card.encode(),
+    }
+    files[SUMS_FILE] = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()).encode()
+    for name, data in files.items():
+        if len(data) > MAX_BYTES[name]:
+            raise BundleError(f"{path}: {name} would be {len(data)} bytes; at most {MAX_BYTES[name]} are allowed")
+    if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} <= MAX_BYTES.keys()):
+        raise BundleError(f"{path}: exists and is not a model bundle; choose another directory or remove it")
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        whole = scratch / "new"
+        whole.mkdir()
+        for name, data in files.items():
+            _write(whole / name, data)
+        _swap(path, whole, scratch / "old")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def list_bundles() -> tuple[Listing, ...]:
+    """Look at every bundle among the bundled models and the user's own, whole or not; by place, then name."""
+    return tuple(
+        _look_at(path)
+        for place in _places()
+        if place.is_dir()
+        for path in sorted(place.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def user_models() -> Path:
+    """Return the user's own model directory: ``$AVSR_MODELS``, or ``~/.local/share/avsr/models``."""
+    chosen = os.environ.get("AVSR_MODELS")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "avsr" / "models"
+
+
+def _places() -> tuple[Path, Path]:
+    return BUNDLED_MODELS, user_models()
+
+
+def _look_at(path: Path) -> Listing:
+    try:
+        return Listing(path.name, path, load_bundle(path))
+    except BundleError as error:
+        return Listing(path.name, path, None, str(error).removeprefix(f"{path}: "))
+
+
+def _find(model: str | Path | None) -> Path:
+    if isinstance(model, str) and not model.strip():
+        raise BundleError("the model's name is empty; give a name or a directory, or nothing for the default")
+    name = DEFAULT_NAME if model is None else str(model)
+    is_name = not isinstance(model, Path) and not name.startswith(("~", ".")) and Path(name).name == name
+    candidates = [place / name for place in _places()] if is_name else []
+    candidates.append(Path(name).expanduser())
+    for path in candidates[:1] if model is None else candidates:
+        if path.is_dir():
+            return path
+    if model is None:
+        raise BundleError(f"{candidates[0]}: the default model is not installed; reinstall avsr or give a model")
+    if Path(name).expanduser().exists():
+        raise BundleError(f"{name}: a model is a directory of {', '.join(MAX_BYTES)}; this is a file")
+    known = ", ".join(sorted({listing.name for listing in list_bundles()})) or "none"
+    raise BundleError(
+        f"{name}: no such model or directory; `avsr models` knows: {known} (looked in {user_models()} too)"
+    )
+
+
+def _checked_names(path: Path) -> dict[str, int]:
+    """Compare the directory with what a bundle holds, links and sizes included, before anything is read."""
+    try:
+        entries = {entry.name: entry for entry in path.iterdir()}
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be listed: {error.strerror}") from error
+    if missing := sorted(MAX_BYTES.keys() - entries.keys()):
+        raise BundleError(f"{path}: not a whole model bundle: {', '.join(missing)} missing; copy or download it again")
+    if extra := sorted(entries.keys() - MAX_BYTES.keys()):
+        raise BundleError(f"{path}: holds {', '.join(map(repr, extra))}, which no bundle has; move it elsewhere")
+    for name, limit in MAX_BYTES.items():
+        status = entries[name].lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path}: {name} is a link or not a plain file; put the file itself there")
+        if status.st_size > limit:
+            raise BundleError(f"{path}: {name} has {status.st_size} bytes; at most {limit} are allowed")
+    return MAX_BYTES
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        # Not followed, not waited for and cut at the limit: the file may have been swapped since it was looked at.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise BundleError(f"{path.parent}: {path.name} cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise BundleError(f"{path.parent}: {path.name} grew past {limit} bytes while it was read")
+    return data
+
+
+def _check_sums(path: Path, files: dict[str, bytes]) -> None:
+    expected = {}
+    for line in _decode(path, files, SUMS_FILE).splitlines():
+        digest, _, name = line.partition("  ")
+        expected[name] = digest.lower()
+    if expected.keys() != files.keys() - {SUMS_FILE}:
+        raise BundleError(f"{path}: {SUMS_FILE} must name each other file once, as `sha256sum` writes it")
+    for name, digest in expected.items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise BundleError(f"{path}: {name} is damaged or was changed: its SHA-256 differs from {SUMS_FILE}")
+
+
+def _check_tensors(path: Path, weights: bytes) -> None:
+    try:
+        tensors = safetensors.deserialize(weights)
+    except safetensors.SafetensorError as error:
+        raise BundleError(f"{path}: model.safetensors is not a safetensors file: {error}") from error
+    if not tensors:
+        raise BundleError(f"{path}: model.safetensors holds no tensors")
+    for name, tensor in tensors:
+        if tensor["dtype"] not in TENSOR_TYPES:
+            allowed = ", ".join(sorted(TENSOR_TYPES))
+            raise BundleError(f"{path}: tensor {name!r} is {tensor['dtype']}; a bundle holds only {allowed}")
+
+
+def _parse(path: Path, text: str) -> BundleConfig:
+    try:
+        values = yaml.safe_load(text)
+        # Looked at alone and first: another version may well have other fields.
+        version = values.get("format_version", FORMAT_VERSION) if isinstance(values, dict) else FORMAT_VERSION
+    except (yaml.YAMLError, ValueError, RecursionError):
+        version = FORMAT_VERSION
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{path}: bundle format {version!r}; this avsr reads format {FORMAT_VERSION} only")
+    try:
+        return parse_config(text, BundleConfig, source="config.yaml")
+    except ConfigError as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _decode(path: Path, files: dict[str, bytes], name: str) -> str:
+    try:
+        return files[name].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: {name} is not UTF-8 text: {error}") from error
+
+
+def _pack(path: Path, state_dict: Mapping[str, torch.Tensor]) -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    tensors = {}
+    for name, x in state_dict.items():
+        packed = x.detach().to("cpu", torch.float16 if x.is_floating_point() else x.dtype)
+        if not bool(torch.isfinite(packed).all()):
+            raise BundleError(f"{path}: weight {name!r} is not finite in fp16; the model diverged or is badly scaled")
+        # Cloned: safetensors refuses tensors that share memory, as tied weights do.
+        tensors[name] = packed.clone(memory_format=torch.contiguous_format)
+    return save(tensors)
+
+
+def _swap(path: Path, new: Path, old: Path) -> None:
+    had_old = path.exists()
+    if had_old:
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if had_old:
+            old.rename(path)
+        raise
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,1 @@
+"""Captions for people: subtitle layout, caption files, and the live view in a terminal."""

@@ -1,0 +1,126 @@
+"""A transcript as a file: plain text, SubRip, WebVTT or JSON. A file is written whole or not at all."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from avsr.captions.cues import lay_out
+from avsr.errors import InputError
+from avsr.types import Caption, Transcript, Word
+
+
+def write_transcript(transcript: Transcript, directory: str | Path, stem: str, formats: Iterable[str]) -> list[Path]:
+    """Write ``directory/stem.FORMAT`` for each format; return the paths.
+
+    Raises:
+        InputError: a format is unknown or a file cannot be written.
+    """
+    directory = Path(directory)
+    texts = {directory / f"{stem}.{name}": render(transcript, name) for name in formats}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            _write_whole(path, text)
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written to: {error.strerror}; choose another -o DIR") from error
+    return list(texts)
+
+
+def render(transcript: Transcript, name: str) -> str:
+    """Return the whole file of format ``name``, one of :data:`FORMATS`.
+
+    Raises:
+        InputError: the format is unknown.
+    """
+    if name not in FORMATS:
+        raise InputError(f"caption format {name!r} is unknown; choose from {', '.join(FORMATS)}")
+    return FORMATS[name](transcript)
+
+
+def _txt(transcript: Transcript) -> str:
+    return f"{transcript.text}\n" if transcript.words else ""
+
+
+def _srt(transcript: Transcript) -> str:
+    return _subtitles(transcript, "srt", lambda text: text)
+
+
+def _vtt(transcript: Transcript) -> str:
+    return _subtitles(transcript, "vtt", lambda text: html.escape(text, quote=False))
+
+
+def _json(transcript: Transcript) -> str:
+    document = {
+        "source": transcript.source,
+        "model": transcript.model,
+        "version": transcript.version,
+        "modality": transcript.modality,
+        "duration": _seconds(transcript.duration_s),
+        "rtf": None if transcript.rtf is None else round(transcript.rtf, 4),
+        "warnings": list(transcript.warnings),
+        "text": transcript.text,
+        "segments": [_segment(segment) for segment in transcript.segments],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": _txt, "srt": _srt, "vtt": _vtt, "json": _json}
+"""Every caption format by name; the name is also the file's suffix."""
+
+
+def _subtitles(transcript: Transcript, name: str, escape: Callable[[str], str]) -> str:
+    import pysubs2
+
+    file = pysubs2.SSAFile()
+    for cue in lay_out(transcript.segments):
+        event = pysubs2.SSAEvent(start=_milliseconds(cue.start_s), end=_milliseconds(cue.end_s))
+        event.plaintext = escape(cue.text)
+        file.append(event)
+    # The text is no SubStation markup: without this, words in braces would be dropped.
+    return file.to_string(name, keep_ssa_tags=True)
+
+
+def _segment(segment: Caption) -> dict[str, Any]:
+    return {
+        "text": segment.text,
+        "start": _seconds(segment.start_s),
+        "end": _seconds(segment.end_s),
+        "audio_weight": round(segment.audio_weight, 4),
+        "face_visible": round(segment.face_visible, 4),
+        "words": [_word(word) for word in segment.words],
+    }
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {
+        "text": word.text,
+        "start": _seconds(word.start_s),
+        "end": _seconds(word.end_s),
+        "confidence": round(word.confidence, 4),
+    }
+
+
+def _seconds(time_s: float) -> float:
+    return round(time_s, 3)
+
+
+def _milliseconds(time_s: float) -> int:
+    return round(time_s * 1000)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    scratch = path.with_name(f".avsr-{uuid.uuid4().hex}.part")
+    try:
+        with scratch.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

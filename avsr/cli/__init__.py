@@ -1,0 +1,34 @@
+"""The command line: one small module a verb. Exit codes: 0 done, 1 some files failed, 2 wrong use or input, 130 Ctrl-C.
+
+Verbs import the engine only when they run, so that ``avsr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from avsr.cli import demo, models, transcribe
+from avsr.errors import AvsrError
+
+app = typer.Typer(
+    name="avsr",
+    help="Live captions that listen and read lips. Nothing leaves this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("transcribe")(transcribe.run)
+app.command("models")(models.run)
+app.command("demo")(demo.run)
+
+
+def main() -> None:
+    """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
+    try:
+        app()
+    except AvsrError as error:
+        print(f"avsr: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,116 @@
+"""``avsr demo``: one talking head, captioned by each sense and by both, in quiet and in babble."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from avsr.recognizer import Recognizer
+    from avsr.types import FloatArray, Modality, VideoFrame
+
+CLIPS = Path(__file__).parents[1] / "talker" / "demo"
+BABBLE_SNR_DB = 0.0
+SENSES: dict[str, Modality] = {"sound only": "audio", "lips only": "video", "sound + lips": "av"}
+PACKET_US = 200_000
+
+
+def run(
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")] = None,
+) -> None:
+    """Caption a clip by sound, by lips and by both, in quiet and in babble."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from avsr.media.noise import mix_at_snr
+    from avsr.recognizer import load_model
+
+    samples, frames = read_clip(CLIPS / "bin_blue.mp4")
+    said = json.loads((CLIPS / "bin_blue.json").read_text(encoding="utf-8"))["text"]
+    babble, _ = read_clip(CLIPS / "babble.ogg")
+    sounds = {
+        "in quiet": samples,
+        f"in babble at {BABBLE_SNR_DB:.0f} dB": mix_at_snr(samples, babble, BABBLE_SNR_DB),
+    }
+
+    console = Console()
+    recognizer = load_model(model, threads=threads)
+    start_s = time.perf_counter()
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for picture in caption_side_by_side(recognizer, sounds, frames, said):
+            if sys.stdout.isatty():
+                live.update(picture, refresh=True)
+    console.print(picture)
+    console.print(f"{len(sounds) * len(SENSES)} streams in {time.perf_counter() - start_s:.1f} s", style="dim")
+
+
+def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
+    """Read a short clip whole: 16 kHz mono f32 (n,) from stream time 0, and its pictures.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    import numpy as np
+
+    from avsr.media import AudioAligner, AudioPacket, open_media
+
+    aligner = AudioAligner()
+    state = aligner.init_state()
+    pieces, frames = [], []
+    with open_media(path) as media:
+        for arrived in media:
+            if isinstance(arrived, AudioPacket):
+                aligned, state = aligner.step(arrived, state)
+                pieces += [piece.samples for piece in aligned]
+            else:
+                frames.append(arrived)
+    pieces += [piece.samples for piece in aligner.flush(state)]
+    return np.concatenate(pieces), frames
+
+
+def caption_side_by_side(
+    recognizer: Recognizer, sounds: dict[str, FloatArray], frames: list[VideoFrame], said: str
+) -> Iterator[RenderableType]:
+    """Stream the clip to every sense under every sound, all in step; yield a picture after each packet.
+
+    ``sounds`` are 16 kHz mono f32 (n,), by the name of their column; the last picture has the word error rates.
+    """
+    from avsr.captions.terminal import Cell, comparison
+    from avsr.evaluate.wer import word_error_rate
+    from avsr.types import SAMPLE_RATE
+
+    def picture() -> RenderableType:
+        return comparison(
+            list(sounds), [(sense, [cells[sense, t] for t in sounds]) for sense in SENSES], reference=said
+        )
+
+    streams = {(sense, title): recognizer.stream(modality=SENSES[sense]) for sense in SENSES for title in sounds}
+    cells = {key: Cell() for key in streams}
+    last_us = max([len(samples) * 1_000_000 // SAMPLE_RATE for samples in sounds.values()] + [f.pts_us for f in frames])
+    for start_us in range(0, last_us + 1, PACKET_US):
+        now = slice(start_us * SAMPLE_RATE // 1_000_000, (start_us + PACKET_US) * SAMPLE_RATE // 1_000_000)
+        seen = [frame for frame in frames if start_us <= frame.pts_us < start_us + PACKET_US]
+        for (sense, title), stream in streams.items():
+            stream.accept_audio(sounds[title][now], SAMPLE_RATE, t=start_us / 1e6)
+            for frame in seen:
+                stream.accept_video(frame.rgb, t=frame.pts_us / 1e6)
+            cell = cells[sense, title]
+            cells[sense, title] = replace(cell, board=cell.board.take(stream.captions()))
+        yield picture()
+    for key, stream in streams.items():
+        stream.finish()
+        board = cells[key].board.take(stream.captions())
+        cells[key] = Cell(board, word_error_rate([said], [board.text]))
+    yield picture()

@@ -1,0 +1,204 @@
+"""``avsr transcribe``: files, URLs or a pipe to text and caption files."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+import typer
+
+from avsr.errors import AvsrError, InputError
+
+if TYPE_CHECKING:
+    from avsr.cli.progress import ProgressBar
+    from avsr.recognizer import Recognizer
+    from avsr.types import Caption, Modality, Transcript
+
+Format = Enum("Format", {"txt": "txt", "srt": "srt", "vtt": "vtt", "json": "json"})
+"""The names of ``avsr.captions.files.FORMATS``, an Enum because typer has no list of Literal."""
+PIPE = "-"
+
+
+def run(
+    sources: Annotated[list[str], typer.Argument(metavar="FILE", help="Media files, URLs, or - for standard input.")],
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            metavar="txt|srt|vtt|json",
+            help="Caption format; repeatable with -o. Without -o it goes to standard output.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write NAME.FORMAT files here (txt by default)."),
+    ] = None,
+    modality: Annotated[Literal["av", "audio", "video"], typer.Option(help="Which senses to use.")] = "av",
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
+    ] = None,
+    chunk_ms: Annotated[
+        int | None, typer.Option(metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
+    ] = None,
+    beam: Annotated[int | None, typer.Option(min=1, metavar="N", help="Width of the search.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, no notes, and with -o no text on standard output.")
+    ] = False,
+) -> None:
+    """Transcribe media files: text on standard output, caption files with -o."""
+    names = list(dict.fromkeys(chosen.value for chosen in formats or [])) or ["txt"]
+    if output is None and len(names) > 1:
+        raise InputError("several formats need a directory to write to; add -o DIR")
+    if sources.count(PIPE) > 1 or (PIPE in sources and sys.stdin.isatty()):
+        raise InputError(
+            "-: nothing is piped in, or it is named twice; give a file, or pipe one in: ... | avsr transcribe -"
+        )
+
+    from avsr.recognizer import load_model
+
+    job = Job(
+        recognizer=load_model(model, device=device, threads=threads),
+        modality=modality,
+        chunk_ms=chunk_ms,
+        beam=beam,
+        formats=names,
+        output=output,
+        quiet=quiet,
+        with_titles=len(sources) > 1,
+    )
+    num_failed = 0
+    for source, stem in zip(sources, output_stems(sources), strict=True):
+        try:
+            job.transcribe(source, stem)
+        except AvsrError as error:
+            if len(sources) == 1:
+                raise
+            num_failed += 1
+            print(f"avsr: {error}", file=sys.stderr)
+    if num_failed:
+        print(f"avsr: {num_failed} of {len(sources)} could not be transcribed", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def output_stems(sources: list[str]) -> list[str]:
+    """Name each source's caption files: its own name without suffix, numbered where two would collide."""
+    stems: list[str] = []
+    for source in sources:
+        stem = _stem(source)
+        number = 1
+        while (candidate := stem if number == 1 else f"{stem}-{number}") in stems:
+            number += 1
+        stems.append(candidate)
+    return stems
+
+
+def _stem(source: str) -> str:
+    if source == PIPE:
+        return "stdin"
+    if "://" in source:
+        url = urlsplit(source)
+        return PurePosixPath(url.path).stem or url.hostname or "stream"
+    return Path(source).stem or "stream"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every source alike."""
+
+    recognizer: Recognizer
+    modality: Modality
+    chunk_ms: int | None
+    beam: int | None
+    formats: list[str]
+    output: Path | None
+    quiet: bool
+    with_titles: bool
+
+    def transcribe(self, source: str, stem: str) -> None:
+        """Transcribe one source and write what was asked for; on Ctrl-C what is final so far.
+
+        Raises:
+            AvsrError: the source cannot be used, or a file not written.
+            KeyboardInterrupt: passed on, after writing.
+        """
+        from avsr.cli.progress import ProgressBar
+
+        with ProgressBar(source, is_shown=not self.quiet and sys.stderr.isatty()) as bar:
+            sink = Sink(bar, is_live=self._prints_text)
+            if self._prints_text and self.with_titles:
+                sink.write(f"==> {source} <==")
+            try:
+                transcript = self.recognizer.transcribe(
+                    source,
+                    modality=self.modality,
+                    chunk_ms=self.chunk_ms,
+                    beam=self.beam,
+                    on_progress=bar.advance,
+                    on_caption=sink.take,
+                )
+            except KeyboardInterrupt:
+                self._write(sink.so_far(self.recognizer, source, self.modality), stem)
+                raise
+        self._write(transcript, stem)
+
+    @property
+    def _prints_text(self) -> bool:
+        """Text is printed as it becomes final, unless another format is, or nothing should be."""
+        return not self.quiet if self.output else self.formats == ["txt"]
+
+    def _write(self, transcript: Transcript, stem: str) -> None:
+        from avsr.captions.files import render, write_transcript
+
+        if self.output:
+            paths = write_transcript(transcript, self.output, stem, self.formats)
+            self._note("wrote " + ", ".join(map(str, paths)))
+        elif not self._prints_text:
+            sys.stdout.write(render(transcript, self.formats[0]))
+            sys.stdout.flush()
+        for warning in transcript.warnings:
+            self._note(warning if str(transcript.source) in warning else f"{transcript.source}: {warning}")
+
+    def _note(self, text: str) -> None:
+        if not self.quiet:
+            print(f"avsr: {text}", file=sys.stderr)
+
+
+@dataclass
+class Sink:
+    """Collects the finals of one source, and prints them as they come."""
+
+    bar: ProgressBar
+    is_live: bool
+    finals: list[Caption] = field(default_factory=list)
+
+    def take(self, caption: Caption) -> None:
+        """Keep ``caption`` if it is final."""
+        if caption.is_final:
+            self.finals.append(caption)
+            if self.is_live and caption.words:
+                self.write(caption.text)
+
+    def write(self, line: str) -> None:
+        """Print a line on standard output, clear of the bar."""
+        with self.bar.hidden():
+            print(line, flush=True)
+
+    def so_far(self, recognizer: Recognizer, source: str, modality: Modality) -> Transcript:
+        """Return a transcript of what was final when the work was interrupted."""
+        from avsr.types import Transcript
+
+        return Transcript(
+            segments=tuple(self.finals),
+            duration_s=self.bar.position_s,
+            model=recognizer.bundle.config.name,
+            version=recognizer.bundle.config.version,
+            modality=modality,
+            source=source,
+            warnings=(f"interrupted at {self.bar.position_s:.1f} s; this is what was final",),
+        )

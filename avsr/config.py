@@ -1,0 +1,197 @@
+"""Every setting of a model on disk: frozen sections, strictly checked, read from YAML or JSON.
+
+    BundleConfig ── model     ModelConfig     sizes of the network
+                 ├─ features  FeatureConfig   the log-mel statistics it was trained with
+                 └─ decode    DecodeConfig    the search and the cutting into captions
+
+A number is never read from a string, ``true`` is never 1, and a field that nobody knows is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from avsr.errors import ConfigError
+from avsr.types import NUM_MELS, TICK_US
+
+FORMAT_VERSION = 1
+"""The only bundle format there is."""
+TICK_MS = TICK_US // 1000
+
+C = TypeVar("C", bound="Section")
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1, strict=False)]
+MelMeans = Annotated[tuple[FiniteFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
+MelStds = Annotated[tuple[PositiveFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+def load_config(path: str | Path, cls: type[C]) -> C:
+    """Read ``cls`` from a YAML (or ``.json``) file.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, or fields are wrong; every wrong field is named with its value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    return parse_config(text, cls, source=str(path), is_json=path.suffix.lower() == ".json")
+
+
+def parse_config(text: str, cls: type[C], *, source: str, is_json: bool = False) -> C:
+    """Read ``cls`` from YAML or JSON text; ``source`` names it in errors.
+
+    Raises:
+        ConfigError: as for :func:`load_config`.
+    """
+    language = "JSON" if is_json else "YAML"
+    try:
+        # A text nested deeper than the parser can follow ends in RecursionError, a bad \U escape or date in ValueError.
+        values = json.loads(text) if is_json else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: not valid {language}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: expected fields and values ({', '.join(cls.model_fields)}), got {_show(values)}")
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_explain(detail, cls)}" for detail in error.errors(include_url=False))
+        raise ConfigError(f"{source}: {error.error_count()} wrong in {cls.__name__}:\n{problems}") from error
+
+
+def dump_config(config: Section) -> str:
+    """Return ``config`` as YAML that :func:`load_config` reads back to an equal value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=120)
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, strict, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelConfig(Section):
+    """Sizes of the network. Contexts, chunks and kernels are in ticks (40 ms)."""
+
+    vocab_size: PositiveInt
+    dim: PositiveInt = 192
+    num_heads: PositiveInt = 4
+    ff_mult: PositiveInt = 4
+    conv_kernel: PositiveInt = 15
+    num_audio_layers: PositiveInt = 4
+    num_video_layers: PositiveInt = 4
+    num_fusion_layers: PositiveInt = 2
+    left_context_ticks: PositiveInt = 64
+    fusion_context_ticks: PositiveInt = 16
+    chunk_sizes: PositiveInts = (4, 8, 16)
+    lip_channels: PositiveInts = (24, 32, 64, 128)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @field_validator("chunk_sizes")
+    @classmethod
+    def _sorted_once(cls, chunk_sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if list(chunk_sizes) != sorted(set(chunk_sizes)):
+            raise ValueError("allowed: ticks in rising order, each once, such as [4, 8, 16]")
+        return chunk_sizes
+
+    @model_validator(mode="after")
+    def _whole_even_heads(self) -> ModelConfig:
+        if self.dim % (2 * self.num_heads):
+            raise ValueError(f"dim {self.dim} must be a multiple of twice num_heads ({2 * self.num_heads})")
+        return self
+
+
+class FeatureConfig(Section):
+    """The fixed statistics that normalise log-mel: per-band mean and deviation, and the floor under mel energies."""
+
+    mel_mean: MelMeans
+    mel_std: MelStds
+    floor: PositiveFloat = 1e-6
+
+
+class DecodeConfig(Section):
+    """The beam search and the cutting of speech into captions.
+
+    ``beam_size`` prefixes are kept and the ``top_k`` likeliest tokens tried at each tick. A segment ends after
+    ``endpoint_silence_s`` without speech or at ``max_segment_s``. A word is settled at the latest ``stable_ticks``
+    after the word that follows it began.
+    """
+
+    beam_size: PositiveInt = 8
+    top_k: PositiveInt = 16
+    endpoint_silence_s: PositiveFloat = 0.8
+    max_segment_s: PositiveFloat = 20.0
+    stable_ticks: PositiveInt = 12
+
+
+class BundleConfig(Section):
+    """A model on disk, as ``config.yaml`` says it."""
+
+    format_version: int = FORMAT_VERSION
+    name: Name
+    version: Name
+    default_chunk_ms: PositiveInt = 320
+    model: ModelConfig
+    features: FeatureConfig
+    decode: DecodeConfig = DecodeConfig()
+
+    @model_validator(mode="after")
+    def _chunk_was_trained(self) -> BundleConfig:
+        allowed = [size * TICK_MS for size in self.model.chunk_sizes]
+        if self.default_chunk_ms not in allowed:
+            raise ValueError(f"default_chunk_ms {self.default_chunk_ms} was not trained; allowed: {allowed}")
+        return self
+
+
+def _explain(detail: ErrorDetails, cls: type[Section]) -> str:
+    """Say in one line which field is wrong, what it holds and what it may hold."""
+    where = ".".join(str(part) for part in detail["loc"]) or cls.__name__
+    if detail["type"] == "extra_forbidden":
+        return f"{where}: unknown field; known here: {', '.join(_section_at(detail['loc'][:-1], cls).model_fields)}"
+    if detail["type"] == "missing":
+        return f"{where}: missing, and it has no default"
+    if detail["type"] == "value_error":
+        message = detail["msg"].removeprefix("Value error, ")
+        return (
+            f"{where}: {message}"
+            if isinstance(detail["input"], dict)
+            else f"{where}: {_show(detail['input'])}; {message}"
+        )
+    hint = ""
+    if detail["type"] == "float_type" and _is_number_text(detail["input"]):
+        hint = " (YAML reads a float only with a dot and no quotes, such as 1.0e-6)"
+    return f"{where}: {_show(detail['input'])}; {detail['msg'][0].lower()}{detail['msg'][1:]}{hint}"
+
+
+def _section_at(path: tuple[int | str, ...], cls: type[Section]) -> type[Section]:
+    for part in path:
+        annotation = cls.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            cls = annotation
+    return cls
+
+
+def _is_number_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(float(value) + 1)
+    except ValueError:
+        return False
+
+
+def _show(value: Any) -> str:
+    # Cut short: a YAML file of nested aliases would otherwise print for ever.
+    shortener = reprlib.Repr()
+    shortener.maxlevel = 2
+    return shortener.repr(value)

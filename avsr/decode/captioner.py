@@ -1,0 +1,236 @@
+"""From log-probabilities to captions: partials with a prefix that is never revised, finals at endpoints.
+
+A word is stable, never to change, when every hypothesis that is alive has it followed by another word. So that this
+comes to pass, words whose follower began ``stable_ticks`` ago are committed: hypotheses that read them otherwise are
+dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from avsr.config import DecodeConfig
+from avsr.decode.beam import BeamSearch, BeamState, Hypothesis
+from avsr.decode.endpoint import Ending, Endpointer, EndpointInput, EndpointState
+from avsr.decode.tokenizer import Tokenizer
+from avsr.decode.words import seconds, timed_words
+from avsr.errors import InputError
+from avsr.types import BoolArray, Caption, FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionerInput:
+    """One stream's ticks from absolute ``start_tick`` on.
+
+    ``log_probs`` f32 (C, V) natural log; ``audio_weight`` f32 (C,) in [0, 1]; ``visible`` bool (C,). ``loudness_db``
+    f32 (C,) RMS in dB of full scale and ``mouth_opening`` f32 (C,) as in `LipFrame`: None, or NaN at a tick, where
+    nothing is known.
+    """
+
+    log_probs: FloatArray
+    audio_weight: FloatArray
+    visible: BoolArray
+    start_tick: int
+    loudness_db: FloatArray | None = None
+    mouth_opening: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionerState:
+    """A stream within segment ``segment``, of which ``revision`` captions were given, the last one reading ``shown``.
+
+    ``audio_weight`` and ``visible`` hold the ticks from ``first_tick`` on, where the segment's search began;
+    ``num_committed`` tokens can no longer change.
+    """
+
+    search: BeamState
+    endpoint: EndpointState
+    audio_weight: FloatArray
+    visible: BoolArray
+    first_tick: int
+    segment: int = 0
+    revision: int = 0
+    shown: tuple[str, int] = ("", 0)
+    num_committed: int = 0
+
+
+class Captioner:
+    """A streaming stage: `CaptionerInput` in, captions out. How ticks are grouped never changes the finals.
+
+    Partials are given once a `step`, where the text or its stable part has changed.
+    """
+
+    def __init__(self, config: DecodeConfig, tokenizer: Tokenizer, beam: BeamSearch) -> None:
+        self._tokenizer, self._beam = tokenizer, beam
+        self._endpointer = Endpointer(config)
+        self._stable_ticks = config.stable_ticks
+
+    def init_state(self, start_tick: int = 0) -> CaptionerState:
+        """Return the state of a stream whose first tick is ``start_tick``."""
+        return CaptionerState(
+            search=self._beam.init_state(start_tick),
+            endpoint=self._endpointer.init_state(),
+            audio_weight=np.zeros(0, np.float32),
+            visible=np.zeros(0, np.bool_),
+            first_tick=start_tick,
+        )
+
+    def step(self, x: CaptionerInput, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
+        """Take ticks; return the finals of segments that ended in them, then a partial if there is news.
+
+        Raises:
+            InputError: log-probabilities of a wrong shape or not numbers, or ticks that do not follow the last ones.
+        """
+        self._check(x, state)
+        state = replace(
+            state,
+            audio_weight=np.concatenate([state.audio_weight, x.audio_weight]),
+            visible=np.concatenate([state.visible, x.visible]),
+        )
+        captions: list[Caption] = []
+        for index, frame in enumerate(x.log_probs):
+            search = self._beam.advance(frame, state.search)
+            search, num_committed = self._commit(search, state.num_committed)
+            ending, endpoint = self._endpointer.step(self._endpoint_input(x, index, search), state.endpoint)
+            state = replace(state, search=search, num_committed=num_committed, endpoint=endpoint)
+            if ending:
+                final, state = self._end(ending, state)
+                captions += final
+        partial, state = self._partial(state)
+        return (*captions, *partial), state
+
+    def flush(self, state: CaptionerState) -> tuple[Caption, ...]:
+        """Return the final of the segment that the stream ends in, if it says anything."""
+        return self._end("pause", state)[0]
+
+    def _check(self, x: CaptionerInput, state: CaptionerState) -> None:
+        self._beam.check(x.log_probs)
+        if x.start_tick != state.search.tick:
+            raise InputError(
+                f"ticks from {x.start_tick} on do not follow: the stream stands at tick {state.search.tick}"
+            )
+        for name in ("audio_weight", "visible", "loudness_db", "mouth_opening"):
+            values = getattr(x, name)
+            if values is not None and values.shape != (len(x.log_probs),):
+                raise InputError(f"{name} of shape {values.shape} beside {len(x.log_probs)} ticks of log-probabilities")
+
+    def _endpoint_input(self, x: CaptionerInput, index: int, search: BeamState) -> EndpointInput:
+        runs = search.runs(0)
+        return EndpointInput(
+            blank_probability=math.exp(x.log_probs[index, self._tokenizer.blank_id]),
+            last_token_tick=runs[-1].end if runs else None,
+            loudness_db=_known(x.loudness_db, index),
+            mouth_opening=_known(x.mouth_opening, index),
+        )
+
+    def _commit(self, search: BeamState, num_committed: int) -> tuple[BeamState, int]:
+        """Hold the best hypothesis to its words up to the last word start that is old enough."""
+        runs = search.runs(0)
+        for index in range(len(runs) - 1, num_committed, -1):
+            old = runs[index].start < search.tick - self._stable_ticks
+            if old and self._tokenizer.is_word_start(search.tokens[index]):
+                return self._beam.commit(search, index), index
+        return search, num_committed
+
+    def _partial(self, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
+        num_agreed = self._beam.num_agreed_tokens(state.search)
+        stable_chars = len(self._tokenizer.decode(state.search.tokens[:num_agreed]))
+        caption = self._caption(self._beam.hypothesis(state.search), state, stable_chars)
+        shown = (caption.text, stable_chars)
+        if shown == state.shown:
+            return (), state
+        return (caption,), replace(state, revision=state.revision + 1, shown=shown)
+
+    def _end(self, ending: Ending, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
+        """Give the final of the segment and the state of the next one, which has what comes after the cut."""
+        num_tokens = self._cut(state.search) if ending == "length" else None
+        if num_tokens is None:
+            hypothesis = self._beam.flush(state.search)[0]
+            search, first_tick = self._beam.init_state(state.search.tick), state.search.tick
+        else:
+            hypothesis = self._beam.hypothesis(state.search)
+            first_tick = hypothesis.end_ticks[num_tokens - 1] + 1
+            hypothesis = _first_tokens(hypothesis, num_tokens)
+            search = self._beam.split(state.search, num_tokens)
+
+        caption = self._caption(hypothesis, state)
+        is_given = bool(caption.words) or state.revision > 0  # a partial that came to nothing is taken back
+        used = first_tick - state.first_tick
+        rest = CaptionerState(
+            search=search,
+            endpoint=self._endpointer.init_state(),
+            audio_weight=state.audio_weight[used:],
+            visible=state.visible[used:],
+            first_tick=first_tick,
+            segment=state.segment + is_given,
+        )
+        return ((caption,) if is_given else ()), rest
+
+    def _cut(self, search: BeamState) -> int | None:
+        """How many tokens of the best hypothesis to cut off: up to its widest gap between words, and all that is stable.
+
+        None where no word is followed by another.
+        """
+        hypothesis, num_agreed = self._beam.hypothesis(search), self._beam.num_agreed_tokens(search)
+        cuts = [
+            i
+            for i in range(max(1, num_agreed), len(hypothesis.tokens))
+            if self._tokenizer.is_word_start(hypothesis.tokens[i])
+        ]
+        return max(cuts, key=lambda i: (hypothesis.ticks[i] - hypothesis.end_ticks[i - 1], i), default=None)
+
+    def _caption(self, hypothesis: Hypothesis, state: CaptionerState, stable_chars: int | None = None) -> Caption:
+        """The caption of ``hypothesis``; a final one where all of it is stable (None)."""
+        hypothesis = _not_before(state.first_tick, hypothesis)
+        words = timed_words(hypothesis, self._tokenizer)
+        num_chars = len(" ".join(word.text for word in words))
+        said = _ticks_said(hypothesis) - state.first_tick
+        first, end = (said[0], said[-1] + 1) if len(said) else (0, None)
+        return Caption(
+            segment=state.segment,
+            revision=state.revision,
+            is_final=stable_chars is None,
+            words=words,
+            stable_chars=num_chars if stable_chars is None else stable_chars,
+            start_s=words[0].start_s if words else seconds(state.first_tick),
+            end_s=words[-1].end_s if words else seconds(state.first_tick),
+            audio_weight=_mean(state.audio_weight[said] if len(said) else state.audio_weight),
+            face_visible=_mean(state.visible[first:end]),
+        )
+
+
+def _ticks_said(hypothesis: Hypothesis) -> npt.NDArray[np.int64]:
+    """The ticks at which the best alignment says a token, rising."""
+    spans = zip(hypothesis.ticks, hypothesis.end_ticks, strict=True)
+    return np.array([tick for start, end in spans for tick in range(start, end + 1)], np.int64)
+
+
+def _not_before(first_tick: int, hypothesis: Hypothesis) -> Hypothesis:
+    """After a cut, a hypothesis other than the one that was cut may align its first tokens before the cut."""
+    return replace(
+        hypothesis,
+        ticks=tuple(max(tick, first_tick) for tick in hypothesis.ticks),
+        end_ticks=tuple(max(tick, first_tick) for tick in hypothesis.end_ticks),
+    )
+
+
+def _first_tokens(hypothesis: Hypothesis, num_tokens: int) -> Hypothesis:
+    return replace(
+        hypothesis,
+        tokens=hypothesis.tokens[:num_tokens],
+        ticks=hypothesis.ticks[:num_tokens],
+        end_ticks=hypothesis.end_ticks[:num_tokens],
+        confidences=hypothesis.confidences[:num_tokens],
+    )
+
+
+def _known(values: FloatArray | None, index: int) -> float | None:
+    return None if values is None or np.isnan(values[index]) else float(values[index])
+
+
+def _mean(values: FloatArray | BoolArray) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -1,0 +1,138 @@
+"""Text to CTC token ids and back: a SentencePiece model whose id 0 is the blank."""
+
+from __future__ import annotations
+
+import io
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import sentencepiece
+
+from avsr.errors import InputError, TextError
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz'"
+"""Letters that every trained tokenizer can spell."""
+WORD_MARK = "▁"
+"""SentencePiece's sign for the space before a word (U+2581)."""
+BLANK_ID = 0
+UNKNOWN_ID = 1
+
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
+_NOT_WORD = re.compile(r"[^\w']|_")
+_EDGE_APOSTROPHE = re.compile(r"(?<!\w)'+|'+(?!\w)")
+
+
+class Tokenizer:
+    """Turns normalised text into token ids and back.
+
+    Give the bytes of a SentencePiece model, as `train_tokenizer` makes them, or the path of one.
+
+    Raises:
+        InputError: the model cannot be read, or its id 0 is not the blank.
+    """
+
+    blank_id: int = BLANK_ID
+
+    def __init__(self, model: bytes | str | Path) -> None:
+        where = "the tokenizer model" if isinstance(model, bytes) else str(model)
+        try:
+            proto = model if isinstance(model, bytes) else Path(model).read_bytes()
+            if not proto:  # SentencePiece takes no bytes for no model, and says so only when it is used
+                raise InputError(f"{where} is empty; give the bytes that avsr.decode.train_tokenizer returned")
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+            num_pieces = self._processor.vocab_size()
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{where} cannot be read as a SentencePiece model: {error}") from error
+        self.model_bytes: bytes = proto
+        self.pieces: tuple[str, ...] = tuple(self._processor.id_to_piece(i) for i in range(num_pieces))
+        if not self.pieces or self._processor.pad_id() != BLANK_ID:
+            raise InputError(f"{where} keeps no blank at id {BLANK_ID}; make it with avsr.decode.train_tokenizer")
+        self._word_starts = tuple(piece.startswith(WORD_MARK) for piece in self.pieces)
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces, the blank and the unknown among them: the width of the network's output."""
+        return len(self.pieces)
+
+    @property
+    def unknown_id(self) -> int:
+        """The piece that stands for what cannot be spelled; `encode` never gives it."""
+        return int(self._processor.unk_id())
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of ``text`` after `normalise_text`.
+
+        Raises:
+            TextError: a character that no piece can spell.
+        """
+        normalised = normalise_text(text)
+        ids: list[int] = self._processor.encode(normalised)
+        if self.unknown_id in ids:
+            known = set("".join(self.pieces))
+            missing = " ".join(sorted({c for c in normalised if c != " " and c not in known}))
+            raise TextError(
+                f"{text!r} cannot be spelled by this tokenizer: it has no piece for {missing}; write it out"
+            )
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ``ids``, words joined by single spaces; blanks and unknowns are skipped."""
+        silent = (self.blank_id, self.unknown_id)
+        return " ".join("".join(self.pieces[i] for i in ids if i not in silent).replace(WORD_MARK, " ").split())
+
+    def is_word_start(self, token: int) -> bool:
+        """Say whether a new word begins with this piece."""
+        return self._word_starts[token]
+
+
+def train_tokenizer(
+    lines: Iterable[str], vocab_size: int, model_type: Literal["bpe", "unigram", "char"] = "bpe"
+) -> bytes:
+    """Return the bytes of a SentencePiece model learned from ``lines``, normalised first; the same bytes every time.
+
+    Every letter of `ALPHABET` gets a piece of its own, so that unseen words can be spelled. For ``char`` the vocabulary
+    is the characters found, and ``vocab_size`` only a limit.
+
+    Raises:
+        InputError: no text in ``lines``, or SentencePiece cannot make that many, or that few, pieces of it.
+    """
+    texts = [text for text in map(normalise_text, lines) if text]
+    if not texts:
+        raise InputError("a tokenizer cannot be trained on no text: every line is empty")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type=model_type,
+            vocab_size=vocab_size,
+            hard_vocab_limit=model_type != "char",
+            required_chars=ALPHABET,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            pad_id=BLANK_ID,
+            pad_piece="<blank>",
+            unk_id=UNKNOWN_ID,
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise InputError(
+            f"a {model_type} tokenizer of {vocab_size} pieces cannot be made of this text: {error}"
+        ) from error
+    return model.getvalue()
+
+
+def normalise_text(text: str) -> str:
+    """Return ``text`` as the engine writes it: lower case, single spaces, apostrophes inside words, no other marks.
+
+    Digits stay digits: whether "2" is said "two" or "second" is for whoever prepares the text.
+    """
+    plain = unicodedata.normalize("NFKC", text).lower().translate(_APOSTROPHES)
+    spaced = _NOT_WORD.sub(" ", plain)
+    return " ".join(_EDGE_APOSTROPHE.sub(" ", spaced).split())

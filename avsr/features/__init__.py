@@ -1,0 +1,5 @@
+"""Acoustic features."""
+
+from avsr.features.logmel import LogMel, LogMelState
+
+__all__ = ["LogMel", "LogMelState"]

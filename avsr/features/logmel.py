@@ -1,0 +1,65 @@
+"""Causal log-mel features: 80 bands, 25 ms Hann window, 10 ms hop, normalised by constants of the model bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torchaudio.functional as AF
+
+from avsr.config import FeatureConfig
+from avsr.types import HOP_SAMPLES, NUM_MELS, SAMPLE_RATE, TICK_SAMPLES, WINDOW_SAMPLES
+
+FFT_SIZE = 512
+LOWEST_HZ = 20.0
+CONTEXT_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES
+"""Samples before a tick that its first window reaches back to."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogMelState:
+    """The last ``CONTEXT_SAMPLES`` samples, f32 (240,)."""
+
+    context: torch.Tensor
+
+
+class LogMel:
+    """Turns whole ticks of audio into log-mel frames.
+
+    Frame j of a stream covers the 400 samples that end with sample 160 (j + 1), so a tick's four frames are ready as
+    soon as the tick is. Every tick is computed by itself: the result is bit-identical however the audio is cut.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self._floor = config.floor
+        self._mean = torch.tensor(config.mel_mean, dtype=torch.float32)
+        self._std = torch.tensor(config.mel_std, dtype=torch.float32)
+        self._window = torch.hann_window(WINDOW_SAMPLES, periodic=False)
+        self._bands = AF.melscale_fbanks(
+            FFT_SIZE // 2 + 1, LOWEST_HZ, SAMPLE_RATE / 2, NUM_MELS, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+        )
+
+    def init_state(self) -> LogMelState:
+        """Return the state before the first sample: silence."""
+        return LogMelState(torch.zeros(CONTEXT_SAMPLES))
+
+    def step(self, samples: torch.Tensor, state: LogMelState) -> tuple[torch.Tensor, LogMelState]:
+        """Turn ``samples`` f32 (640 n,) into normalised log-mel frames f32 (4 n, 80)."""
+        joined = torch.cat([state.context, samples])
+        num_ticks = len(samples) // TICK_SAMPLES
+        ticks = [self._tick(joined[i * TICK_SAMPLES :][: CONTEXT_SAMPLES + TICK_SAMPLES]) for i in range(num_ticks)]
+        mel = torch.cat(ticks) if ticks else torch.zeros(0, NUM_MELS)
+        return mel, LogMelState(joined[len(joined) - CONTEXT_SAMPLES :].clone())
+
+    def flush(self, state: LogMelState) -> torch.Tensor:
+        """Return an empty (0, 80): whole ticks leave nothing behind."""
+        return torch.zeros(0, NUM_MELS)
+
+    def _tick(self, samples: torch.Tensor) -> torch.Tensor:
+        """Compute one tick's frames (4, 80) from its samples and the context before them (880,)."""
+        frames = samples.unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * self._window
+        power = torch.fft.rfft(frames, FFT_SIZE).abs().square()
+        log_mel = (power @ self._bands).clamp_min(self._floor).log()
+        return (log_mel - self._mean) / self._std
+
+

@@ -1,0 +1,21 @@
+"""Finding the speaking face and cutting out its mouth, steady enough to read lips from."""
+
+from avsr.lips.crop import LipCropper, Smoothing
+from avsr.lips.landmarks import Face, FaceMesh, Landmarker
+from avsr.lips.speaker import SpeakerConfig, SpeakerPicker, level_db
+from avsr.lips.tracker import LipConfig, LipInput, LipState, LipTracker
+
+__all__ = [
+    "Face",
+    "FaceMesh",
+    "Landmarker",
+    "LipConfig",
+    "LipCropper",
+    "LipInput",
+    "LipState",
+    "LipTracker",
+    "Smoothing",
+    "SpeakerConfig",
+    "SpeakerPicker",
+    "level_db",
+]

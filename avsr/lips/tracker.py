@@ -1,0 +1,89 @@
+"""From pictures to mouths, tick by tick: find the faces, choose one, cut out its mouth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from avsr.lips.crop import CropState, LipCropper, Smoothing
+from avsr.lips.landmarks import Landmarker
+from avsr.lips.speaker import SpeakerConfig, SpeakerPicker, SpeakerState
+from avsr.types import LIP_SIZE, LipFrame, VideoTick
+
+
+@dataclass(frozen=True, slots=True)
+class LipInput:
+    """One tick of video, and how loud the sound was meanwhile (see ``level_db``); None when nothing was heard."""
+
+    video: VideoTick
+    audio_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LipConfig:
+    """``hold_ticks``: for how long a lost face's last crop is shown before it counts as not visible."""
+
+    hold_ticks: int = 5
+    smoothing: Smoothing = field(default_factory=Smoothing)
+    speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class LipState:
+    """The last frame with a face in it, where its crop was, for how many ticks it has been lost, and who is who."""
+
+    last: LipFrame | None = None
+    crop: CropState | None = None
+    lost_ticks: int = 0
+    speaker: SpeakerState = field(default_factory=SpeakerState)
+
+
+class LipTracker:
+    """Stage from ``LipInput`` to ``LipFrame``, one for one and without delay.
+
+    All that it remembers is in the state, except that ``landmarker`` may follow faces by itself: each stream needs
+    its own, and whoever opened it closes it.
+    """
+
+    def __init__(self, landmarker: Landmarker, config: LipConfig | None = None) -> None:
+        self.config = config or LipConfig()
+        self._landmarker = landmarker
+        self._cropper = LipCropper(self.config.smoothing)
+        self._picker = SpeakerPicker(self.config.speaker)
+
+    def init_state(self) -> LipState:
+        """Return the state before the first picture."""
+        return LipState()
+
+    def step(self, x: LipInput, state: LipState) -> tuple[LipFrame, LipState]:
+        """Return the mouth at this tick.
+
+        A repeated picture repeats the last answer. Without a face the last crop is held for a while; after that the
+        frame is not ``visible``.
+        """
+        tick = x.video.tick
+        if x.video.frame is None:
+            return self._lost(tick, state)
+        if x.video.repeated and state.last is not None:
+            return self._lost(tick, state) if state.lost_ticks else (replace(state.last, tick=tick), state)
+
+        rgb = x.video.frame.rgb
+        face, speaker = self._picker.step(self._landmarker(rgb), x.audio_db, state.speaker)
+        if face is None:
+            return self._lost(tick, replace(state, speaker=speaker))
+        same_face = speaker.chosen == state.speaker.chosen and state.lost_ticks <= self.config.hold_ticks
+        gray, crop = self._cropper.step(rgb, face, state.crop if same_face else None)
+        frame = LipFrame(gray, tick, visible=True, face_box=face.box, mouth_opening=face.mouth_opening)
+        return frame, LipState(frame, crop, lost_ticks=0, speaker=speaker)
+
+    def flush(self, state: LipState) -> None:
+        """Nothing is ever held back."""
+
+    def _lost(self, tick: int, state: LipState) -> tuple[LipFrame, LipState]:
+        # Counting stops one past the hold, so that the state of an endless stream stays the same.
+        lost_ticks = min(state.lost_ticks + 1, self.config.hold_ticks + 1)
+        state = replace(state, lost_ticks=lost_ticks)
+        if state.last is not None and lost_ticks <= self.config.hold_ticks:
+            return replace(state.last, tick=tick), state
+        return LipFrame(np.zeros((LIP_SIZE, LIP_SIZE), np.uint8), tick, visible=False), state

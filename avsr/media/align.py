@@ -1,0 +1,325 @@
+"""Sound and pictures of any rate, placed on absolute ticks by their timestamps.
+
+Time is never shifted to make things fit: what is missing becomes a tick that says so (`heard` False, `frame` None),
+what comes twice or too late is dropped and counted. Both aligners are stages (`avsr.streaming`), except that what they
+return is made lazily, piece by piece: a gap of an hour costs no more memory than one of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avsr.errors import InputError
+from avsr.media.resample import ResamplerState, resampler_for, to_mono
+from avsr.types import SAMPLE_RATE, TICK_SAMPLES, TICK_US, AudioTicks, FloatArray, VideoFrame, VideoTick
+
+JITTER_S = 0.03
+"""Audio timestamps this close to the running sample clock yield to it; further off, they are right and it is not."""
+MAX_PIECE_TICKS = 25
+"""Ticks in one piece of aligned audio: 1 s."""
+MAX_HOLD_US = 200_000
+"""A picture is shown at most this long before or after its own time."""
+ROUNDING_US = 2_000
+"""Containers round times, often to whole milliseconds; this much never makes a tick more at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPacket:
+    """Sound as it arrives: ``samples`` (n,) or (n, channels), any type that `to_mono` takes, at ``sample_rate`` Hz.
+
+    ``t_s`` is the stream time of the first sample in seconds; None means where the packet before it ended.
+    """
+
+    samples: npt.NDArray[Any]
+    sample_rate: int
+    t_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Sound without a break, on one sample clock: ``num_samples`` have come since ``start_sample`` (of the engine)."""
+
+    sample_rate: int
+    start_sample: int
+    num_samples: int
+    resampler: ResamplerState
+
+    @property
+    def end_s(self) -> float:
+        return self.start_sample / SAMPLE_RATE + self.num_samples / self.sample_rate
+
+    @property
+    def next_sample(self) -> int:
+        return self.start_sample + self.resampler.next_sample
+
+
+@dataclass(frozen=True, slots=True)
+class AudioAlignerState:
+    """Where the aligned audio ends, and what has come of the tick in which it ends.
+
+    ``frontier_sample`` is the next engine sample; ``pending`` f32 (fewer than 640,) are the samples before it that do
+    not fill a tick yet, ``pending_delivered`` of them really came. ``run`` is the sound now going on.
+    ``dropped_samples`` came too late or twice, ``missing_samples`` never came, ``replacements`` counts the times that
+    the timestamps overruled the sample clock; all three in engine samples since the start of the stream.
+    """
+
+    frontier_sample: int = 0
+    pending: FloatArray = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    pending_delivered: int = 0
+    run: _Run | None = None
+    dropped_samples: int = 0
+    missing_samples: int = 0
+    replacements: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedAudio:
+    """Pieces of at most 25 ticks, without a hole between them; iterate as often as you like.
+
+    ``parts`` are pieces of sound, and (start_tick, num_ticks) where nothing was heard.
+    """
+
+    parts: tuple[AudioTicks | tuple[int, int], ...] = ()
+
+    @property
+    def num_ticks(self) -> int:
+        """Ticks in all pieces together."""
+        return sum(part[1] if isinstance(part, tuple) else part.num_ticks for part in self.parts)
+
+    def __iter__(self) -> Iterator[AudioTicks]:
+        """Yield the pieces in order; silence is made as it is asked for."""
+        for part in self.parts:
+            start_tick, num_ticks = part if isinstance(part, tuple) else (part.start_tick, part.num_ticks)
+            for first in range(0, num_ticks, MAX_PIECE_TICKS):
+                length = min(MAX_PIECE_TICKS, num_ticks - first)
+                if isinstance(part, tuple):
+                    samples = np.zeros(length * TICK_SAMPLES, dtype=np.float32)
+                    heard = np.zeros(length, dtype=np.bool_)
+                else:
+                    samples = part.samples[first * TICK_SAMPLES : (first + length) * TICK_SAMPLES]
+                    heard = part.heard[first : first + length]
+                yield AudioTicks(samples, heard, start_tick + first)
+
+
+class AudioAligner:
+    """The stage from packets of sound to ticks of 640 samples at 16 kHz.
+
+    Packets whose timestamps stay within 30 ms of the running sample clock make one unbroken run of sound; the jitter of
+    the timestamps is ignored, since to follow it would click. A timestamp further off (a gap, an overlap, or the sum of
+    a slow drift between clocks) is honoured: the gap is filled with zeros, the overlap is cut from the newer packet.
+    The rate and the channels may change from packet to packet. A tick is heard when at least half of its samples came.
+    """
+
+    def init_state(self) -> AudioAlignerState:
+        """Return the state of a stream that has not begun."""
+        return AudioAlignerState()
+
+    def step(self, packet: AudioPacket, state: AudioAlignerState) -> tuple[AlignedAudio, AudioAlignerState]:
+        """Take a packet; return the ticks that it completes.
+
+        Raises:
+            InputError: the samples, the rate or the time of the packet cannot be used.
+        """
+        mono = to_mono(packet.samples)
+        resampler = resampler_for(packet.sample_rate)
+        if packet.t_s is not None and not np.isfinite(packet.t_s):
+            raise InputError(f"An audio packet has the time {packet.t_s}; give seconds since the start, or None.")
+        if len(mono) == 0:
+            return AlignedAudio(), state
+        writer = _Writer(state)
+        run = state.run
+        if run is not None and not _continues(packet, run):
+            writer.end_run(run)
+            moved = packet.t_s is not None and abs(packet.t_s - run.end_s) > JITTER_S
+            start_s = packet.t_s if packet.t_s is not None and moved else run.end_s
+            writer.replacements += moved
+            run = _Run(packet.sample_rate, round(start_s * SAMPLE_RATE), 0, resampler.init_state())
+        elif run is None:
+            start_sample = state.frontier_sample if packet.t_s is None else round(packet.t_s * SAMPLE_RATE)
+            run = _Run(packet.sample_rate, start_sample, 0, resampler.init_state())
+        output, resampler_state = resampler.step(mono, run.resampler)
+        writer.write(output, run.next_sample)
+        run = replace(run, num_samples=run.num_samples + len(mono), resampler=resampler_state)
+        return writer.result(run)
+
+    def advance(self, tick: int, state: AudioAlignerState) -> tuple[AlignedAudio, AudioAlignerState]:
+        """Give up waiting for sound before ``tick``; return the ticks up to it, with silence where nothing came.
+
+        What comes later for the time before it is dropped and counted; a packet without a time goes on at ``tick``.
+        """
+        if tick * TICK_SAMPLES <= state.frontier_sample:
+            return AlignedAudio(), state
+        writer = _Writer(state)
+        if state.run is not None:
+            writer.end_run(state.run)
+        writer.silence(tick * TICK_SAMPLES - writer.frontier_sample)
+        return writer.result(None)
+
+    def flush(self, state: AudioAlignerState) -> AlignedAudio:
+        """Return what is left; the last tick is filled up with zeros."""
+        writer = _Writer(state)
+        if state.run is not None:
+            writer.end_run(state.run)
+        writer.silence(-writer.frontier_sample % TICK_SAMPLES)
+        return writer.result(None)[0]
+
+
+def _continues(packet: AudioPacket, run: _Run) -> bool:
+    on_time = packet.t_s is None or abs(packet.t_s - run.end_s) <= JITTER_S
+    return on_time and packet.sample_rate == run.sample_rate
+
+
+class _Writer:
+    """Lays samples and silence onto ticks; lives for one step, so the state it began with is never touched."""
+
+    def __init__(self, state: AudioAlignerState) -> None:
+        self.frontier_sample = state.frontier_sample
+        self.replacements = state.replacements
+        self._pending, self._delivered = state.pending, state.pending_delivered
+        self._dropped, self._missing = state.dropped_samples, state.missing_samples
+        self._parts: list[AudioTicks | tuple[int, int]] = []
+
+    def write(self, samples: FloatArray, start_sample: int) -> None:
+        """Place f32 (n,) at ``start_sample``: silence fills the way there, what lies before the frontier is dropped."""
+        if len(samples) == 0:
+            return
+        self.silence(start_sample - self.frontier_sample)
+        num_late = min(len(samples), self.frontier_sample - start_sample)
+        self._dropped += num_late
+        self._append(samples[num_late:], delivered=True)
+
+    def silence(self, num_samples: int) -> None:
+        """Go on by ``num_samples`` that never came; a number below 1 does nothing."""
+        if num_samples <= 0:
+            return
+        self._missing += num_samples
+        to_boundary = min(num_samples, -self.frontier_sample % TICK_SAMPLES)
+        self._append(np.zeros(to_boundary, dtype=np.float32), delivered=False)
+        num_ticks, rest = divmod(num_samples - to_boundary, TICK_SAMPLES)
+        if num_ticks:
+            self._parts.append((self.frontier_sample // TICK_SAMPLES, num_ticks))
+            self.frontier_sample += num_ticks * TICK_SAMPLES
+        self._append(np.zeros(rest, dtype=np.float32), delivered=False)
+
+    def end_run(self, run: _Run) -> None:
+        """Place what the resampler of ``run`` still holds."""
+        self.write(resampler_for(run.sample_rate).flush(run.resampler), run.next_sample)
+
+    def result(self, run: _Run | None) -> tuple[AlignedAudio, AudioAlignerState]:
+        """Return the ticks completed and the state that follows."""
+        state = AudioAlignerState(
+            self.frontier_sample,
+            self._pending,
+            self._delivered,
+            run,
+            self._dropped,
+            self._missing,
+            self.replacements,
+        )
+        return AlignedAudio(tuple(self._parts)), state
+
+    def _append(self, samples: FloatArray, *, delivered: bool) -> None:
+        start_tick = self.frontier_sample // TICK_SAMPLES
+        self.frontier_sample += len(samples)
+        samples = np.concatenate([self._pending, samples])
+        num_new = len(samples) - len(self._pending)
+        num_ticks = len(samples) // TICK_SAMPLES
+        whole, self._pending = samples[: num_ticks * TICK_SAMPLES], samples[num_ticks * TICK_SAMPLES :].copy()
+        if num_ticks == 0:
+            self._delivered += num_new if delivered else 0
+            return
+        first = self._delivered + (num_new - len(samples) + TICK_SAMPLES if delivered else 0)
+        heard = np.full(num_ticks, delivered, dtype=np.bool_)
+        heard[0] = 2 * first >= TICK_SAMPLES
+        self._parts.append(AudioTicks(whole, heard, start_tick))
+        self._delivered = len(self._pending) if delivered else 0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoAlignerState:
+    """``next_tick`` is decided next; ``latest`` is the newest frame, ``interval_us`` its distance from the one before.
+
+    ``shown`` is the frame of the tick before ``next_tick``. ``dropped_frames`` came out of order.
+    """
+
+    next_tick: int = 0
+    latest: VideoFrame | None = None
+    shown: VideoFrame | None = None
+    interval_us: int = TICK_US
+    dropped_frames: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedVideo:
+    """The ticks from ``start_tick`` to before ``stop_tick``; iterate as often as you like.
+
+    Each shows the nearer of the frames ``before`` and ``after``; ``shown`` is the frame of the tick before
+    ``start_tick``.
+    """
+
+    start_tick: int
+    stop_tick: int
+    before: VideoFrame | None = None
+    after: VideoFrame | None = None
+    shown: VideoFrame | None = None
+
+    def __iter__(self) -> Iterator[VideoTick]:
+        """Yield the ticks in order; each is made as it is asked for."""
+        previous = self.shown
+        for tick in range(self.start_tick, self.stop_tick):
+            frame = self._nearest(tick)
+            yield VideoTick(tick, frame, repeated=frame is not None and frame is previous)
+            previous = frame
+
+    @property
+    def last_shown(self) -> VideoFrame | None:
+        """The frame of the last tick, or of the tick before where there are none."""
+        return self._nearest(self.stop_tick - 1) if self.stop_tick > self.start_tick else self.shown
+
+    def _nearest(self, tick: int) -> VideoFrame | None:
+        frames = [frame for frame in (self.before, self.after) if frame is not None]
+        nearest = min(frames, key=lambda frame: abs(frame.pts_us - tick * TICK_US), default=None)
+        return nearest if nearest is not None and abs(nearest.pts_us - tick * TICK_US) <= MAX_HOLD_US else None
+
+
+class VideoAligner:
+    """The stage from frames at any times to one picture a tick (25 a second).
+
+    Tick k stands for the moment 40 ms * k and shows the frame nearest to it, the earlier one of two equally near, so
+    that pictures of a source with at least 25 frames a second are at most 20 ms off. It is decided as soon as no later
+    frame can be nearer: by the first frame at or after that moment. At exactly 25 frames a second nothing waits. Slower
+    sources repeat frames; where no frame is within 200 ms the tick has none. A frame that is not newer than the one
+    before it is dropped and counted.
+    """
+
+    def init_state(self) -> VideoAlignerState:
+        """Return the state of a stream that has not begun."""
+        return VideoAlignerState()
+
+    def step(self, frame: VideoFrame, state: VideoAlignerState) -> tuple[AlignedVideo, VideoAlignerState]:
+        """Take a frame; return the ticks that it decides."""
+        if state.latest is not None and frame.pts_us <= state.latest.pts_us:
+            dropped = replace(state, dropped_frames=state.dropped_frames + 1)
+            return AlignedVideo(state.next_tick, state.next_tick), dropped
+        stop_tick = max(state.next_tick, frame.pts_us // TICK_US + 1)
+        ticks = AlignedVideo(state.next_tick, stop_tick, state.latest, frame, state.shown)
+        interval_us = TICK_US if state.latest is None else frame.pts_us - state.latest.pts_us
+        return ticks, VideoAlignerState(stop_tick, frame, ticks.last_shown, interval_us, state.dropped_frames)
+
+    def advance(self, tick: int, state: VideoAlignerState) -> tuple[AlignedVideo, VideoAlignerState]:
+        """Give up waiting for frames that would decide the ticks before ``tick``; return those ticks."""
+        ticks = AlignedVideo(state.next_tick, max(state.next_tick, tick), state.latest, None, state.shown)
+        return ticks, replace(state, next_tick=ticks.stop_tick, shown=ticks.last_shown)
+
+    def flush(self, state: VideoAlignerState) -> AlignedVideo:
+        """Return the ticks that the last frame still covers: it lasts as long as the one before it, at most 200 ms."""
+        stop_tick = state.next_tick
+        if state.latest is not None:
+            end_us = state.latest.pts_us + min(state.interval_us, MAX_HOLD_US) - ROUNDING_US
+            stop_tick = max(stop_tick, -(-end_us // TICK_US))
+        return self.advance(stop_tick, state)[0]

@@ -1,0 +1,271 @@
+"""Sound and pictures from anything that PyAV opens: files, URLs, pipes, open binary files.
+
+Both tracks come out in lock-step, in the order of their times. Whatever a container says about when its tracks begin is
+kept: stream time 0 is the beginning of the track that begins first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+
+from avsr.errors import MediaError
+from avsr.media.tracks import AudioTrack, Delivery, VideoTrack, frame_rate
+from avsr.types import Modality
+
+OPEN_TIMEOUT_S = 20.0
+READ_TIMEOUT_S = 30.0
+"""How long a server may be silent before a URL is given up."""
+DISORDER_S = 1
+"""Tracks further apart than this in the order of the file are worth a warning."""
+SHORT_BY_S = 1.0
+"""A file that ends this much before its stated duration (and 5 % of it) is worth a warning."""
+
+
+def open_media(source: str | Path | BinaryIO, modality: Modality = "av", *, threads: int = 1) -> MediaFile:
+    """Open a path, a URL, an open binary file, or ``"-"`` for standard input.
+
+    ``modality`` chooses what is decoded: "audio" and "video" need that track, "av" takes what is there. ``threads`` is
+    the number of threads of each decoder.
+
+    Raises:
+        MediaError: it cannot be opened, is no media, or has no track that the modality can use.
+    """
+    name = _name_of(source)
+    _check_path(source, name)
+    container = _open_container(source, name)
+    try:
+        return MediaFile(container, name, modality, threads)
+    except BaseException:
+        container.close()
+        raise
+
+
+class MediaFile:
+    """An open source; iterate it once for `AudioPacket` and `VideoFrame` on the stream clock. A context manager.
+
+    ``name`` is the source as the user knows it. Memory is bounded: a few decoded frames, and at most 512 packets or 32
+    MiB of undecoded ones a track, while the other track's next packet is looked for. Where a container is interleaved
+    worse than that, the full track goes on alone, nothing is lost, and a warning says so. Damage does not raise as long
+    as anything could be decoded: it ends up in ``warnings``.
+    """
+
+    def __init__(self, container: InputContainer, name: str, modality: Modality, threads: int) -> None:
+        self.name = name
+        self._container = container
+        self._warnings: list[str] = []
+        self._position = Fraction(0)
+        self._begun = False
+        self._origin: Fraction | None = None
+        audio = _choose(container.streams.audio) if modality != "video" else None
+        video = _choose(container.streams.video) if modality != "audio" else None
+        if audio is None and video is None:
+            wanted = {"av": "track with sound or pictures", "audio": "audio track", "video": "video track"}[modality]
+            other = {
+                "av": "Give a file with one.",
+                "audio": "Try the modality video.",
+                "video": "Try the modality audio.",
+            }
+            raise MediaError(f"{name} has no {wanted} that can be decoded. {other[modality]}")
+        self._audio = AudioTrack(audio) if audio is not None else None
+        self._video = VideoTrack(video) if video is not None else None
+        self._tracks = [track for track in (self._audio, self._video) if track is not None]
+        for track in self._tracks:
+            track.stream.codec_context.thread_count = threads
+            track.stream.codec_context.thread_type = "AUTO"
+
+    @property
+    def has_audio(self) -> bool:
+        """An audio track is decoded."""
+        return self._audio is not None
+
+    @property
+    def has_video(self) -> bool:
+        """A video track is decoded."""
+        return self._video is not None
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second of the video track, on average; None without one, or where it is unknown."""
+        rate = frame_rate(self._video.stream) if self._video is not None else None
+        return float(rate) if rate else None
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds of the tracks in use, as the container states them; None where it does not, as for a live stream."""
+        stated = [
+            track.stream.duration * (track.stream.time_base or 0) for track in self._tracks if track.stream.duration
+        ]
+        if stated:
+            return float(max(stated))
+        return self._container.duration / 1e6 if self._container.duration else None
+
+    @property
+    def position_s(self) -> float:
+        """Stream time of what was delivered last."""
+        return float(self._position)
+
+    @property
+    def progress(self) -> float | None:
+        """The share that was delivered, 0 to 1; None where the duration is unknown."""
+        return min(1.0, self.position_s / self.duration_s) if self.duration_s else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was wrong so far and did not keep the rest from being read; complete after the iteration."""
+        return tuple(self._warnings)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        """Yield sound and pictures in the order of their times.
+
+        Raises:
+            MediaError: nothing at all can be decoded, or the source was read before.
+        """
+        if self._begun:
+            raise MediaError(f"{self.name} has been read already; open it again to read it again.")
+        self._begun = True
+        return self._deliveries()
+
+    def close(self) -> None:
+        """Release the source; harmless when repeated."""
+        self._container.close()
+
+    def __enter__(self) -> MediaFile:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _deliveries(self) -> Iterator[Delivery]:
+        packets = self._packets()
+        disordered = False
+        delivered_any = False
+        while True:
+            for track in self._tracks:
+                track.decode()
+            if any(track.is_waiting for track in self._tracks) and not any(track.is_full for track in self._tracks):
+                packet = next(packets, None)
+                for track in self._tracks:
+                    if packet is None or packet.stream_index == track.stream.index:
+                        track.put(packet)
+                continue
+            ready = [
+                (track.next_time, index) for index, track in enumerate(self._tracks) if track.next_time is not None
+            ]
+            if not ready:
+                break
+            time, index = min(ready)
+            if self._origin is None:
+                self._origin = time
+            disordered |= self._origin + self._position - time > DISORDER_S
+            delivery = self._tracks[index].take(self._origin)
+            if delivery is not None:
+                self._position = max(self._position, time - self._origin)
+                delivered_any = True
+                yield delivery
+        self._warn_at_end(disordered)
+        if not delivered_any:
+            raise MediaError(
+                f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged. "
+                + " ".join(self._warnings)
+            )
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """Yield the packets of the tracks in use; a source that breaks off ends with a warning."""
+        try:
+            for packet in self._container.demux([track.stream for track in self._tracks]):
+                # The demuxer ends each track with an empty packet; here None ends them all.
+                if packet.size:
+                    yield packet
+        except (av.FFmpegError, OSError) as error:
+            self._warnings.append(f"{self.name} breaks off after {self.position_s:.1f} s: {_reason(error)}.")
+
+    def _warn_at_end(self, disordered: bool) -> None:
+        for track, kind in ((self._audio, "audio"), (self._video, "video")):
+            if track is not None and track.num_errors:
+                self._warnings.append(f"{self.name}: {track.num_errors} damaged {kind} packets were left out.")
+        if self._video is not None and self._video.num_out_of_order:
+            self._warnings.append(
+                f"{self.name}: {self._video.num_out_of_order} pictures with times that run backwards were left out."
+            )
+        if disordered:
+            self._warnings.append(f"{self.name}: sound and pictures lie too far apart in the file to be read together.")
+        duration_s = self.duration_s
+        if not self._warnings and duration_s and self.position_s < 0.95 * duration_s - SHORT_BY_S:
+            self._warnings.append(
+                f"{self.name} ends after {self.position_s:.1f} s of the {duration_s:.1f} s that it states; "
+                "the end may be missing."
+            )
+
+
+def _choose(streams: tuple[Any, ...]) -> Any:
+    """Return the default track, else the first; None where there is none that can be decoded.
+
+    The cover picture of a music file is no video.
+    """
+    usable = [
+        stream
+        for stream in streams
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
+    ]
+    return next(
+        (stream for stream in usable if stream.disposition & Disposition.default), usable[0] if usable else None
+    )
+
+
+def _name_of(source: str | Path | BinaryIO) -> str:
+    if isinstance(source, str | Path):
+        return "standard input" if str(source) == "-" else str(source)
+    return str(getattr(source, "name", "the open file"))
+
+
+def _is_url(source: str | Path | BinaryIO) -> bool:
+    return isinstance(source, str) and (":" in source.split("/")[0]) and not Path(source).exists()
+
+
+def _check_path(source: str | Path | BinaryIO, name: str) -> None:
+    if not isinstance(source, str | Path) or str(source) == "-" or _is_url(source):
+        return
+    path = Path(source)
+    if path.is_dir():
+        raise MediaError(f"{name} is a directory; give a media file in it.")
+    if not path.exists():
+        raise MediaError(f"There is no file {name}; check the path.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise MediaError(f"{name} is empty (0 bytes); it may not have been copied completely.")
+
+
+def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
+    file: Any = "pipe:0" if str(source) == "-" else str(source) if isinstance(source, str | Path) else source
+    try:
+        container: InputContainer = av.open(
+            file, mode="r", timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S) if _is_url(source) else None
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(
+            f"{name} cannot be opened: {_reason(error)}. It is no audio or video file that FFmpeg knows, it is "
+            "damaged, or its end is missing (an mp4 may keep its index there)."
+        ) from error
+    format_name = container.format.name
+    # FFmpeg draws text files as video of a terminal, and opens a still picture as a video of one frame.
+    if format_name == "tty" or format_name.startswith("image2") or format_name.endswith("_pipe"):
+        container.close()
+        what = "a text file" if format_name == "tty" else "a still picture"
+        raise MediaError(f"{name} is {what}, no audio or video; give a media file.")
+    return container
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".")

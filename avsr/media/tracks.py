@@ -1,0 +1,188 @@
+"""One track of a container: packets go in, decoded sound or pictures with times come out."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+from typing import Any, Generic, TypeVar
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.packet import Packet
+from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+
+from avsr.media.align import AudioPacket
+from avsr.types import TICK_US, ByteArray, VideoFrame
+
+MAX_QUEUED_PACKETS = 512
+"""Packets of one track that wait for the other one: about 10 s."""
+MAX_QUEUED_BYTES = 32 * 2**20
+"""Bytes in those packets."""
+MAX_SIDE_PIXELS = 1280
+"""Larger pictures are scaled down to this: a mouth needs no more, and colour conversion costs by the pixel."""
+DEFAULT_FPS = Fraction(25)
+
+StreamT = TypeVar("StreamT", AudioStream, VideoStream)
+FrameT = TypeVar("FrameT", av.AudioFrame, av.VideoFrame)
+Delivery = AudioPacket | VideoFrame
+
+
+class Track(Generic[StreamT, FrameT]):
+    """A queue of packets, bounded by `is_full`, and the few frames decoded ahead of need.
+
+    Times are Fractions of a second on the container's clock.
+    """
+
+    lookahead = 1
+    """Frames to decode before the first of them can be delivered."""
+
+    def __init__(self, stream: StreamT) -> None:
+        self.stream: StreamT = stream
+        self.num_errors = 0
+        self.finished = False
+        """Nothing more can be decoded."""
+        self._packets: deque[Packet[Any] | None] = deque()
+        self._num_bytes = 0
+        self._decoded: deque[tuple[Fraction, FrameT]] = deque()
+        self._expected = Fraction(stream.start_time or 0) * (stream.time_base or 0)
+
+    @property
+    def is_full(self) -> bool:
+        """No more packets should be read for this track."""
+        return len(self._packets) >= MAX_QUEUED_PACKETS or self._num_bytes >= MAX_QUEUED_BYTES
+
+    @property
+    def is_waiting(self) -> bool:
+        """More packets of this track are needed before its next frame can be delivered."""
+        return not self.finished and len(self._decoded) < self.lookahead
+
+    @property
+    def next_time(self) -> Fraction | None:
+        """When the next frame begins; None while none is decoded."""
+        return self._decoded[0][0] if self._decoded else None
+
+    def put(self, packet: Packet[Any] | None) -> None:
+        """Queue a packet; None ends the track."""
+        self._packets.append(packet)
+        self._num_bytes += packet.size if packet is not None else 0
+
+    def decode(self) -> None:
+        """Decode queued packets until enough frames are ready; what is damaged is counted and left out."""
+        while self.is_waiting and self._packets:
+            packet = self._packets.popleft()
+            self._num_bytes -= packet.size if packet is not None else 0
+            try:
+                frames: list[Any] = self.stream.codec_context.decode(packet)
+            except av.FFmpegError as error:
+                # A decoder that reports its end has nothing more to say; anything else is damage.
+                self.num_errors += not isinstance(error, EOFError)
+                frames = []
+            for frame in frames:
+                time = self._time_of(frame)
+                if time is not None:
+                    self._decoded.append((time, frame))
+            self.finished = packet is None
+
+    def take(self, origin: Fraction) -> Delivery | None:
+        """Return the next frame with its time since ``origin``; None where nobody needs it."""
+        raise NotImplementedError
+
+    def _time_of(self, frame: FrameT) -> Fraction | None:
+        raise NotImplementedError
+
+    def _stamped_time(self, frame: FrameT) -> Fraction:
+        if frame.pts is None or frame.time_base is None:
+            return self._expected
+        return frame.pts * frame.time_base
+
+
+class AudioTrack(Track[AudioStream, av.AudioFrame]):
+    """Sound; where times are missing the samples are counted."""
+
+    def take(self, origin: Fraction) -> AudioPacket:
+        """Return the next piece of sound."""
+        time, frame = self._decoded.popleft()
+        samples = frame.to_ndarray()
+        num_channels = len(frame.layout.channels)
+        samples = samples.T if frame.format.is_planar else samples.reshape(-1, num_channels)
+        return AudioPacket(samples, frame.sample_rate, float(time - origin))
+
+    def _time_of(self, frame: av.AudioFrame) -> Fraction | None:
+        if frame.samples == 0 or frame.sample_rate == 0:
+            return None
+        time = self._stamped_time(frame)
+        self._expected = time + Fraction(frame.samples, frame.sample_rate)
+        return time
+
+
+class VideoTrack(Track[VideoStream, av.VideoFrame]):
+    """Pictures, upright, in square pixels and RGB; where times are missing they follow from the frame rate.
+
+    A frame that would not be shown at any tick, as every other one of a source at 50 frames a second, is left out
+    before the costly conversion to RGB. To decide that takes the time of the next frame. The last two frames are always
+    kept: how long the last one lasts follows from them.
+    """
+
+    lookahead = 3
+
+    def __init__(self, stream: VideoStream) -> None:
+        super().__init__(stream)
+        self.num_out_of_order = 0
+        self._interval = 1 / (frame_rate(stream) or DEFAULT_FPS)
+        self._newest: Fraction | None = None
+        self._taken: Fraction | None = None
+        self._reformatter = VideoReformatter()
+
+    def take(self, origin: Fraction) -> VideoFrame | None:
+        """Return the next picture, or None for one that no tick shows or that cannot be converted."""
+        time, frame = self._decoded.popleft()
+        earlier, self._taken = self._taken, time
+        if earlier is not None and len(self._decoded) >= 2:
+            later = self._decoded[0][0]
+            if not _is_nearest_to_a_tick(*(_to_us(each - origin) for each in (earlier, time, later))):
+                return None
+        try:
+            return VideoFrame(self._to_rgb(frame), _to_us(time - origin))
+        except (av.FFmpegError, ValueError):
+            self.num_errors += 1
+            return None
+
+    def _time_of(self, frame: av.VideoFrame) -> Fraction | None:
+        time = self._stamped_time(frame)
+        if self._newest is not None and time <= self._newest:
+            self.num_out_of_order += 1
+            return None
+        self._newest = time
+        self._expected = time + self._interval
+        return time
+
+    def _to_rgb(self, frame: av.VideoFrame) -> ByteArray:
+        aspect = self.stream.sample_aspect_ratio or Fraction(1)
+        width, height = frame.width * float(aspect or 1), float(frame.height)
+        scale = min(1.0, MAX_SIDE_PIXELS / max(width, height))
+        rgb = self._reformatter.reformat(
+            frame,
+            width=max(1, round(width * scale)),
+            height=max(1, round(height * scale)),
+            format="rgb24",
+            interpolation=Interpolation.AREA if scale < 1 else Interpolation.BILINEAR,
+        ).to_ndarray()
+        quarter_turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(rgb, quarter_turns), dtype=np.uint8)
+
+
+def frame_rate(stream: VideoStream) -> Fraction | None:
+    """Return the frames a second that the container states or that its first packets show; None where it knows none."""
+    return stream.average_rate or stream.guessed_rate or None
+
+
+def _is_nearest_to_a_tick(earlier_us: int, time_us: int, later_us: int) -> bool:
+    first_tick = -(-(earlier_us + time_us) // (2 * TICK_US))
+    last_tick = (time_us + later_us) // (2 * TICK_US)
+    return first_tick <= last_tick
+
+
+def _to_us(seconds: Fraction) -> int:
+    return round(seconds * 1_000_000)

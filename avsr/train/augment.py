@@ -1,0 +1,111 @@
+"""What training does to clean clips so that the model meets the world: windows, lip jitter, noise, lost senses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from avsr.config import Section
+from avsr.media.noise import babble, mix_at_snr
+from avsr.train.prepared import AlignedWord, Clip, ClipData
+from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
+
+CLEAN_SNR_DB = 30.0
+"""What clean clips count as when the noise estimate is trained."""
+
+
+class AugmentConfig(Section):
+    """How much is changed; shares are probabilities per clip."""
+
+    window_margin_s: float = 0.6
+    lip_shift_px: float = 4.0
+    lip_zoom: float = 0.08
+    lip_roll_deg: float = 5.0
+    lip_mirror_share: float = 0.5
+    lip_gain: float = 0.25
+    lip_mask_share: float = 0.5
+    gain_db: float = 8.0
+    noise_share: float = 0.0
+    snr_low_db: float = -8.0
+    snr_high_db: float = 20.0
+    drop_audio_share: float = 0.0
+    drop_video_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example: ``ClipData`` with masks for both senses, the words' times in it and its SNR."""
+
+    data: ClipData
+    words: tuple[AlignedWord, ...]
+    text: str
+    keep_audio: bool
+    keep_video: bool
+    snr_db: float
+
+
+class NoiseSource:
+    """Draws noise: babble of several speakers half of the time, else a recorded noise."""
+
+    def __init__(self, voices: list[FloatArray], noises: list[FloatArray]) -> None:
+        self._voices, self._noises = voices, noises
+
+    def draw(self, num_samples: int, rng: np.random.Generator) -> FloatArray:
+        """Return f32 (num_samples,)."""
+        if self._voices and (not self._noises or rng.random() < 0.5):
+            return babble(self._voices, num_samples, rng)
+        noise = self._noises[int(rng.integers(len(self._noises)))]
+        return np.resize(np.roll(noise, -int(rng.integers(len(noise)))), num_samples)
+
+
+def augment(clip: Clip, data: ClipData, config: AugmentConfig, noise: NoiseSource, rng: np.random.Generator) -> Example:
+    """Cut a window around the speech and change it at random."""
+    first, last = _window(clip, config.window_margin_s, rng)
+    audio = data.audio[first * TICK_SAMPLES : last * TICK_SAMPLES] * np.float32(10 ** (rng.uniform(-1, 1) * config.gain_db / 20))
+    snr_db = CLEAN_SNR_DB
+    if rng.random() < config.noise_share:
+        snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
+        audio = mix_at_snr(audio, noise.draw(len(audio), rng), snr_db)
+    dropped = rng.random()
+    keep_audio = dropped >= config.drop_audio_share
+    keep_video = not config.drop_audio_share <= dropped < config.drop_audio_share + config.drop_video_share
+    shift_s = first * TICK_S
+    return Example(
+        data=ClipData(audio, jitter_lips(data.lips[first:last], config, rng), data.visible[first:last]),
+        words=tuple(AlignedWord(w.text, w.start_s - shift_s, w.end_s - shift_s) for w in clip.words),
+        text=clip.text,
+        keep_audio=keep_audio,
+        keep_video=keep_video,
+        snr_db=snr_db,
+    )
+
+
+def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator) -> ByteArray:
+    """Mirror, move, zoom, turn, brighten and partly cover the crops u8 (T, 96, 96), alike over the whole clip."""
+    side = lips.shape[1]
+    zoom = 1 + rng.uniform(-1, 1) * config.lip_zoom
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-1, 1) * config.lip_roll_deg, zoom)
+    turn[:, 2] += rng.uniform(-1, 1, size=2) * config.lip_shift_px
+    if rng.random() < config.lip_mirror_share:
+        turn = turn @ np.array([[-1, 0, side - 1], [0, 1, 0], [0, 0, 1]], dtype=np.float64)
+    gain = 1 + rng.uniform(-1, 1) * config.lip_gain
+    offset = 255 * rng.uniform(-0.5, 0.5) * config.lip_gain
+    levels = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
+    out = np.stack([levels[cv2.warpAffine(lip, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)] for lip in lips])
+    if rng.random() < config.lip_mask_share:
+        # A short freeze: the network must bridge it, as it must bridge a hand before the mouth.
+        length = int(rng.integers(1, 5))
+        start = int(rng.integers(0, max(1, len(out) - length)))
+        out[start : start + length] = out[max(0, start - 1)]
+    return out
+
+
+def _window(clip: Clip, margin_s: float, rng: np.random.Generator) -> tuple[int, int]:
+    """Choose first and last tick: all the words and a random margin on each side."""
+    if not clip.words:
+        return 0, clip.num_ticks
+    start_s = clip.words[0].start_s - rng.uniform(0.08, margin_s)
+    end_s = clip.words[-1].end_s + rng.uniform(0.16, margin_s)
+    return max(0, int(start_s / TICK_S)), min(clip.num_ticks, round(end_s / TICK_S) + 1)

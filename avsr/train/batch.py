@@ -1,0 +1,104 @@
+"""Examples become one padded batch of model input and targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from avsr.config import FeatureConfig
+from avsr.decode.tokenizer import Tokenizer
+from avsr.features import LogMel
+from avsr.train.augment import CLEAN_SNR_DB, Example
+from avsr.train.prepared import AlignedWord, Clip, ClipData
+from avsr.types import MELS_PER_TICK, NUM_MELS, TICK_S, AvChunk
+
+IGNORED = -100
+LABEL_DELAY_TICKS = 1
+"""Frame labels come this much after the word: a causal network needs to have seen some of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B padded examples of up to T ticks.
+
+    ``valid`` bool (B, T); ``targets`` int (B, L) token ids, ``target_lengths`` int (B,); ``frame_labels`` int (B, T),
+    the token spoken at each tick, blank in silence, -100 where unknown; ``snr_db`` f32 (B,).
+    """
+
+    chunk: AvChunk
+    valid: torch.Tensor
+    targets: torch.Tensor
+    target_lengths: torch.Tensor
+    frame_labels: torch.Tensor
+    snr_db: torch.Tensor
+    texts: tuple[str, ...]
+
+
+class Collator:
+    """Computes features and labels and pads them into a ``Batch``."""
+
+    def __init__(self, features: FeatureConfig, tokenizer: Tokenizer) -> None:
+        self._log_mel = LogMel(features)
+        self._tokenizer = tokenizer
+
+    def __call__(self, examples: list[Example]) -> Batch:
+        """Make one batch of ``examples``."""
+        lengths = torch.tensor([len(e.data.visible) for e in examples])
+        ticks = int(lengths.max())
+        valid = torch.arange(ticks) < lengths[:, None]
+        targets = [torch.tensor(self._tokenizer.encode(e.text), dtype=torch.long) for e in examples]
+        visible = _pad([torch.from_numpy(e.data.visible & e.keep_video) for e in examples])
+        heard = valid & torch.tensor([e.keep_audio for e in examples])[:, None]
+        return Batch(
+            chunk=AvChunk(
+                mel=_pad([self._mel(e) for e in examples]),
+                lips=_pad([torch.from_numpy(e.data.lips) for e in examples]),
+                heard=heard,
+                visible=visible,
+            ),
+            valid=valid,
+            targets=_pad(targets),
+            target_lengths=torch.tensor([len(t) for t in targets]),
+            frame_labels=_pad([self._frame_labels(e.words, len(e.data.visible)) for e in examples], IGNORED),
+            snr_db=torch.tensor([e.snr_db for e in examples], dtype=torch.float32),
+            texts=tuple(e.text for e in examples),
+        )
+
+    def whole(self, clip: Clip, data: ClipData) -> Example:
+        """Take a clip as it is."""
+        return Example(data, clip.words, clip.text, keep_audio=True, keep_video=True, snr_db=CLEAN_SNR_DB)
+
+    def mask_spectrum(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Mask a band and a moment of each spectrogram (Park et al. 2019, "SpecAugment")."""
+        mel = batch.chunk.mel.clone()
+        for row in mel:
+            band = int(rng.integers(0, 20))
+            low = int(rng.integers(0, NUM_MELS - band))
+            row[:, low : low + band] = 0.0
+            length = int(rng.integers(0, 3 * MELS_PER_TICK))
+            start = int(rng.integers(0, max(1, len(row) - length)))
+            row[start : start + length] = 0.0
+        return replace(batch, chunk=replace(batch.chunk, mel=mel))
+
+    def _mel(self, example: Example) -> torch.Tensor:
+        mel, _ = self._log_mel.step(torch.from_numpy(example.data.audio), self._log_mel.init_state())
+        return mel
+
+    def _frame_labels(self, words: tuple[AlignedWord, ...], num_ticks: int) -> torch.Tensor:
+        """Spread each word's tokens evenly over its ticks."""
+        if not words:
+            return torch.full((num_ticks,), IGNORED)
+        labels = torch.full((num_ticks,), self._tokenizer.blank_id)
+        for word in words:
+            tokens = self._tokenizer.encode(word.text)
+            edges = np.linspace(word.start_s, word.end_s, len(tokens) + 1) / TICK_S + LABEL_DELAY_TICKS
+            for token, start, end in zip(tokens, edges[:-1].round(), edges[1:].round(), strict=True):
+                labels[max(0, int(start)) : max(0, int(end))] = token
+        return labels
+
+
+def _pad(rows: list[torch.Tensor], value: float = 0) -> torch.Tensor:
+    return pad_sequence(rows, batch_first=True, padding_value=value)

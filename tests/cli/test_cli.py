@@ -1,0 +1,214 @@
+"""The command line, with an engine that recognises what the test tells it to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from avsr import cli
+from avsr.errors import BundleError, MediaError
+from avsr.types import Caption, Modality, Transcript, Word
+
+
+def final(text: str, index: int) -> Caption:
+    words = tuple(Word(word, index + i / 10, index + i / 10 + 0.1, 0.9) for i, word in enumerate(text.split()))
+    return Caption(index, 1, True, words, len(text), float(index), index + 0.9, 0.5, 1.0)
+
+
+@dataclass
+class FakeRecognizer:
+    """Hears in every file the segments of ``heard``; a name with "bad" cannot be opened, at None comes a Ctrl-C."""
+
+    heard: tuple[str | None, ...] = ("bin blue", "place red")
+    calls: list[dict[str, object]] = field(default_factory=list)
+    bundle: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(config=SimpleNamespace(name="tiny", version="0.1"))
+    )
+
+    def transcribe(
+        self,
+        source: str,
+        *,
+        modality: Modality,
+        on_progress: Callable[[float, float | None], None],
+        on_caption: Callable[[Caption], None],
+        **options: object,
+    ) -> Transcript:
+        self.calls.append({"source": source, "modality": modality, **options})
+        if "bad" in source:
+            raise MediaError(f"{source}: not a media file; give a video or sound")
+        finals: list[Caption] = []
+        for index, text in enumerate(self.heard):
+            on_progress(float(index), 2.0)
+            if text is None:
+                raise KeyboardInterrupt
+            on_caption(Caption(index, 0, False, (Word("partial", 0.0, 1.0, 0.1),), 0, 0.0, 1.0, 0.5, 1.0))
+            finals.append(final(text, index))
+            on_caption(finals[-1])
+        return Transcript(
+            tuple(finals), 2.0, "tiny", "0.1", modality, rtf=0.1, source=source, warnings=("no face was seen",)
+        )
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRecognizer:
+    recognizer = FakeRecognizer()
+
+    def load_model(model: str | None = None, **options: object) -> FakeRecognizer:
+        if model == "none":
+            raise BundleError("none: no such model or directory")
+        recognizer.calls.append({"model": model, **options})
+        return recognizer
+
+    module = ModuleType("avsr.recognizer")
+    module.load_model = load_model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "avsr.recognizer", module)
+    return recognizer
+
+
+def avsr(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["avsr", *arguments])
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    return int(exited.value.code or 0)
+
+
+@pytest.mark.usefixtures("fake")
+def test_text_goes_to_stdout_and_notes_to_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert avsr(monkeypatch, "transcribe", "a.mp4") == 0
+    out, err = capsys.readouterr()
+    assert out == "bin blue\nplace red\n"
+    assert err == "avsr: a.mp4: no face was seen\n"
+
+
+def test_every_option_reaches_the_engine(monkeypatch: pytest.MonkeyPatch, fake: FakeRecognizer) -> None:
+    engine_options = ["--model", "m", "--device", "cpu", "--threads", "1"]
+    search_options = ["--modality", "video", "--chunk-ms", "160", "--beam", "4"]
+    assert avsr(monkeypatch, "transcribe", "a.mp4", *engine_options, *search_options, "--quiet") == 0
+    assert fake.calls == [
+        {"model": "m", "device": "cpu", "threads": 1},
+        {"source": "a.mp4", "modality": "video", "chunk_ms": 160, "beam": 4},
+    ]
+
+
+@pytest.mark.usefixtures("fake")
+def test_formats_are_written_to_the_directory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = ["--format", "srt", "--format", "json", "--format", "srt", "-o", str(tmp_path / "out"), "-q"]
+    assert avsr(monkeypatch, "transcribe", "x/talk.mp4", "y/talk.wav", *options) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "talk-2.json",
+        "talk-2.srt",
+        "talk.json",
+        "talk.srt",
+    ]
+    assert json.loads((tmp_path / "out" / "talk-2.json").read_text())["source"] == "y/talk.wav"
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("fake")
+def test_one_format_without_a_directory_goes_to_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert avsr(monkeypatch, "transcribe", "a.mp4", "--format", "vtt") == 0
+    assert capsys.readouterr().out.startswith("WEBVTT\n\n1\n00:00:00.000 -->")
+
+
+@pytest.mark.usefixtures("fake")
+def test_one_bad_file_among_many_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert avsr(monkeypatch, "transcribe", "a.mp4", "bad.mp4", "c.mp4", "--quiet") == 1
+    out, err = capsys.readouterr()
+    titles = [line for line in out.splitlines() if line.startswith("==>")]
+    assert titles == ["==> a.mp4 <==", "==> bad.mp4 <==", "==> c.mp4 <=="]
+    assert out.count("place red") == 2
+    assert err == "avsr: bad.mp4: not a media file; give a video or sound\navsr: 1 of 3 could not be transcribed\n"
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["transcribe", "bad.mp4"], "avsr: bad.mp4: not a media file"),
+        (["transcribe", "a.mp4", "--model", "none"], "avsr: none: no such model"),
+        (["transcribe", "a.mp4", "--format", "srt", "--format", "vtt"], "add -o DIR"),
+        (["transcribe", "a.mp4", "--format", "ass"], "'ass'"),
+        (["transcribe", "a.mp4", "--modality", "smell"], "'smell'"),
+        (["transcribe", "a.mp4", "--beam", "0"], "--beam"),
+        (["transcribe", "-", "-"], "named twice"),
+        (["transcribe"], "FILE"),
+        (["dance"], "dance"),
+    ],
+)
+def test_wrong_use_or_input_exits_2_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert avsr(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert says in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_ctrl_c_keeps_what_was_final(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, fake: FakeRecognizer
+) -> None:
+    fake.heard = ("bin blue", None, "place red")
+    options = ["-o", str(tmp_path), "--format", "json", "--format", "txt"]
+    assert avsr(monkeypatch, "transcribe", "a.mp4", "b.mp4", *options) == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.txt"]
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert (document["text"], document["model"], document["duration"], document["rtf"]) == (
+        "bin blue",
+        "tiny",
+        1.0,
+        None,
+    )
+    assert "interrupted at 1.0 s" in document["warnings"][0]
+    assert "interrupted at 1.0 s" in capsys.readouterr().err
+
+
+def test_a_broken_model_is_listed_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "half").mkdir()
+    monkeypatch.setenv("AVSR_MODELS", str(tmp_path))
+    assert avsr(monkeypatch, "models") == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("half"))
+    assert str(tmp_path / "half") in line
+    assert "refused: not a whole model bundle" in line
+
+
+@pytest.mark.parametrize(
+    ("sources", "stems"),
+    [
+        (["a/talk.mp4", "b/talk.wav", "talk-2.mkv"], ["talk", "talk-2", "talk-2-2"]),
+        (["-", "https://host.example/live/cam.m3u8?key=1", "rtsp://host.example"], ["stdin", "cam", "host.example"]),
+        (["talk.part1.mp4", ".mp4"], ["talk.part1", ".mp4"]),
+    ],
+)
+def test_caption_files_never_collide(sources: list[str], stems: list[str]) -> None:
+    from avsr.cli.transcribe import output_stems
+
+    assert output_stems(sources) == stems
+
+
+def test_help_answers_without_loading_the_engine() -> None:
+    code = "import sys, avsr.cli; print({'torch', 'mediapipe', 'av', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    start_s = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "avsr", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "transcribe" in done.stdout
+    assert time.perf_counter() - start_s < 5, "an order above the usual half second: something heavy is imported"

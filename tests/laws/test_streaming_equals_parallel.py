@@ -1,0 +1,144 @@
+"""Laws 2, 3 and 4: state is a value, streaming agrees with the parallel pass, and nothing grows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+
+from avsr.config import ModelConfig
+from avsr.model import AvsrModel, ModelState
+from avsr.types import LIP_SIZE, NUM_MELS, AvChunk
+
+CONFIG = ModelConfig(
+    vocab_size=11,
+    dim=32,
+    num_heads=2,
+    ff_mult=2,
+    conv_kernel=7,
+    num_audio_layers=2,
+    num_video_layers=2,
+    num_fusion_layers=2,
+    left_context_ticks=12,
+    fusion_context_ticks=6,
+    lip_channels=(4, 6, 8, 8),
+)
+BATCH, TICKS = 2, 45
+
+
+@pytest.fixture(scope="module")
+def model() -> AvsrModel:
+    torch.manual_seed(5)
+    model = AvsrModel(CONFIG).eval()
+    # Fresh batch statistics are 0 and 1, which would hide a stage that forgot to use them.
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def chunk() -> AvChunk:
+    generator = torch.Generator().manual_seed(7)
+    return AvChunk(
+        mel=torch.randn(BATCH, 4 * TICKS, NUM_MELS, generator=generator),
+        lips=torch.randint(0, 256, (BATCH, TICKS, LIP_SIZE, LIP_SIZE), generator=generator).to(torch.uint8),
+        heard=torch.rand(BATCH, TICKS, generator=generator) > 0.3,
+        visible=torch.rand(BATCH, TICKS, generator=generator) > 0.3,
+    )
+
+
+def cut(chunk: AvChunk, start: int, end: int) -> AvChunk:
+    return AvChunk(
+        chunk.mel[:, 4 * start : 4 * end],
+        chunk.lips[:, start:end],
+        chunk.heard[:, start:end],
+        chunk.visible[:, start:end],
+        start,
+    )
+
+
+def stream(model: AvsrModel, chunk: AvChunk, chunk_ticks: int, state: ModelState) -> tuple[torch.Tensor, ModelState]:
+    pieces = []
+    for start in range(0, chunk.num_ticks, chunk_ticks):
+        log_probs, state = model.step(
+            cut(chunk, start, min(start + chunk_ticks, chunk.num_ticks)), state, chunk_ticks
+        )
+        pieces.append(log_probs.values)
+    return torch.cat(pieces, dim=1), state
+
+
+def leaves(state: Any) -> list[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        return [state]
+    if isinstance(state, tuple):
+        return [leaf for item in state for leaf in leaves(item)]
+    return [leaf for field in dataclasses.fields(state) for leaf in leaves(getattr(state, field.name))]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("chunk_ticks", CONFIG.chunk_sizes)
+def test_step_agrees_with_the_parallel_pass(model: AvsrModel, chunk: AvChunk, chunk_ticks: int) -> None:
+    whole, _ = model.step(chunk, model.init_state(BATCH, context_ticks=0), chunk_ticks)
+    streamed, _ = stream(model, chunk, chunk_ticks, model.init_state(BATCH))
+    assert (whole.values - streamed).abs().max() <= 1e-5
+
+
+@torch.inference_mode()
+def test_several_chunks_at_once_agree_with_one_by_one(model: AvsrModel, chunk: AvChunk) -> None:
+    one_by_one, _ = stream(model, chunk, 4, model.init_state(BATCH))
+    state, pieces = model.init_state(BATCH), []
+    for start, end in ((0, 8), (8, 28), (28, 45)):
+        log_probs, state = model.step(cut(chunk, start, end), state, 4)
+        pieces.append(log_probs.values)
+    assert (torch.cat(pieces, dim=1) - one_by_one).abs().max() <= 1e-5
+
+
+@torch.inference_mode()
+def test_chunks_never_see_the_future(model: AvsrModel, chunk: AvChunk) -> None:
+    mel, lips = chunk.mel.clone(), chunk.lips.clone()
+    mel[:, 4 * 16 :], lips[:, 16:] = 0, 0
+    changed = dataclasses.replace(chunk, mel=mel, lips=lips)
+    for chunk_ticks in (4, 8, 16):
+        first, _ = model.step(chunk, model.init_state(BATCH, context_ticks=0), chunk_ticks)
+        second, _ = model.step(changed, model.init_state(BATCH, context_ticks=0), chunk_ticks)
+        torch.testing.assert_close(first.values[:, :16], second.values[:, :16])
+
+
+@torch.inference_mode()
+def test_step_leaves_the_given_state_alone(model: AvsrModel, chunk: AvChunk) -> None:
+    _, state = stream(model, cut(chunk, 0, 16), 8, model.init_state(BATCH))
+    before = [leaf.clone() for leaf in leaves(state)]
+    first, _ = model.step(cut(chunk, 16, 24), state, 8)
+    second, _ = model.step(cut(chunk, 16, 24), state, 8)
+    assert torch.equal(first.values, second.values)
+    assert all(torch.equal(a, b) for a, b in zip(before, leaves(state), strict=True))
+
+
+@torch.inference_mode()
+def test_state_never_grows(model: AvsrModel, chunk: AvChunk) -> None:
+    shapes = [leaf.shape for leaf in leaves(model.init_state(BATCH))]
+    _, state = stream(model, cut(chunk, 0, 40), 8, model.init_state(BATCH))
+    assert [leaf.shape for leaf in leaves(state)] == shapes
+
+
+@torch.inference_mode()
+def test_streams_do_not_see_each_other(model: AvsrModel, chunk: AvChunk) -> None:
+    together, _ = stream(model, chunk, 8, model.init_state(BATCH))
+    for row in range(BATCH):
+        alone = AvChunk(*(x[row : row + 1] for x in (chunk.mel, chunk.lips, chunk.heard, chunk.visible)))
+        values, _ = stream(model, alone, 8, model.init_state())
+        assert (values[0] - together[row]).abs().max() <= 1e-5
+
+
+@torch.inference_mode()
+def test_padding_never_changes_what_comes_before_it(model: AvsrModel, chunk: AvChunk) -> None:
+    valid = torch.ones(BATCH, TICKS, dtype=torch.bool)
+    valid[:, 37:] = False
+    padded, _ = model.encode(chunk, valid, model.init_state(BATCH, context_ticks=0), 8)
+    short, _ = model.encode(cut(chunk, 0, 37), valid[:, :37], model.init_state(BATCH, context_ticks=0), 8)
+    torch.testing.assert_close(padded.fused[:, :37], short.fused, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,163 @@
+"""The face that is read is the one whose lips move with the sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avsr.lips import Face, FaceMesh, SpeakerConfig, SpeakerPicker, level_db
+from avsr.lips.speaker import SpeakerState
+from avsr.types import FloatArray
+
+MakeFace = Callable[..., Face]
+LEFT, RIGHT = 150 + 200j, 450 + 200j
+
+
+def test_one_face_is_chosen_whatever_the_sound(make_face: MakeFace) -> None:
+    picker, state = SpeakerPicker(), SpeakerState()
+    face = make_face(LEFT)
+    for audio_db in (None, -120.0, 0.0, None, -30.0):
+        chosen, state = picker.step([face], audio_db, state)
+        assert chosen is face
+
+
+def test_the_largest_face_is_chosen_first(make_face: MakeFace) -> None:
+    small, large = make_face(LEFT, 6), make_face(RIGHT, 9)
+    chosen, _ = SpeakerPicker().step([small, large], None, SpeakerState())
+    assert chosen is large
+
+
+@given(orders=st.lists(st.booleans(), min_size=30, max_size=60), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_the_faces_never_matters(make_face: MakeFace, orders: list[bool], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    picker, state, same_state = SpeakerPicker(), SpeakerState(), SpeakerState()
+    mouths = [LEFT, RIGHT]
+    for turned in orders:
+        mouths = [mouth + complex(*random.normal(0, 8, 2)) for mouth in mouths]
+        faces = [make_face(mouths[0], 8.5, random.random()), make_face(mouths[1], 8, random.random())]
+        audio_db = float(random.uniform(-70, -10))
+        chosen, state = picker.step(faces, audio_db, state)
+        same, same_state = picker.step(faces[::-1] if turned else faces, audio_db, same_state)
+        assert chosen is same
+
+
+def test_lips_that_move_with_the_sound_take_over_after_about_a_second(make_face: MakeFace) -> None:
+    chosen = _talk(make_face, num_ticks=250, right_speaks=lambda tick: True)
+    first = chosen.index("right")
+    assert SpeakerConfig().patience_ticks <= first < 100
+    assert set(chosen[first:]) == {"right"}
+
+
+def test_the_choice_follows_a_conversation_slowly(make_face: MakeFace) -> None:
+    chosen = _talk(make_face, num_ticks=600, right_speaks=lambda tick: tick < 300)
+    assert chosen[299] == "right"
+    assert chosen[-1] == "left"
+    assert sum(a != b for a, b in zip(chosen, chosen[1:], strict=False)) == 2
+
+
+def test_moving_lips_without_any_sound_take_nothing_over(make_face: MakeFace) -> None:
+    chosen = _talk(make_face, num_ticks=250, right_speaks=lambda tick: True, deaf=True)
+    assert set(chosen) == {"left"}
+
+
+def test_a_short_absence_hands_the_choice_to_nobody(make_face: MakeFace) -> None:
+    picker, state = SpeakerPicker(), SpeakerState()
+    mine, other = make_face(LEFT, 9), make_face(RIGHT, 8)
+    _, state = picker.step([mine, other], None, state)
+    for _ in range(20):
+        chosen, state = picker.step([other], None, state)
+        assert chosen is None
+    chosen, state = picker.step([other, mine], None, state)
+    assert chosen is mine
+
+
+def test_a_long_absence_hands_the_choice_on(make_face: MakeFace) -> None:
+    picker, state = SpeakerPicker(), SpeakerState()
+    _, state = picker.step([make_face(LEFT, 9), make_face(RIGHT, 8)], None, state)
+    other = make_face(RIGHT, 8)
+    chosen = [picker.step([other], None, state)[0]]
+    for _ in range(30):
+        face, state = picker.step([other], None, state)
+        chosen.append(face)
+    assert chosen[-1] is other
+
+
+def test_a_jump_of_the_only_face_is_followed_at_once(make_face: MakeFace) -> None:
+    picker, state = SpeakerPicker(), SpeakerState()
+    _, state = picker.step([make_face(LEFT)], None, state)
+    jumped = make_face(RIGHT, 3)
+    chosen, _ = picker.step([jumped], None, state)
+    assert chosen is jumped
+
+
+def test_a_crowd_coming_and_going_leaves_no_trace(make_face: MakeFace) -> None:
+    picker, state = SpeakerPicker(), SpeakerState()
+    for tick in range(200):
+        faces = [make_face(complex(200 * (tick * 3 % 17), 200 * (tick * 5 % 11)))] * (tick % 3)
+        _, state = picker.step(faces, -20.0, state)
+    for _ in range(40):
+        _, state = picker.step([], -20.0, state)
+    assert state.people == ()
+
+
+def test_level_is_in_db_of_full_scale() -> None:
+    assert level_db(np.ones(640, np.float32)) == pytest.approx(0)
+    assert level_db(np.full(640, 0.1, np.float32)) == pytest.approx(-20, abs=1e-3)
+    assert level_db(np.zeros(640, np.float32)) == -120
+    assert level_db(np.zeros(0, np.float32)) == -120
+
+
+@pytest.mark.parametrize("speaking", [0, 1])
+def test_of_two_real_talkers_the_one_that_is_heard_is_chosen(shared_data: Path, speaking: int) -> None:
+    """Both talk all the time; the sound is that of one of them."""
+    talkers = [_talker(shared_data, "s1"), _talker(shared_data, "s5")]
+    picker, state, right = SpeakerPicker(), SpeakerState(), []
+    shift = np.array([400, 0], np.float32)
+    other_points = np.roll(talkers[1 - speaking][0], 37, axis=0)
+    for points, other, audio_db in zip(talkers[speaking][0], other_points, talkers[speaking][1], strict=True):
+        faces = [Face(points), Face(other + shift)]
+        chosen, state = picker.step(faces, float(audio_db), state)
+        right.append(chosen is faces[0])
+    assert np.mean(right[60:]) > 0.9
+
+
+def _talk(make_face: MakeFace, num_ticks: int, right_speaks: Callable[[int], bool], deaf: bool = False) -> list[str]:
+    """Two faces, one speaking in phrases and one still; who is chosen at each tick. The left one is larger."""
+    random = np.random.default_rng(5)
+    picker, state, chosen = SpeakerPicker(), SpeakerState(), []
+    for tick in range(num_ticks):
+        phrase = tick % 50 < 30
+        moving, still = (random.uniform(0, 0.5) if phrase else 0.02), random.uniform(0, 0.03)
+        on_right = right_speaks(tick)
+        left = make_face(LEFT, 9, still if on_right else moving)
+        right = make_face(RIGHT, 8, moving if on_right else still)
+        audio_db = None if deaf else (-25 if phrase else -60) + float(random.normal(0, 3))
+        face, state = picker.step([left, right], audio_db, state)
+        chosen.append("left" if face is left else "right")
+    return chosen
+
+
+def _talker(shared_data: Path, speaker: str) -> tuple[FloatArray, FloatArray]:
+    """Two clips on end: points f32 (150, 468, 2) and the loudness of each tick, dB."""
+    points, levels = [], []
+    for clip in sorted((shared_data / "grid" / speaker).glob("*.mp4"))[:2]:
+        with av.open(str(clip)) as container, FaceMesh(max_num_faces=1) as mesh:
+            pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            points += [mesh(picture)[0].points for picture in pictures[:75]]
+        with av.open(str(clip)) as container:
+            resampler = av.AudioResampler("flt", "mono", 16_000)
+            pieces = [
+                piece.to_ndarray()[0] for frame in container.decode(audio=0) for piece in resampler.resample(frame)
+            ]
+        samples = np.zeros(75 * 640, np.float32)
+        heard = np.concatenate(pieces)[: len(samples)]
+        samples[: len(heard)] = heard
+        levels += [level_db(tick) for tick in samples.reshape(75, 640)]
+    return np.stack(points), np.array(levels, np.float32)
