@@ -69,4 +69,4 @@ def _cell(cell: Cell) -> RenderableType:
     if cell.wer is None:
         return heard
     style = "green" if cell.wer == 0 else "yellow" if cell.wer < 0.5 else "red"
-    return Group(heard, Text(f"{cell.wer:.0%} of words wrong", style=style))
+    return Group(heard, Text(f"WER {cell.wer:.0%}", style=style))

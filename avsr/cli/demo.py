@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,9 @@ def run(
             if sys.stdout.isatty():
                 live.update(picture, refresh=True)
     console.print(picture)
-    console.print(f"{len(sounds) * len(SENSES)} streams in {time.perf_counter() - start_s:.1f} s", style="dim")
+    console.print(
+        f"{len(sounds) * len(SENSES)} streams in {time.perf_counter() - start_s:.1f} s", style="dim", highlight=False
+    )
 
 
 def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
@@ -96,21 +99,28 @@ def caption_side_by_side(
             list(sounds), [(sense, [cells[sense, t] for t in sounds]) for sense in SENSES], reference=said
         )
 
-    streams = {(sense, title): recognizer.stream(modality=SENSES[sense]) for sense in SENSES for title in sounds}
-    cells = {key: Cell() for key in streams}
-    last_us = max([len(samples) * 1_000_000 // SAMPLE_RATE for samples in sounds.values()] + [f.pts_us for f in frames])
-    for start_us in range(0, last_us + 1, PACKET_US):
-        now = slice(start_us * SAMPLE_RATE // 1_000_000, (start_us + PACKET_US) * SAMPLE_RATE // 1_000_000)
-        seen = [frame for frame in frames if start_us <= frame.pts_us < start_us + PACKET_US]
-        for (sense, title), stream in streams.items():
-            stream.accept_audio(sounds[title][now], SAMPLE_RATE, t=start_us / 1e6)
-            for frame in seen:
-                stream.accept_video(frame.rgb, t=frame.pts_us / 1e6)
-            cell = cells[sense, title]
-            cells[sense, title] = replace(cell, board=cell.board.take(stream.captions()))
+    with ExitStack() as closing:
+        streams = {
+            (sense, title): closing.enter_context(recognizer.stream(modality=modality))
+            for sense, modality in SENSES.items()
+            for title in sounds
+        }
+        cells = {key: Cell() for key in streams}
+        last_us = max(
+            [len(samples) * 1_000_000 // SAMPLE_RATE for samples in sounds.values()] + [f.pts_us for f in frames]
+        )
+        for start_us in range(0, last_us + 1, PACKET_US):
+            now = slice(start_us * SAMPLE_RATE // 1_000_000, (start_us + PACKET_US) * SAMPLE_RATE // 1_000_000)
+            seen = [frame for frame in frames if start_us <= frame.pts_us < start_us + PACKET_US]
+            for (sense, title), stream in streams.items():
+                stream.accept_audio(sounds[title][now], SAMPLE_RATE, t=start_us / 1e6)
+                for frame in seen:
+                    stream.accept_video(frame.rgb, t=frame.pts_us / 1e6)
+                cell = cells[sense, title]
+                cells[sense, title] = replace(cell, board=cell.board.take(stream.captions()))
+            yield picture()
+        for key, stream in streams.items():
+            stream.finish()
+            board = cells[key].board.take(stream.captions())
+            cells[key] = Cell(board, word_error_rate([said], [board.text]))
         yield picture()
-    for key, stream in streams.items():
-        stream.finish()
-        board = cells[key].board.take(stream.captions())
-        cells[key] = Cell(board, word_error_rate([said], [board.text]))
-    yield picture()

@@ -184,7 +184,7 @@ class BeamSearch:
     def advance(self, frame: FloatArray, state: BeamState) -> BeamState:
         """Search one frame (V,) that `check` has passed; return the next state, its prefixes sorted, best first."""
         log_probs = frame.astype(np.float64)
-        tokens = self._likely_tokens(log_probs)
+        tokens, said = self._likely_tokens(log_probs)
         last = np.array([p.tokens[-1] if p.tokens else self._tokenizer.blank_id for p in state.prefixes])
         bonus = np.array([p.bonus for p in state.prefixes])
         total = np.logaddexp(state.blank, state.nonblank)
@@ -196,8 +196,8 @@ class BeamSearch:
         stay[1::2] += log_probs[last]
         # ... and becomes a longer one through another token, or through its last one again after a blank.
         again = last[:, None] == tokens
-        longer = np.where(again, state.blank[:, None], total[:, None]) + log_probs[tokens]
-        best_longer = np.where(again, state.best_blank[:, None], best[:, None]) + log_probs[tokens]
+        longer = np.where(again, state.blank[:, None], total[:, None]) + said
+        best_longer = np.where(again, state.best_blank[:, None], best[:, None]) + said
 
         rejoined: dict[int, int] = {}
         for parent, child, column in _meetings(state.prefixes, last, tokens):
@@ -244,7 +244,8 @@ class BeamSearch:
     def commit(self, state: BeamState, num_tokens: int) -> BeamState:
         """Keep what agrees with the first ``num_tokens`` tokens of the best hypothesis and begins a word after them.
 
-        From then on every hypothesis of the segment has these tokens, and the words that they spell, in front.
+        ``num_tokens`` is where a word starts in the best hypothesis, so that at least this one is kept. From then on
+        every hypothesis of the segment has these tokens, and the words that they spell, in front.
         """
         head = state.tokens[:num_tokens]
         keep = [i for i, p in enumerate(state.prefixes) if self._begins_with(p.tokens, head)]
@@ -285,10 +286,12 @@ class BeamSearch:
         end = len(head)
         return len(tokens) > end and tokens[:end] == head and self._tokenizer.is_word_start(tokens[end])
 
-    def _likely_tokens(self, log_probs: Scores) -> Indices:
+    def _likely_tokens(self, log_probs: Scores) -> tuple[Indices, Scores]:
+        """The ``top_k`` likeliest tokens and their log-probabilities, in no order."""
         speech = log_probs.copy()
         speech[self._silent] = -np.inf
-        return np.argpartition(-speech, self._top_k - 1)[: self._top_k]
+        tokens = np.argpartition(-speech, self._top_k - 1)[: self._top_k]
+        return tokens, speech[tokens]
 
     def _gains(self, prefixes: tuple[Prefix, ...], tokens: Indices) -> Scores | float:
         """What language model and hotwords add when each of n prefixes takes each of k tokens: (n, k)."""

@@ -152,9 +152,8 @@ class Captioner:
             hypothesis = self._beam.flush(state.search)[0]
             search, first_tick = self._beam.init_state(state.search.tick), state.search.tick
         else:
-            hypothesis = self._beam.hypothesis(state.search)
-            first_tick = hypothesis.end_ticks[num_tokens - 1] + 1
-            hypothesis = _first_tokens(hypothesis, num_tokens)
+            hypothesis = _first_tokens(_not_before(state.first_tick, self._beam.hypothesis(state.search)), num_tokens)
+            first_tick = hypothesis.end_ticks[-1] + 1
             search = self._beam.split(state.search, num_tokens)
 
         caption = self._caption(hypothesis, state)
@@ -162,7 +161,7 @@ class Captioner:
         used = first_tick - state.first_tick
         rest = CaptionerState(
             search=search,
-            endpoint=self._endpointer.init_state(),
+            endpoint=self._endpointer.init_state(num_ticks=search.tick - first_tick),
             audio_weight=state.audio_weight[used:],
             visible=state.visible[used:],
             first_tick=first_tick,
@@ -171,7 +170,7 @@ class Captioner:
         return ((caption,) if is_given else ()), rest
 
     def _cut(self, search: BeamState) -> int | None:
-        """How many tokens of the best hypothesis to cut off: up to its widest gap between words, and all that is stable.
+        """How many tokens of the best hypothesis to cut off: to its widest gap between words, past what is stable.
 
         None where no word is followed by another.
         """

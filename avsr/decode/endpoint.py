@@ -64,12 +64,12 @@ class Endpointer:
     """Decides tick by tick; how ticks are grouped into chunks never matters."""
 
     def __init__(self, config: DecodeConfig) -> None:
-        self._pause_ticks = round(config.endpoint_silence_s / TICK_S)
+        self._pause_ticks = max(1, round(config.endpoint_silence_s / TICK_S))
         self._max_ticks = max(1, round(config.max_segment_s / TICK_S))
 
-    def init_state(self) -> EndpointState:
-        """Return the state at the beginning of a segment."""
-        return EndpointState()
+    def init_state(self, num_ticks: int = 0) -> EndpointState:
+        """Return the state of a segment that is ``num_ticks`` old already."""
+        return EndpointState(num_ticks)
 
     def step(self, x: EndpointInput, state: EndpointState) -> tuple[Ending | None, EndpointState]:
         """Take one tick; return why the segment ends with it, or None. Begin the next segment with `init_state`."""

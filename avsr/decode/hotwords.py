@@ -54,7 +54,7 @@ class HotwordMatcher:
                 raise TextError(f"hotword {hotword.phrase!r} has no letters; leave it out")
             self._add("".join(WORD_MARK + word for word in normalise_text(hotword.phrase).split()), hotword.boost)
         self._fail = self._link()
-        self.moves = lru_cache(maxsize=1024)(self._moves)
+        self.moves = lru_cache(maxsize=256)(self._moves)
         """`moves(node)` -> gains f64 (V,) and next nodes i64 (V,) for each token; kept, since most nodes come again."""
 
     def finish(self, node: int) -> float:

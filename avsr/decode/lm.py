@@ -225,12 +225,12 @@ def _key(lines: _Lines, ngram: list[str], words: dict[str, int], below: NgramTab
 def _sorted_order(
     lines: _Lines, order: int, keys: array[int], log10_probs: array[float], log10_backoffs: array[float]
 ) -> _Order:
-    unsorted = np.frombuffer(keys, dtype=np.int64)
+    unsorted = np.array(keys, dtype=np.int64)
     by_key = np.argsort(unsorted)
     if (np.diff(unsorted[by_key]) == 0).any():
         raise lines.error(f"one of the {order}-grams above is listed twice")
     return _Order(
         array("q", unsorted[by_key].tobytes()),
-        array("f", np.frombuffer(log10_probs, dtype=np.float32)[by_key].tobytes()),
-        array("f", np.frombuffer(log10_backoffs, dtype=np.float32)[by_key].tobytes()),
+        array("f", np.array(log10_probs, dtype=np.float32)[by_key].tobytes()),
+        array("f", np.array(log10_backoffs, dtype=np.float32)[by_key].tobytes()),
     )

@@ -16,9 +16,8 @@ def timed_words(hypothesis: Hypothesis, tokenizer: Tokenizer) -> tuple[Word, ...
     alignment. Its confidence is the geometric mean of its tokens' highest posteriors there.
     """
     starts = [i for i, token in enumerate(hypothesis.tokens) if i == 0 or tokenizer.is_word_start(token)]
-    words = (
-        _word(hypothesis, tokenizer, *span) for span in zip(starts, [*starts[1:], len(hypothesis.tokens)], strict=True)
-    )
+    ends = [*starts[1:], len(hypothesis.tokens)]
+    words = (_word(hypothesis, tokenizer, start, end) for start, end in zip(starts, ends, strict=False))
     return tuple(word for word in words if word.text)
 
 

@@ -60,6 +60,7 @@ class LogMel:
         frames = samples.unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * self._window
         power = torch.fft.rfft(frames, FFT_SIZE).abs().square()
         log_mel = (power @ self._bands).clamp_min(self._floor).log()
-        return (log_mel - self._mean) / self._std
+        normalised: torch.Tensor = (log_mel - self._mean) / self._std
+        return normalised
 
 

@@ -18,15 +18,17 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from avsr.errors import MediaError
+from avsr.media.align import AudioPacket
 from avsr.media.tracks import AudioTrack, Delivery, VideoTrack, frame_rate
 from avsr.types import Modality
 
 OPEN_TIMEOUT_S = 20.0
+"""How long a server may take to answer."""
 READ_TIMEOUT_S = 30.0
-"""How long a server may be silent before a URL is given up."""
+"""How long it may be silent later on."""
 DISORDER_S = 1
 """Tracks further apart than this in the order of the file are worth a warning."""
-SHORT_BY_S = 1.0
+SHORT_BY_S = 0.5
 """A file that ends this much before its stated duration (and 5 % of it) is worth a warning."""
 
 
@@ -68,13 +70,7 @@ class MediaFile:
         audio = _choose(container.streams.audio) if modality != "video" else None
         video = _choose(container.streams.video) if modality != "audio" else None
         if audio is None and video is None:
-            wanted = {"av": "track with sound or pictures", "audio": "audio track", "video": "video track"}[modality]
-            other = {
-                "av": "Give a file with one.",
-                "audio": "Try the modality video.",
-                "video": "Try the modality audio.",
-            }
-            raise MediaError(f"{name} has no {wanted} that can be decoded. {other[modality]}")
+            raise MediaError(f"{name} has {_missing_track(container, modality)}")
         self._audio = AudioTrack(audio) if audio is not None else None
         self._video = VideoTrack(video) if video is not None else None
         self._tracks = [track for track in (self._audio, self._video) if track is not None]
@@ -101,16 +97,15 @@ class MediaFile:
     @property
     def duration_s(self) -> float | None:
         """Seconds of the tracks in use, as the container states them; None where it does not, as for a live stream."""
-        stated = [
-            track.stream.duration * (track.stream.time_base or 0) for track in self._tracks if track.stream.duration
-        ]
+        streams = [track.stream for track in self._tracks]
+        stated = [stream.duration * (stream.time_base or 0) for stream in streams if stream.duration]
         if stated:
             return float(max(stated))
         return self._container.duration / 1e6 if self._container.duration else None
 
     @property
     def position_s(self) -> float:
-        """Stream time of what was delivered last."""
+        """Stream time, in seconds, up to which sound or pictures were delivered."""
         return float(self._position)
 
     @property
@@ -150,8 +145,8 @@ class MediaFile:
 
     def _deliveries(self) -> Iterator[Delivery]:
         packets = self._packets()
-        disordered = False
-        delivered_any = False
+        newest: Fraction | None = None
+        disordered = delivered_any = False
         while True:
             for track in self._tracks:
                 track.decode()
@@ -161,18 +156,18 @@ class MediaFile:
                     if packet is None or packet.stream_index == track.stream.index:
                         track.put(packet)
                 continue
-            ready = [
-                (track.next_time, index) for index, track in enumerate(self._tracks) if track.next_time is not None
-            ]
+            times = [(track.next_time, index) for index, track in enumerate(self._tracks)]
+            ready = [(time, index) for time, index in times if time is not None]
             if not ready:
                 break
             time, index = min(ready)
             if self._origin is None:
                 self._origin = time
-            disordered |= self._origin + self._position - time > DISORDER_S
+            disordered |= newest is not None and newest - time > DISORDER_S
+            newest = time if newest is None else max(newest, time)
             delivery = self._tracks[index].take(self._origin)
             if delivery is not None:
-                self._position = max(self._position, time - self._origin)
+                self._position = max(self._position, time - self._origin + _length(delivery))
                 delivered_any = True
                 yield delivery
         self._warn_at_end(disordered)
@@ -195,7 +190,7 @@ class MediaFile:
     def _warn_at_end(self, disordered: bool) -> None:
         for track, kind in ((self._audio, "audio"), (self._video, "video")):
             if track is not None and track.num_errors:
-                self._warnings.append(f"{self.name}: {track.num_errors} damaged {kind} packets were left out.")
+                self._warnings.append(f"{self.name}: the {kind} is damaged in places ({track.num_errors}).")
         if self._video is not None and self._video.num_out_of_order:
             self._warnings.append(
                 f"{self.name}: {self._video.num_out_of_order} pictures with times that run backwards were left out."
@@ -210,6 +205,12 @@ class MediaFile:
             )
 
 
+def _length(delivery: Delivery) -> Fraction:
+    if isinstance(delivery, AudioPacket):
+        return Fraction(len(delivery.samples), delivery.sample_rate)
+    return Fraction(0)
+
+
 def _choose(streams: tuple[Any, ...]) -> Any:
     """Return the default track, else the first; None where there is none that can be decoded.
 
@@ -220,9 +221,18 @@ def _choose(streams: tuple[Any, ...]) -> Any:
         for stream in streams
         if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
     ]
-    return next(
-        (stream for stream in usable if stream.disposition & Disposition.default), usable[0] if usable else None
-    )
+    preferred = [stream for stream in usable if stream.disposition & Disposition.default]
+    return next(iter(preferred + usable), None)
+
+
+def _missing_track(container: InputContainer, modality: Modality) -> str:
+    if not container.streams:
+        return "no tracks at all: it is damaged, or its end is missing (an mp4 may keep its index there)."
+    if modality == "audio":
+        return "no sound that can be decoded; try the modality video."
+    if modality == "video":
+        return "no moving picture that can be decoded; try the modality audio."
+    return "no sound and no moving picture that can be decoded; give a file with one of them."
 
 
 def _name_of(source: str | Path | BinaryIO) -> str:
@@ -249,15 +259,17 @@ def _check_path(source: str | Path | BinaryIO, name: str) -> None:
 
 def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
     file: Any = "pipe:0" if str(source) == "-" else str(source) if isinstance(source, str | Path) else source
+    timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S) if _is_url(source) else None
     try:
-        container: InputContainer = av.open(
-            file, mode="r", timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S) if _is_url(source) else None
-        )
+        container: InputContainer = av.open(file, mode="r", timeout=timeout)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(
-            f"{name} cannot be opened: {_reason(error)}. It is no audio or video file that FFmpeg knows, it is "
-            "damaged, or its end is missing (an mp4 may keep its index there)."
-        ) from error
+        advice = (
+            "It is no audio or video file that FFmpeg knows, it is damaged, or its end is missing (an mp4 may keep its "
+            "index there)."
+            if isinstance(error, av.error.InvalidDataError | EOFError)
+            else "Check the address and that it may be read."
+        )
+        raise MediaError(f"{name} cannot be opened: {_reason(error)}. {advice}") from error
     format_name = container.format.name
     # FFmpeg draws text files as video of a terminal, and opens a still picture as a video of one frame.
     if format_name == "tty" or format_name.startswith("image2") or format_name.endswith("_pipe"):

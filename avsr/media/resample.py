@@ -81,16 +81,21 @@ class Resampler:
         # Output n needs the inputs from floor(n * down / up) - half + 1 to floor(n * down / up) + half.
         num_decided = max(0, ((end_sample - self._half) * self._up - 1) // self._down + 1)
         num_blocks = max(0, num_decided - state.next_sample) // BLOCK_SAMPLES
-        blocks = [
-            self._block(buffer, state.tail_start_sample, state.next_sample + index * BLOCK_SAMPLES)
-            for index in range(num_blocks)
-        ]
+        if num_blocks == 0:
+            return np.zeros(0, dtype=np.float32), ResamplerState(buffer, state.tail_start_sample, state.next_sample)
+        windows = np.lib.stride_tricks.sliding_window_view(buffer, 2 * self._half)
+        output = np.empty((num_blocks, BLOCK_SAMPLES), dtype=np.float32)
+        for index in range(num_blocks):
+            first_sample = state.next_sample + index * BLOCK_SAMPLES
+            numerators = np.arange(first_sample, first_sample + BLOCK_SAMPLES, dtype=np.int64) * self._down
+            starts, phases = np.divmod(numerators, self._up)
+            starts += 1 - self._half - state.tail_start_sample
+            np.einsum("nk,nk->n", windows[starts], self._filters[phases], out=output[index])
         next_sample = state.next_sample + num_blocks * BLOCK_SAMPLES
         keep_from = next_sample * self._down // self._up - self._half + 1
         used = min(max(0, keep_from - state.tail_start_sample), len(buffer))
         tail = buffer[used:].copy()
-        output = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
-        return output, ResamplerState(tail, state.tail_start_sample + used, next_sample)
+        return output.ravel(), ResamplerState(tail, state.tail_start_sample + used, next_sample)
 
     def flush(self, state: ResamplerState) -> FloatArray:
         """Return the rest, f32 (m,): what lies inside the input and waited for its right context."""
@@ -102,13 +107,6 @@ class Resampler:
         num_inputs = self._half + (num_left + BLOCK_SAMPLES) * self._down // self._up + 1
         output, _ = self.step(np.zeros(num_inputs, dtype=np.float32), state)
         return output[:num_left]
-
-    def _block(self, buffer: FloatArray, buffer_start_sample: int, first_sample: int) -> FloatArray:
-        numerators = np.arange(first_sample, first_sample + BLOCK_SAMPLES, dtype=np.int64) * self._down
-        starts = numerators // self._up - self._half + 1 - buffer_start_sample
-        windows = np.lib.stride_tricks.sliding_window_view(buffer, 2 * self._half)[starts]
-        block: FloatArray = np.einsum("nk,nk->n", windows, self._filters[numerators % self._up])
-        return block
 
 
 @lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from fractions import Fraction
 from typing import Any, Generic, TypeVar
@@ -17,19 +18,22 @@ from avsr.media.align import AudioPacket
 from avsr.types import TICK_US, ByteArray, VideoFrame
 
 MAX_QUEUED_PACKETS = 512
-"""Packets of one track that wait for the other one: about 10 s."""
+"""Packets of one track that may wait for the other one: about 10 s of sound, 20 s of pictures."""
 MAX_QUEUED_BYTES = 32 * 2**20
 """Bytes in those packets."""
 MAX_SIDE_PIXELS = 1280
 """Larger pictures are scaled down to this: a mouth needs no more, and colour conversion costs by the pixel."""
+MIN_PIXEL_ASPECT, MAX_PIXEL_ASPECT = 0.4, 2.5
+"""Width over height of a pixel; what a container states beyond these is a mistake, and pixels are taken as square."""
 DEFAULT_FPS = Fraction(25)
+"""Where a container neither states a frame rate nor shows one."""
 
 StreamT = TypeVar("StreamT", AudioStream, VideoStream)
 FrameT = TypeVar("FrameT", av.AudioFrame, av.VideoFrame)
 Delivery = AudioPacket | VideoFrame
 
 
-class Track(Generic[StreamT, FrameT]):
+class Track(ABC, Generic[StreamT, FrameT]):
     """A queue of packets, bounded by `is_full`, and the few frames decoded ahead of need.
 
     Times are Fractions of a second on the container's clock.
@@ -80,17 +84,19 @@ class Track(Generic[StreamT, FrameT]):
                 self.num_errors += not isinstance(error, EOFError)
                 frames = []
             for frame in frames:
+                self.num_errors += bool(frame.is_corrupt)
                 time = self._time_of(frame)
                 if time is not None:
                     self._decoded.append((time, frame))
             self.finished = packet is None
 
+    @abstractmethod
     def take(self, origin: Fraction) -> Delivery | None:
         """Return the next frame with its time since ``origin``; None where nobody needs it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _time_of(self, frame: FrameT) -> Fraction | None:
-        raise NotImplementedError
+        """Return when a frame begins; None leaves it out."""
 
     def _stamped_time(self, frame: FrameT) -> Fraction:
         if frame.pts is None or frame.time_base is None:
@@ -123,6 +129,9 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
     A frame that would not be shown at any tick, as every other one of a source at 50 frames a second, is left out
     before the costly conversion to RGB. To decide that takes the time of the next frame. The last two frames are always
     kept: how long the last one lasts follows from them.
+
+    AVI knows no times, only the order of decoding; where pictures are reordered (B-frames) what FFmpeg makes of that as
+    ``pts`` runs back and forth. There the decoding times are used, less the decoder's delay.
     """
 
     lookahead = 3
@@ -133,6 +142,8 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
         self._interval = 1 / (frame_rate(stream) or DEFAULT_FPS)
         self._newest: Fraction | None = None
         self._taken: Fraction | None = None
+        self._is_avi = stream.container.format.name == "avi"
+        self._decoder_delay: Fraction | None = None
         self._reformatter = VideoReformatter()
 
     def take(self, origin: Fraction) -> VideoFrame | None:
@@ -150,7 +161,7 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
             return None
 
     def _time_of(self, frame: av.VideoFrame) -> Fraction | None:
-        time = self._stamped_time(frame)
+        time = self._decoding_time(frame) if self._is_avi else self._stamped_time(frame)
         if self._newest is not None and time <= self._newest:
             self.num_out_of_order += 1
             return None
@@ -158,9 +169,18 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
         self._expected = time + self._interval
         return time
 
+    def _decoding_time(self, frame: av.VideoFrame) -> Fraction:
+        if frame.dts is None or frame.time_base is None:
+            return self._expected
+        if self._decoder_delay is None:
+            self._decoder_delay = frame.dts * frame.time_base - self._expected
+        return frame.dts * frame.time_base - self._decoder_delay
+
     def _to_rgb(self, frame: av.VideoFrame) -> ByteArray:
-        aspect = self.stream.sample_aspect_ratio or Fraction(1)
-        width, height = frame.width * float(aspect or 1), float(frame.height)
+        aspect = float(self.stream.sample_aspect_ratio or 1)
+        if not MIN_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
+            aspect = 1.0
+        width, height = frame.width * aspect, float(frame.height)
         scale = min(1.0, MAX_SIDE_PIXELS / max(width, height))
         rgb = self._reformatter.reformat(
             frame,

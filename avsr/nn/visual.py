@@ -33,6 +33,7 @@ class LipFrontEnd(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         channels = config.lip_channels
+        self._dim = config.dim
         self.stem = nn.Sequential(
             nn.Conv2d(STEM_TICKS, channels[0], 7, stride=STEM_STRIDE, padding=2, bias=False),
             nn.BatchNorm2d(channels[0]),
@@ -55,7 +56,7 @@ class LipFrontEnd(nn.Module):
         """Turn ``lips`` u8 (B, T, 96, 96) into (B, T, dim); ticks that are not ``visible`` cost nothing and give zeros."""
         joined = torch.cat([state, lips], dim=1)
         stacks = joined[..., _VIEW, _VIEW].unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3)[visible]
-        y = self.stem.get_parameter("0.weight").new_zeros(*visible.shape, self.project[1].normalized_shape[0])
+        y = self.project.get_parameter("0.weight").new_zeros(*visible.shape, self._dim)
         if len(stacks):
             x = (stacks.to(y.dtype) / 255 - GRAY_MEAN) / GRAY_STD
             x = self.trunk(self.stem(x.contiguous(memory_format=torch.channels_last)))

@@ -70,7 +70,7 @@ def make_clip(
     frames = render(speech, face, size=size, fps=fps)
     try:
         num_frames = write_mp4(path, frames, speech, size, fps)
-    except OSError as error:
+    except (OSError, av.error.FFmpegError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
     return Clip(path, speech.text, speech.words, speech.phonemes, speech.duration_s, num_frames, fps)
 
@@ -79,7 +79,7 @@ def write_mp4(path: Path, frames: Iterable[ByteArray], speech: Speech, size: tup
     """Encode ``frames`` (rgb u8 of ``size``, width and height) and the sound of ``speech``; the number of frames.
 
     Raises:
-        OSError: the file cannot be written (PyAV's errors are OSErrors).
+        OSError, av.error.FFmpegError: the file cannot be written.
     """
     rate = Fraction(fps).limit_denominator(1001)
     num_frames = 0

@@ -138,9 +138,8 @@ def _poses(speech: Speech, face: FaceStyle, num_frames: int, fps: float, rng: np
         for rate, share in ((rng.uniform(0.1, 0.3), 0.6), (rng.uniform(0.4, 0.7), 0.3), (rng.uniform(0.9, 1.4), 0.1))
     )
     hop = round(len(speech.samples) / max(num_frames, 1))
-    loudness = (
-        np.abs(np.pad(speech.samples, (0, hop * num_frames))[: hop * num_frames]).reshape(num_frames, hop).mean(axis=1)
-    )
+    padded = np.pad(np.abs(speech.samples), (0, hop * num_frames))
+    loudness = padded[: hop * num_frames].reshape(num_frames, hop).mean(axis=1)
     nod = cv2.GaussianBlur(loudness[None].astype(np.float32), (0, 0), fps * 0.16)[0]
     poses = mean + extent * sway
     poses[:, 5] += 0.5 * face.motion * nod
@@ -160,36 +159,41 @@ def _lids(num_frames: int, fps: float, rng: np.random.Generator) -> list[int]:
 
 
 def _room(face: FaceStyle, width: int, height: int, face_px: float, rng: np.random.Generator) -> FloatArray:
-    """The wall, things out of focus on it, and the speaker's neck and shoulders; f32 (height, width, 3)."""
-    near, far = (np.array(colour, np.float32) for colour in face.background)
+    """All that keeps still: the wall, the speaker's neck and shoulders; f32 (height, width, 3)."""
     x, y = np.meshgrid(np.linspace(0, 1, width, dtype=np.float32), np.linspace(0, 1, height, dtype=np.float32))
+    wall = cv2.GaussianBlur(_wall(face, x, y, rng), (0, 0), rng.uniform(0.01, 0.03) * width)
+    # The body is drawn in face units about the mean place of the face.
+    from_face_x = (x - 0.5 - face.place[0]) * width / (face_px / 2)
+    from_face_y = (y - 0.5 - face.place[1]) * height / (face_px / 2)
+    return _body(face, from_face_x, from_face_y, np.asarray(wall, np.float32))
+
+
+def _wall(face: FaceStyle, x: FloatArray, y: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """A wall, lit from the side, with a few things on it; ``x`` and ``y`` run from 0 to 1 over the picture."""
+    near, far = (np.array(colour, np.float32) for colour in face.background)
     along = np.clip(0.5 + (x - 0.5) * face.light[0] + (0.5 - y) * 0.6, 0, 1)
-    room = far + (near - far) * along[..., None]
+    wall = far + (near - far) * along[..., None]
     for _ in range(int(rng.integers(0, 6))):
-        colour = room.mean(axis=(0, 1)) * rng.uniform(0.5, 1.3) + rng.normal(0, 18, 3)
+        colour = wall.mean(axis=(0, 1)) * rng.uniform(0.5, 1.3) + rng.normal(0, 18, 3)
         cx, cy, w, h = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.25), rng.uniform(0.05, 0.4)
         box = step(w - np.abs(x - cx), 0.02) * step(h - np.abs(y - cy), 0.02)
-        room = mix(room, colour.astype(np.float32), box)
-    room = cv2.GaussianBlur(room.astype(np.float32), (0, 0), rng.uniform(0.01, 0.03) * width)
+        wall = mix(wall, colour.astype(np.float32), box)
+    return np.asarray(wall, np.float32)
 
-    # Neck and shoulders, in face units about the mean place of the face.
-    fx = (x * width - (0.5 + face.place[0]) * width) / (face_px / 2)
-    fy = (y * height - (0.5 + face.place[1]) * height) / (face_px / 2)
+
+def _body(face: FaceStyle, fx: FloatArray, fy: FloatArray, wall: FloatArray) -> FloatArray:
+    """Neck and shoulders before ``wall``; ``fx`` and ``fy`` in face units."""
     lx = face.light[0]
     side = np.clip(0.8 + 0.35 * lx * fx, 0.3, 1.3)
     neck_width = 0.56 + 0.12 * np.clip((fy - 1.2) / 0.6, 0, 1) ** 2
     round_neck = np.sqrt(np.clip(1 - (fx / (neck_width * 1.15)) ** 2, 0.05, 1))
     under_chin = 1 - 0.45 * blob(fx, fy, 0.1 * lx, face.chin_y + 0.02, 0.7, 0.28)
-    neck = (
-        np.array(face.skin, np.float32)
-        * (0.5 + 0.45 * round_neck * side * face.ambient / 0.5)[..., None]
-        * under_chin[..., None]
-    )
-    room = mix(room, neck * 0.85, step(neck_width - np.abs(fx), 0.02) * step(fy - 0.4, 0.1))
-    collar = 1.72 + 0.32 * np.clip(np.abs(fx) / 0.6, 0, 1) ** 2 * -1 + 0.12 * np.clip(np.abs(fx) - 0.6, 0, None) ** 1.2
+    neck_light = (0.42 + 0.76 * round_neck * side * face.ambient) * under_chin
+    neck = np.array(face.skin, np.float32) * neck_light[..., None]
+    rgb = mix(wall, neck, step(neck_width - np.abs(fx), 0.02) * step(fy - 0.4, 0.1))
+    collar = 1.72 - 0.32 * np.clip(np.abs(fx) / 0.6, 0, 1) ** 2 + 0.12 * np.clip(np.abs(fx) - 0.6, 0, None) ** 1.2
     shoulders = 0.34 * np.clip(np.abs(fx) - 1.3, 0, None) ** 1.6
     folds = 1 + 0.06 * np.sin(5 * fx + 3 * fy + face.seed) + 0.05 * np.sin(9 * fx - 5 * fy)
     cloth = np.array(face.shirt, np.float32) * (np.clip(0.75 + 0.18 * lx * fx - 0.06 * fy, 0.3, 1.2) * folds)[..., None]
     rim = 1 - 0.4 * blob(fy - collar - shoulders, fx * 0, 0.06, 0, 0.03, 1)
-    room = mix(room, cloth * rim[..., None], step(fy - collar - shoulders, 0.03))
-    return np.asarray(room, np.float32)
+    return mix(rgb, cloth * rim[..., None], step(fy - collar - shoulders, 0.03))

@@ -1,7 +1,7 @@
 """What each sound looks like: phonemes of espeak-ng and flite to mouth shapes.
 
-Fifteen classes that a lip reader could tell apart, after Fisher 1968, "Confusions among visually perceived
-consonants", with vowels placed by jaw and rounding.
+Eighteen classes, rest included, that a lip reader could tell apart: consonants after Fisher 1968, "Confusions among
+visually perceived consonants", vowels by jaw and rounding.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHAPE_FIELDS = tuple(field.name for field in fields(MouthShape))
 
 @dataclass(frozen=True, slots=True)
 class Viseme:
-    """A mouth class: its target, how strongly it holds against its neighbours, and whether it must be reached.
+    """A mouth class: its target, and how strongly it holds against its neighbours.
 
     ``dominance`` is alpha of Cohen & Massaro 1993, "Modeling coarticulation in synthetic visual speech".
     """

@@ -48,6 +48,15 @@ class Voice:
     speed: float = 1.0
     pitch: int = 50
 
+    def __post_init__(self) -> None:
+        """Refuse what no engine can do.
+
+        Raises:
+            InputError: ``speed`` or ``pitch`` is out of range.
+        """
+        if not (0.5 <= self.speed <= 2 and 0 <= self.pitch <= 100):
+            raise InputError(f"voice {self.name}: speed {self.speed} must be 0.5 to 2 and pitch {self.pitch} 0 to 100")
+
 
 _ESPEAK_NAMES = (
     *(f"en-us+{variant}" for variant in ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5")),
@@ -100,11 +109,13 @@ def speak(
 
     Raises:
         TextError: ``text`` cannot be read out.
-        InputError: no such voice, or a time that is not in 0..60 s.
+        InputError: no such voice, a negative seed, or a time that is not in 0..60 s.
         MissingExtraError: the voice's engine is not installed.
     """
     script = parse_script(text)
     voice = resolve_voice(voice)
+    if seed < 0:
+        raise InputError(f"seed {seed} is negative; seeds are counted from 0")
     for name, seconds in (("lead_s", lead_s), ("tail_s", tail_s)):
         if not 0 <= seconds <= 60:
             raise InputError(f"{name} is {seconds}; silence of 0 to 60 seconds can be added")
@@ -145,10 +156,9 @@ def find_engine(engine: Engine) -> str:
     Raises:
         MissingExtraError: it is not installed.
     """
-    name = engine
-    found = ctypes.util.find_library(name)
+    found = ctypes.util.find_library(engine)
     if found is None:
-        candidates = [Path(folder) / f"lib{name}.dylib" for folder in _LIBRARY_FOLDERS]
+        candidates = [Path(folder) / f"lib{engine}.dylib" for folder in _LIBRARY_FOLDERS]
         found = next((str(path) for path in candidates if path.exists()), None)
     if found is None:
         raise MissingExtraError(f"{engine} is needed to speak and is not installed: {_HOW_TO_INSTALL[engine]}")

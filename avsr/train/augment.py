@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from avsr.config import Section
+from avsr.corpora import AlignedWord
 from avsr.media.noise import babble, mix_at_snr
-from avsr.train.prepared import AlignedWord, Clip, ClipData
+from avsr.train.prepared import Clip, ClipData
 from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 
 CLEAN_SNR_DB = 30.0
@@ -87,13 +88,13 @@ def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator
     side = lips.shape[1]
     zoom = 1 + rng.uniform(-1, 1) * config.lip_zoom
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-1, 1) * config.lip_roll_deg, zoom)
-    turn[:, 2] += rng.uniform(-1, 1, size=2) * config.lip_shift_px
+    turn = turn + np.array([[0, 0, 1], [0, 0, 1]]) * rng.uniform(-1, 1, size=(2, 1)) * config.lip_shift_px
     if rng.random() < config.lip_mirror_share:
         turn = turn @ np.array([[-1, 0, side - 1], [0, 1, 0], [0, 0, 1]], dtype=np.float64)
     gain = 1 + rng.uniform(-1, 1) * config.lip_gain
     offset = 255 * rng.uniform(-0.5, 0.5) * config.lip_gain
     levels = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
-    out = np.stack([levels[cv2.warpAffine(lip, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)] for lip in lips])
+    out: ByteArray = np.stack([levels[cv2.warpAffine(lip, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)] for lip in lips])
     if rng.random() < config.lip_mask_share:
         # A short freeze: the network must bridge it, as it must bridge a hand before the mouth.
         length = int(rng.integers(1, 5))

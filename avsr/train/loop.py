@@ -77,9 +77,8 @@ class Trainer:
         """Take over each trained branch from an earlier stage's directory."""
         for directory in directories:
             saved = _read_checkpoint(directory / CHECKPOINT)
-            prefix = saved["branch"]
             for module, weights in ((self.model, saved["model"]), (self._frame_heads, saved["frame_heads"])):
-                own = {name: value for name, value in weights.items() if prefix == "fusion" or name.startswith(prefix)}
+                own = {name: value for name, value in weights.items() if name.startswith(saved["branch"])}
                 module.load_state_dict(own, strict=False)
 
     def run(self) -> AvsrModel:
@@ -114,7 +113,7 @@ class Trainer:
             chunk_ticks = int(rng.choice([*self.model.config.chunk_sizes, batch.chunk.num_ticks]))
             loss = self._loss(batch, chunk_ticks)
             self._optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._parameters, 5.0)
             self._optimiser.step()
             total += loss.item() / len(batches)

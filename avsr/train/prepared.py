@@ -12,20 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from avsr.corpora import AlignedWord
 from avsr.errors import InputError
 from avsr.types import TICK_SAMPLES, BoolArray, ByteArray, FloatArray
 
 AUDIO_FILE, LIPS_FILE, VISIBLE_FILE, INDEX_FILE = "audio.npy", "lips.npy", "visible.npy", "index.jsonl"
 FULL_SCALE = 32767.0
-
-
-@dataclass(frozen=True, slots=True)
-class AlignedWord:
-    """A spoken word and its seconds from the start of the clip."""
-
-    text: str
-    start_s: float
-    end_s: float
 
 
 @dataclass(frozen=True, slots=True)

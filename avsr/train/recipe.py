@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
 
 from avsr.config import DecodeConfig, ModelConfig, Section
 from avsr.train.augment import AugmentConfig
 
+RECIPES = Path(__file__).parent / "recipes"
+Branch = Literal["audio", "video", "fusion"]
+
 
 class StageConfig(Section):
-    """One stage: which branch learns, for how long, from what augmentation."""
+    """One stage: which branch learns, for how long, from what augmentation.
 
-    branch: Literal["audio", "video", "fusion"]
-    epochs: int
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_epochs: float = 1.0
-    validate_every: int = 5
+    ``talker_repeat`` is how often each synthetic clip comes in an epoch; real clips come once.
+    """
+
+    branch: Branch
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(16, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+    validate_every: int = Field(5, gt=0)
+    talker_repeat: float = Field(0.5, ge=0)
     seed: int = 1
     augment: AugmentConfig = AugmentConfig()
 
 
 class RecipeConfig(Section):
-    """A whole recipe: sizes, tokenizer and the three stages."""
+    """A whole recipe: the corpus, the tokenizer, the network's sizes and the three stages.
+
+    The audio and the lip branch learn apart, on clean input, and at the same time; then fusion learns with both, under
+    noise and with senses missing. ``card`` is the model card: what was learnt from, under which licences.
+    """
 
     name: str
     version: str
-    vocab_size: int
-    model: dict[str, int | float | tuple[int, ...]] = {}
+    table: str
+    num_talkers: int = Field(0, ge=0)
+    vocab_size: int = Field(gt=0)
+    model: dict[str, Any] = {}
     decode: DecodeConfig = DecodeConfig()
     audio: StageConfig
     video: StageConfig
     fusion: StageConfig
+    card: str
 
-    def model_config_for(self, vocab_size: int) -> ModelConfig:
+    def stage(self, branch: Branch) -> StageConfig:
+        """Return the stage that trains ``branch``."""
+        return {"audio": self.audio, "video": self.video, "fusion": self.fusion}[branch]
+
+    def sizes(self, vocab_size: int) -> ModelConfig:
         """Return the network's sizes for a tokenizer of ``vocab_size`` pieces."""
-        return ModelConfig(vocab_size=vocab_size, **self.model)  # type: ignore[arg-type]
+        return ModelConfig.model_validate({**self.model, "vocab_size": vocab_size})

@@ -39,5 +39,5 @@ def test_only_the_unstable_end_is_dim() -> None:
 def test_the_comparison_shows_words_errors_and_the_reference() -> None:
     said = Board().take([caption("bin [red]blue", segment=0, is_final=True)])
     picture = drawn(Cell(said, wer=0.5), Cell(Board(), wer=1.0), Cell())
-    for part in ("said: bin blue", "lips only", "bin [red]blue", "50% of words wrong", "(nothing)", "…"):
+    for part in ("said: bin blue", "lips only", "bin [red]blue", "WER 50%", "(nothing)", "…"):
         assert part in picture

@@ -23,6 +23,13 @@ class FakeStream:
     samples: list[FloatArray] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     is_finished: bool = False
+    is_closed: bool = False
+
+    def __enter__(self) -> FakeStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_closed = True
 
     def accept_audio(self, samples: FloatArray, sample_rate: int, t: float) -> None:
         assert sample_rate == SAMPLE_RATE
@@ -57,13 +64,13 @@ def test_every_sense_gets_the_whole_clip_and_its_own_error_rate() -> None:
     for s in streams:
         assert sum(map(len, s.samples)) == len(quiet)
         assert s.times_s == [frame.pts_us / 1e6 for frame in frames]
-        assert s.is_finished
+        assert s.is_finished and s.is_closed
     console = Console(width=100)
     with console.capture() as capture:
         console.print(pictures[-1])
     picture = capture.get()
-    assert picture.count("0% of words wrong") == 6
-    assert picture.count(" 50% of words wrong") == 1
+    assert picture.count("WER 0%") == 5
+    assert picture.count("WER 50%") == 1
 
 
 def test_the_shipped_clip_is_small_and_says_what_its_transcript_says() -> None:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
+from decode_names import GRID_WORDS, Say
 
 from avsr.decode import Tokenizer, train_tokenizer
 from avsr.types import FloatArray
-
-GRID_WORDS = (
-    "bin lay place set blue green red white at by in with a b c d e f g h i j k l m n o p q r s t u v x y z "
-    "zero one two three four five six seven eight nine again now please soon"
-).split()
-
-Say = Callable[..., FloatArray]
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +35,16 @@ def noise() -> Say:
 
 @pytest.fixture(scope="session")
 def say() -> Say:
-    """`say(tokenizer, "bin blue", gap=3, before=5, after=30)`: each token one sure tick, ``gap`` blank ticks between."""
+    """`say(tokenizer, "bin blue", gap=3, before=5, after=30)`: each token is one sure tick, then ``gap`` blank ones."""
 
     def make(
-        tokenizer: Tokenizer, text: str, gap: int = 3, before: int = 5, after: int = 0, doubt: float = 1.0, seed: int = 0
+        tokenizer: Tokenizer,
+        text: str,
+        gap: int = 3,
+        before: int = 5,
+        after: int = 0,
+        doubt: float = 1.0,
+        seed: int = 0,
     ) -> FloatArray:
         ids = [tokenizer.blank_id] * before
         for token in tokenizer.encode(text):

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from conftest import GRID_WORDS
+from decode_names import GRID_WORDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

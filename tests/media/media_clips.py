@@ -51,9 +51,15 @@ def write_clip(
         if audio_rate is not None:
             layout = {1: "mono", 2: "stereo"}[channels]
             for _ in tones_hz or (0.0,):
-                tracks.append(container.add_stream(AUDIO_CODECS.get(path.suffix, "aac"), rate=audio_rate, layout=layout))
+                tracks.append(
+                    container.add_stream(AUDIO_CODECS.get(path.suffix, "aac"), rate=audio_rate, layout=layout)
+                )
         num_samples = round(audio_s * (audio_rate or 0))
-        waves = [_wave(audio_rate, num_samples, click_s - audio_start_s, tone_hz) for tone_hz in tones_hz or (0.0,)] if tracks else []
+        waves = (
+            [_wave(audio_rate, num_samples, click_s - audio_start_s, tone_hz) for tone_hz in tones_hz or (0.0,)]
+            if tracks
+            else []
+        )
         # Interleave by time, as a camera would.
         todo: list[tuple[float, int, Any]] = [(float(time), -1, time) for time in times]
         for start in range(0, num_samples, 1024):

@@ -56,7 +56,7 @@ def test_mouths_differ_as_their_sounds_do() -> None:
     assert track["f"].tuck > 0.9 and track["T"].tip > 0.8 and track["m"].gap < 0.01
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(6))
 def test_face_mesh_follows_the_face_and_its_mouth(seed: int, face_mesh: type[FaceMesh]) -> None:
     face = random_face(seed)
     drawn = [lip_lines(face, shape, COLUMNS).opening for shape in mouth_track(BABBLE)]
@@ -83,7 +83,7 @@ def test_the_same_seed_draws_the_same_frames_and_another_seed_another_face() -> 
 
 
 @pytest.mark.parametrize(
-    ("size", "fps"), [((320, 240), 25.0), ((240, 320), 12.5), ((1280, 720), 10.0), ((96, 96), 50.0)]
+    ("size", "fps"), [((320, 240), 25.0), ((240, 320), 12.5), ((640, 480), 10.0), ((96, 96), 50.0)]
 )
 def test_any_even_size_and_rate_is_drawn(size: tuple[int, int], fps: float) -> None:
     short = speech_of(("m", 0.04))

@@ -92,6 +92,12 @@ def test_an_unknown_voice_is_refused_with_the_known_ones() -> None:
         speak("bin blue", "nobody")
 
 
+@pytest.mark.parametrize(("speed", "pitch"), [(0.0, 50), (9.0, 50), (float("nan"), 50), (1.0, 101)])
+def test_impossible_voices_are_refused(speed: float, pitch: int) -> None:
+    with pytest.raises(InputError, match="must be"):
+        Voice("flite", "slt", speed, pitch)
+
+
 @pytest.mark.parametrize("lead_s", [-0.1, float("nan"), 1e9])
 def test_impossible_silence_is_refused(lead_s: float) -> None:
     with pytest.raises(InputError, match="lead_s"):

@@ -1,0 +1,226 @@
+"""Sound and pictures come in as they arrive; ticks with both senses side by side go out.
+
+    AudioPacket ──► AudioAligner ──► sound ───┐
+                                              ├──► take: n ticks of samples and lip frames
+    VideoFrame ───► VideoAligner ──► pictures ┘         (pictures ──► LipTracker, told how loud the tick is)
+
+One sense waits for the other, but not longer than its patience: a sense that is further behind counts as absent until
+it has caught up. Waiting is measured in stream time, never by the wall clock, so results can be repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+import numpy as np
+
+from avsr.lips import LipInput, LipState, LipTracker, level_db
+from avsr.media import (
+    AlignedVideo,
+    AudioAligner,
+    AudioAlignerState,
+    AudioPacket,
+    VideoAligner,
+    VideoAlignerState,
+)
+from avsr.types import (
+    LIP_SIZE,
+    TICK_S,
+    TICK_SAMPLES,
+    AudioTicks,
+    BoolArray,
+    FloatArray,
+    LipFrame,
+    Modality,
+    VideoFrame,
+    VideoTick,
+)
+
+DEFAULT_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SenseTicks:
+    """n ticks from ``start_tick`` on: ``samples`` f32 (640 n,), ``heard`` bool (n,), ``lips`` one ``LipFrame`` each."""
+
+    start_tick: int
+    samples: FloatArray
+    heard: BoolArray
+    lips: tuple[LipFrame, ...]
+
+    @property
+    def num_ticks(self) -> int:
+        """Ticks in this piece (n)."""
+        return len(self.heard)
+
+    @property
+    def visible(self) -> BoolArray:
+        """Where a mouth is seen, bool (n,)."""
+        return np.array([lip.visible for lip in self.lips], dtype=np.bool_)
+
+    def loudness_db(self, index: int) -> float | None:
+        """RMS of one tick in dB of full scale; None where nothing was heard."""
+        if not self.heard[index]:
+            return None
+        return level_db(self.samples[index * TICK_SAMPLES : (index + 1) * TICK_SAMPLES])
+
+
+SoundPart = AudioTicks | tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndState:
+    """What has arrived and is not taken yet; ``next_tick`` is taken next.
+
+    ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on, at most the patience long when nothing is
+    left to take.
+    """
+
+    audio: AudioAlignerState
+    video: VideoAlignerState
+    lips: LipState | None
+    sound: tuple[SoundPart, ...] = ()
+    pictures: tuple[AlignedVideo, ...] = ()
+    next_tick: int = 0
+    ended: bool = False
+
+    @property
+    def sound_end(self) -> int:
+        """The tick at which the queued sound ends."""
+        return _end_of(self.sound[-1]) if self.sound else self.next_tick
+
+    @property
+    def pictures_end(self) -> int:
+        """The tick at which the queued pictures end."""
+        return self.pictures[-1].stop_tick if self.pictures else self.next_tick
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """Aligns both senses on ticks and finds the lips. ``tracker`` is None where nobody looks (modality "audio")."""
+
+    modality: Modality
+    tracker: LipTracker | None
+    patience_s: float = DEFAULT_PATIENCE_S
+    _audio: AudioAligner = field(default_factory=AudioAligner)
+    _video: VideoAligner = field(default_factory=VideoAligner)
+
+    def init_state(self) -> FrontEndState:
+        """Return the state of a stream that has not begun."""
+        lips = self.tracker.init_state() if self.tracker else None
+        return FrontEndState(self._audio.init_state(), self._video.init_state(), lips)
+
+    def accept(self, packet: AudioPacket | VideoFrame, state: FrontEndState) -> FrontEndState:
+        """Take in what arrived; a sense that the modality leaves out is passed over.
+
+        Raises:
+            InputError: the packet cannot be used.
+        """
+        if isinstance(packet, AudioPacket):
+            if self.modality == "video":
+                return state
+            sound, audio = self._audio.step(packet, state.audio)
+            return replace(state, audio=audio, sound=state.sound + sound.parts)
+        if self.modality == "audio":
+            return state
+        pictures, video = self._video.step(packet, state.video)
+        return replace(state, video=video, pictures=_joined(state.pictures, pictures))
+
+    def end(self, state: FrontEndState) -> FrontEndState:
+        """Nothing more will arrive: everything can be taken."""
+        sound = self._audio.flush(state.audio).parts
+        pictures = self._video.flush(state.video)
+        return replace(state, sound=state.sound + sound, pictures=_joined(state.pictures, pictures), ended=True)
+
+    def take(self, num_ticks: int, state: FrontEndState) -> tuple[SenseTicks | None, FrontEndState]:
+        """Return the next ``num_ticks`` ticks, or None while they are not all ready; at the end fewer may be left."""
+        num_ready = self._ready_tick(state) - state.next_tick
+        if num_ready < (1 if state.ended else num_ticks):
+            return None, state
+        num_ticks = min(num_ticks, num_ready)
+        start_tick, stop_tick = state.next_tick, state.next_tick + num_ticks
+        if not state.ended:
+            state = self._give_up_before(stop_tick, state)
+        samples, heard, sound = _take_sound(state.sound, start_tick, stop_tick)
+        shown, pictures = _take_pictures(state.pictures, start_tick, stop_tick)
+        ticks = SenseTicks(start_tick, samples, heard, ())
+        lips, lip_state = self._find_lips(shown, ticks, state.lips)
+        state = replace(state, sound=sound, pictures=pictures, lips=lip_state, next_tick=stop_tick)
+        return replace(ticks, lips=lips), state
+
+    def _ready_tick(self, state: FrontEndState) -> int:
+        """All ticks before this one are decided."""
+        ends = state.sound_end, state.pictures_end
+        if state.ended:
+            return max(ends)
+        if self.modality != "av":
+            return ends[self.modality == "video"]
+        return max(min(ends), max(ends) - round(self.patience_s / TICK_S))
+
+    def _give_up_before(self, tick: int, state: FrontEndState) -> FrontEndState:
+        """Tell a sense that is behind that its time has passed: what comes for it now is too late."""
+        if state.sound_end < tick:
+            sound, audio = self._audio.advance(tick, state.audio)
+            state = replace(state, sound=state.sound + sound.parts, audio=audio)
+        if state.pictures_end < tick:
+            pictures, video = self._video.advance(tick, state.video)
+            state = replace(state, pictures=_joined(state.pictures, pictures), video=video)
+        return state
+
+    def _find_lips(
+        self, shown: list[VideoTick], ticks: SenseTicks, state: LipState | None
+    ) -> tuple[tuple[LipFrame, ...], LipState | None]:
+        if self.tracker is None or state is None:
+            return tuple(LipFrame(_DARK, ticks.start_tick + i, visible=False) for i in range(ticks.num_ticks)), None
+        lips = []
+        for index, video in enumerate(shown):
+            lip, state = self.tracker.step(LipInput(video, ticks.loudness_db(index)), state)
+            lips.append(lip)
+        return tuple(lips), state
+
+
+_DARK = np.zeros((LIP_SIZE, LIP_SIZE), dtype=np.uint8)
+
+
+def _end_of(part: SoundPart) -> int:
+    return part[0] + part[1] if isinstance(part, tuple) else part.start_tick + part.num_ticks
+
+
+def _joined(pictures: tuple[AlignedVideo, ...], more: AlignedVideo) -> tuple[AlignedVideo, ...]:
+    return (*pictures, more) if more.stop_tick > more.start_tick else pictures
+
+
+def _take_sound(
+    parts: tuple[SoundPart, ...], start_tick: int, stop_tick: int
+) -> tuple[FloatArray, BoolArray, tuple[SoundPart, ...]]:
+    """Cut [start_tick, stop_tick) off the front of ``parts``; silence where they end before."""
+    num_ticks = stop_tick - start_tick
+    samples, heard = np.zeros(num_ticks * TICK_SAMPLES, np.float32), np.zeros(num_ticks, np.bool_)
+    rest: list[SoundPart] = []
+    for part in parts:
+        end = _end_of(part)
+        if isinstance(part, tuple):
+            if end > stop_tick:
+                begin = max(part[0], stop_tick)
+                rest.append((begin, end - begin))
+            continue
+        taken = min(max(0, stop_tick - part.start_tick), part.num_ticks)
+        at = part.start_tick - start_tick
+        samples[at * TICK_SAMPLES : (at + taken) * TICK_SAMPLES] = part.samples[: taken * TICK_SAMPLES]
+        heard[at : at + taken] = part.heard[:taken]
+        if taken < part.num_ticks:
+            rest.append(AudioTicks(part.samples[taken * TICK_SAMPLES :], part.heard[taken:], part.start_tick + taken))
+    return samples, heard, tuple(rest)
+
+
+def _take_pictures(
+    parts: tuple[AlignedVideo, ...], start_tick: int, stop_tick: int
+) -> tuple[list[VideoTick], tuple[AlignedVideo, ...]]:
+    """Cut [start_tick, stop_tick) off the front of ``parts``; no picture where they end before."""
+    shown = {tick: VideoTick(tick, None) for tick in range(start_tick, stop_tick)}
+    rest: list[AlignedVideo] = []
+    for part in parts:
+        head = replace(part, stop_tick=min(part.stop_tick, max(part.start_tick, stop_tick)))
+        shown |= {video.tick: video for video in head}
+        if head.stop_tick < part.stop_tick:
+            rest.append(replace(part, start_tick=head.stop_tick, shown=head.last_shown))
+    return list(shown.values()), tuple(rest)

@@ -1,0 +1,463 @@
+"""Laws of reading files: times are kept, damage is survived, errors are clear."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from media_clips import align, even_times_s, write_clip
+
+from avsr.errors import MediaError
+from avsr.media import AudioPacket, open_media
+from avsr.types import VideoFrame
+
+HALF_TICK_S = 0.02
+ROUNDING_S = 0.002
+"""Containers round times to a millisecond, and the click is 2 ms wide."""
+
+
+def _deliveries(source, **options):
+    with open_media(source, **options) as media:
+        items = list(media)
+    sound = [item for item in items if isinstance(item, AudioPacket)]
+    pictures = [item for item in items if isinstance(item, VideoFrame)]
+    return items, sound, pictures, media
+
+
+def _align(source, **options):
+    with open_media(source, **options) as media:
+        return align(media)
+
+
+def _noisy_picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    ("suffix", "fps"),
+    [
+        *((".mp4", fps) for fps in (10, 15, 24, 25, Fraction(30000, 1001), 30, 50, 60)),
+        (".mkv", Fraction(30000, 1001)),
+        (".mkv", 60),
+        (".mov", 30),
+        (".webm", 30),
+        (".ts", 25),
+        (".avi", 30),
+        (".mpg", 25),
+        (".mpg", 50),
+    ],
+)
+def test_flash_and_click_meet_within_half_a_tick(tmp_path, suffix, fps):
+    path = tmp_path / f"clip{suffix}"
+    write_clip(path, fps=fps, frame_times_s=even_times_s(fps, 2.0))
+    with open_media(path) as media:
+        assert (media.has_audio, media.has_video) == (True, True)
+        assert media.fps == pytest.approx(float(fps), rel=1e-3)
+        assert media.duration_s == pytest.approx(2.0, abs=0.05)
+        aligned = align(media)
+        assert media.warnings == ()
+        assert media.progress == pytest.approx(1.0, abs=0.06)
+    assert abs(aligned.skew_s()) <= HALF_TICK_S + ROUNDING_S
+    assert 50 <= len(aligned.ticks) <= 51 and 50 <= len(aligned.heard) <= 52
+    assert aligned.heard[:50].all()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize(("audio_start_s", "video_start_s"), [(0.3, 0.0), (0.0, 0.26), (1.5, 1.0)])
+def test_start_offsets_are_kept_and_the_earlier_track_begins_the_stream(tmp_path, suffix, audio_start_s, video_start_s):
+    path = tmp_path / f"clip{suffix}"
+    times = [time + Fraction(video_start_s) for time in even_times_s(25, 2.0)]
+    write_clip(path, frame_times_s=times, audio_start_s=audio_start_s, flash_s=1.8)
+    _, sound, pictures, _ = _deliveries(path)
+    aligned = _align(path)
+    assert abs(aligned.skew_s()) <= HALF_TICK_S + ROUNDING_S
+    offset_s = audio_start_s - video_start_s
+    # The first packet begins with the encoder's priming, 30 ms of it for MP2.
+    assert sound[0].t_s - pictures[0].pts_us / 1e6 == pytest.approx(offset_s, abs=0.035)
+    assert min(sound[0].t_s, pictures[0].pts_us / 1e6) == 0.0
+
+
+def test_variable_frame_rate_keeps_its_times(tmp_path):
+    rng = np.random.default_rng(5)
+    times = [Fraction(0)]
+    while times[-1] < 2:
+        times.append(times[-1] + Fraction(int(rng.integers(10, 90)), 1000))
+    path = tmp_path / "vfr.mkv"
+    write_clip(path, frame_times_s=times)
+    _, _, pictures, _ = _deliveries(path)
+    # The sound may begin with priming, before the first picture.
+    times_us = [pictures[0].pts_us + round(time * 1_000_000) for time in times]
+    assert {frame.pts_us for frame in pictures} <= set(times_us)
+    aligned = _align(path)
+    assert abs(aligned.skew_s()) <= HALF_TICK_S + ROUNDING_S
+    for tick in aligned.ticks[:50]:
+        assert tick.frame.pts_us == min(times_us, key=lambda pts_us: abs(pts_us - tick.tick * 40_000))
+
+
+def test_sound_and_pictures_come_in_the_order_of_their_times(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, frame_times_s=even_times_s(30, 2.0), fps=30)
+    items, _, _, _ = _deliveries(path)
+    times_s = [item.t_s if isinstance(item, AudioPacket) else item.pts_us / 1e6 for item in items]
+    assert all(earlier <= later + 1e-6 for earlier, later in pairwise(times_s))
+
+
+def test_pictures_that_no_tick_shows_are_left_out_and_change_nothing(tmp_path):
+    path = tmp_path / "fast.mp4"
+    write_clip(path, fps=50, frame_times_s=even_times_s(50, 1.0), audio_rate=None)
+    _, _, pictures, _ = _deliveries(path)
+    assert 25 <= len(pictures) <= 28
+    assert [tick.frame.pts_us for tick in _align(path).ticks] == [40_000 * tick for tick in range(25)]
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_reordered_pictures_come_in_order(tmp_path, suffix, codec):
+    path = tmp_path / f"reordered{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.max_b_frames = 2
+        for index in range(40):
+            rgb = np.full((48, 64, 3), 40 + index * 4, dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    _, _, pictures, media = _deliveries(path)
+    assert [frame.pts_us for frame in pictures] == [40_000 * index for index in range(40)]
+    levels = np.array([frame.rgb.mean() for frame in pictures])
+    assert np.abs(levels - (40 + 4 * np.arange(40))).max() < 8
+    assert media.warnings == ()
+
+
+def test_missing_times_follow_from_the_frame_rate(tmp_path):
+    path = tmp_path / "raw.h264"
+    with av.open(str(path), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(20):
+            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode())
+    with open_media(path) as media:
+        fps = media.fps
+        times_us = [frame.pts_us for frame in media]
+    assert len(times_us) == 20
+    np.testing.assert_allclose(np.diff(times_us), 1e6 / fps, atol=2)
+
+
+# Tracks
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(8000, 1), (16000, 1), (44100, 2), (48000, 2)])
+def test_audio_only_files_have_their_click_in_place(tmp_path, rate_hz, channels):
+    path = tmp_path / "sound.wav"
+    write_clip(path, audio_rate=rate_hz, channels=channels, flash_s=0.7)
+    with open_media(path) as media:
+        assert (media.has_audio, media.has_video, media.fps) == (True, False, None)
+        aligned = align(media)
+    assert aligned.ticks == []
+    assert aligned.heard.shape == (50,) and aligned.heard.all()
+    envelope = np.convolve(np.square(aligned.samples), np.hanning(65), mode="same")
+    assert np.argmax(envelope) / 16000 == pytest.approx(0.7, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "form"),
+    [
+        (".flac", "flac", "s16"),
+        (".mp3", "libmp3lame", "s16p"),
+        (".ogg", "libopus", "s16"),
+        (".m4a", "aac", "fltp"),
+        (".wav", "pcm_f32le", "flt"),
+        (".wav", "pcm_u8", "u8"),
+        (".wav", "pcm_s32le", "s32"),
+    ],
+)
+def test_every_audio_format_has_the_same_level(tmp_path, suffix, codec, form):
+    path = tmp_path / f"tone{suffix}"
+    tone = 0.25 * np.sin(2 * np.pi * 500 * np.arange(48000) / 48000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48000, layout="mono")
+        resampler = av.AudioResampler(format=form, layout="mono", rate=48000)
+        for start in range(0, 48000, 960):
+            frame = av.AudioFrame.from_ndarray(tone[None, start : start + 960].astype(np.float32), "flt", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+            for converted in resampler.resample(frame):
+                container.mux(stream.encode(converted))
+        container.mux(stream.encode())
+    aligned = _align(path)
+    inner = aligned.samples[4000:12000]
+    # LAME turns everything down by 5 % before it encodes.
+    assert np.sqrt(np.mean(np.square(inner))) == pytest.approx(0.25 / np.sqrt(2), rel=0.06)
+    assert 25 <= len(aligned.heard) <= 28
+
+
+def test_video_only_files_and_modalities_use_what_is_asked_for(tmp_path):
+    both, silent, sound = tmp_path / "both.mp4", tmp_path / "silent.mp4", tmp_path / "sound.wav"
+    write_clip(both, frame_times_s=even_times_s(25, 1.0), audio_s=1.0)
+    write_clip(silent, frame_times_s=even_times_s(25, 1.0), audio_rate=None)
+    write_clip(sound, audio_s=1.0)
+    assert [len(part) for part in _deliveries(silent)[1:3]] == [0, 25]
+    _, packets, pictures, media = _deliveries(both, modality="audio")
+    assert packets and not pictures and not media.has_video
+    _, packets, pictures, media = _deliveries(both, modality="video")
+    assert not packets and pictures and not media.has_audio
+    with pytest.raises(MediaError, match="no sound"):
+        open_media(silent, modality="audio")
+    with pytest.raises(MediaError, match="no moving picture"):
+        open_media(sound, modality="video")
+
+
+def test_one_track_goes_on_when_the_other_has_ended(tmp_path):
+    path = tmp_path / "uneven.mp4"
+    write_clip(path, frame_times_s=even_times_s(25, 1.0), audio_s=2.0, flash_s=0.5)
+    aligned = _align(path)
+    assert len(aligned.ticks) == 25 and 50 <= len(aligned.heard) <= 52
+    write_clip(path, frame_times_s=even_times_s(25, 2.0), audio_s=1.0, flash_s=0.5)
+    aligned = _align(path)
+    assert len(aligned.ticks) == 50 and 25 <= len(aligned.heard) <= 27
+
+
+def test_of_several_audio_tracks_the_first_is_heard(tmp_path):
+    path = tmp_path / "tracks.mkv"
+    write_clip(path, frame_times_s=even_times_s(25, 1.0), audio_s=1.0, tones_hz=(440.0, 1000.0))
+    spectrum = np.abs(np.fft.rfft(_align(path).samples[:16000]))
+    assert int(np.argmax(spectrum)) == 440
+
+
+def test_cover_art_is_no_video(tmp_path):
+    path = tmp_path / "song.mp3"
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("libmp3lame", rate=44100, layout="mono")
+        cover = container.add_stream("png", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic.value
+        picture = av.VideoFrame.from_ndarray(_noisy_picture(), format="rgb24")
+        container.mux(cover.encode(picture))
+        container.mux(cover.encode())
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), dtype=np.int16), "s16p", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+    with open_media(path) as media:
+        assert media.has_audio and not media.has_video
+
+
+@pytest.mark.parametrize(("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))])
+def test_rotated_phone_video_stands_upright(tmp_path, degrees, matrix):
+    picture = np.zeros((48, 64, 3), dtype=np.uint8)
+    picture[:24, :32], picture[:24, 32:], picture[24:, :32] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    path = tmp_path / "phone.mp4"
+    write_clip(path, frame_times_s=even_times_s(25, 0.2), audio_rate=None, picture=picture)
+    data = bytearray(path.read_bytes())
+    # The display matrix lies 40 bytes into the (version 0) track header; a phone turns it so many degrees clockwise.
+    place = data.rindex(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    struct.pack_into(">9i", data, place, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    _, _, pictures, _ = _deliveries(path)
+    upright = np.rot90(picture, -degrees // 90)
+    assert pictures[0].rgb.shape == upright.shape
+    assert np.abs(pictures[0].rgb.astype(int) - upright)[::8, ::8].mean() < 20
+
+
+def test_large_pictures_are_scaled_down_and_pixels_made_square(tmp_path):
+    path = tmp_path / "large.mp4"
+    write_clip(path, frame_times_s=even_times_s(25, 0.08), audio_rate=None, picture=np.zeros((1080, 1920, 3), np.uint8))
+    assert _deliveries(path)[2][0].rgb.shape == (720, 1280, 3)
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(stream.encode())
+    assert _deliveries(path)[2][0].rgb.shape == (48, 96, 3)
+
+
+# Sources
+
+
+class _Pipe(io.RawIOBase):
+    """A source that can be read once, forwards."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+def test_open_files_and_pipes_read_as_paths_do(tmp_path):
+    path = tmp_path / "clip.mkv"
+    write_clip(path, frame_times_s=even_times_s(25, 1.0), audio_s=1.0)
+    expected = _align(str(path))
+    for source in (path, io.BytesIO(path.read_bytes()), _Pipe(path.read_bytes())):
+        aligned = _align(source)
+        np.testing.assert_array_equal(aligned.samples, expected.samples)
+        assert [tick.frame.pts_us for tick in aligned.ticks] == [tick.frame.pts_us for tick in expected.ticks]
+
+
+def test_standard_input_is_read(tmp_path):
+    path = tmp_path / "clip.mkv"
+    write_clip(path, audio_s=1.0)
+    code = "from avsr.media import open_media; print(sum(len(packet.samples) for packet in open_media('-')))"
+    done = subprocess.run([sys.executable, "-c", code], input=path.read_bytes(), capture_output=True, check=True)
+    assert int(done.stdout) >= 48000
+
+
+def test_a_source_is_read_once(tmp_path):
+    path = tmp_path / "clip.wav"
+    write_clip(path, audio_s=0.1)
+    with open_media(path) as media:
+        assert list(media)
+        with pytest.raises(MediaError, match="open it again"):
+            iter(media)
+
+
+# Damage
+
+
+def test_what_is_no_media_is_refused_with_a_reason(tmp_path):
+    (tmp_path / "notes.txt").write_text("bin blue at f two now\n" * 40)
+    (tmp_path / "notes.mp4").write_text("bin blue at f two now\n" * 40)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "random.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
+    (tmp_path / "captions.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    cv2.imwrite(str(tmp_path / "picture.png"), _noisy_picture())
+    reasons = {
+        "notes.txt": "text file",
+        "notes.mp4": "no audio or video file",
+        "empty.mp4": "empty",
+        "random.mp4": "no audio or video file",
+        "captions.srt": "no sound and no moving picture",
+        "picture.png": "still picture",
+        "missing.mp4": "no file",
+        ".": "directory",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(MediaError, match=reason) as caught:
+            open_media(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+    with pytest.raises(MediaError, match="the open file"):
+        open_media(io.BytesIO(b""))
+    with pytest.raises(MediaError, match="Check the address"):
+        open_media("http://127.0.0.1:9/clip.mp4")
+
+
+def _noisy_clip(path: Path) -> bytes:
+    """Two seconds of pictures that all weigh about the same, so that a cut in the middle of the file is one in time."""
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "5"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=48000, layout="mono")
+        for index in range(50):
+            picture = av.VideoFrame.from_ndarray(_noisy_picture(index), format="rgb24").reformat(format="yuv420p")
+            picture.pts, picture.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(picture))
+            samples = np.random.default_rng(index).integers(-5000, 5000, (1, 1920)).astype(np.int16)
+            sound = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48000, index * 1920, Fraction(1, 48000)
+            container.mux(audio.encode(sound))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_file_cut_in_the_middle_gives_its_first_half_and_a_warning(tmp_path, suffix):
+    path = tmp_path / f"cut{suffix}"
+    data = _noisy_clip(path)
+    path.write_bytes(data[: len(data) // 2])
+    with open_media(path) as media:
+        aligned = align(media)
+    assert 15 <= len(aligned.ticks) <= 35 and 15 <= len(aligned.heard) <= 35
+    assert media.warnings and str(path) in media.warnings[0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_damage_in_the_middle_leaves_the_end_readable_and_warns(tmp_path, suffix):
+    path = tmp_path / f"damaged{suffix}"
+    data = bytearray(_noisy_clip(path))
+    begin, end = len(data) * 4 // 10, len(data) * 5 // 10
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    with open_media(path) as media:
+        aligned = align(media)
+    assert len(aligned.ticks) >= 49
+    assert media.warnings and str(path) in media.warnings[0]
+
+
+def test_a_file_without_its_index_is_refused(tmp_path):
+    path = tmp_path / "cut.mp4"
+    write_clip(path, frame_times_s=even_times_s(25, 1.0))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaError, match="its end is missing"):
+        open_media(path)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi"])
+def test_a_video_without_pictures_says_so(tmp_path, suffix):
+    path = tmp_path / f"hollow{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(MediaError, match=r"empty or damaged|its end is missing"), open_media(path) as media:
+        list(media)
+
+
+def test_badly_interleaved_files_are_read_whole_within_the_bound(tmp_path):
+    path = tmp_path / "apart.mkv"
+    with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for index in range(700):
+            picture = av.VideoFrame(32, 32, "yuv420p")
+            picture.pts, picture.time_base = index, Fraction(1, 10)
+            container.mux(video.encode(picture))
+        container.mux(video.encode())
+        for start in range(0, 560_000, 8000):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), dtype=np.int16), "s16", "mono")
+            sound.sample_rate, sound.pts, sound.time_base = 8000, start, Fraction(1, 8000)
+            container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+    items, sound, pictures, media = _deliveries(path)
+    assert len(pictures) == 700 and sum(len(packet.samples) for packet in sound) == 560_000
+    # 512 pictures wait, the others come before the sound is found.
+    assert isinstance(items[150], VideoFrame) and items[150].pts_us == 15_000_000
+    assert len(media.warnings) == 1 and "too far apart" in media.warnings[0]
+
+
+# Real recordings
+
+
+def test_real_recordings_are_read(shared_data):
+    paths = [*sorted((shared_data / "raw").glob("*.mpg"))[:6:5], next((shared_data / "grid").glob("*/*.mp4"))]
+    for path in paths:
+        with open_media(path) as media:
+            aligned = align(media)
+        assert media.warnings == () and media.fps == 25
+        assert [tick.frame.pts_us for tick in aligned.ticks] == [40_000 * tick for tick in range(75)]
+        assert 73 <= len(aligned.heard) <= 76 and aligned.heard[:73].all()
+        assert 0.001 < np.abs(aligned.samples).max() <= 1.0
