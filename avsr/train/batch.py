@@ -19,6 +19,12 @@ from avsr.types import MELS_PER_TICK, NUM_MELS, TICK_S, AvChunk
 IGNORED = -100
 LABEL_DELAY_TICKS = 1
 """Frame labels come this much after the word: a causal network needs to have seen some of it."""
+EMISSION_DELAY_TICKS = 5
+"""CTC may write a word's tokens from the word's start until this long after its end.
+
+Free CTC learns to write words before they are spoken wherever a chunk, or the sentence's grammar, lets it guess.
+Restricting the alignments (Senior et al. 2015, "Acoustic modelling with CD-CTC-SMBR LSTM RNNs") makes it wait.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,8 @@ class Batch:
     """B padded examples of up to T ticks.
 
     ``valid`` bool (B, T); ``targets`` int (B, L) token ids, ``target_lengths`` int (B,); ``frame_labels`` int (B, T),
-    the token spoken at each tick, blank in silence, -100 where unknown; ``snr_db`` f32 (B,).
+    the token spoken at each tick, blank in silence, -100 where unknown; ``emission`` bool (B, T, V), which tokens CTC may
+    write when; ``snr_db`` f32 (B,).
     """
 
     chunk: AvChunk
@@ -34,6 +41,7 @@ class Batch:
     targets: torch.Tensor
     target_lengths: torch.Tensor
     frame_labels: torch.Tensor
+    emission: torch.Tensor
     snr_db: torch.Tensor
     texts: tuple[str, ...]
 
@@ -64,6 +72,7 @@ class Collator:
             targets=_pad(targets),
             target_lengths=torch.tensor([len(t) for t in targets]),
             frame_labels=_pad([self._frame_labels(e.words, len(e.data.visible)) for e in examples], IGNORED),
+            emission=_pad([self._emission(e.words, len(e.data.visible)) for e in examples], True),
             snr_db=torch.tensor([e.snr_db for e in examples], dtype=torch.float32),
             texts=tuple(e.text for e in examples),
         )
@@ -99,6 +108,17 @@ class Collator:
             for token, start, end in zip(tokens, edges[:-1].round(), edges[1:].round(), strict=True):
                 labels[max(0, int(start)) : max(0, int(end))] = token
         return labels
+
+    def _emission(self, words: tuple[AlignedWord, ...], num_ticks: int) -> torch.Tensor:
+        """Allow each word's tokens around the word; blanks, and everything where no times are known, always."""
+        allowed = torch.zeros(num_ticks, self._tokenizer.vocab_size, dtype=torch.bool)
+        if not words:
+            return ~allowed
+        allowed[:, self._tokenizer.blank_id] = True
+        for word in words:
+            start, end = round(word.start_s / TICK_S), round(word.end_s / TICK_S) + EMISSION_DELAY_TICKS
+            allowed[max(0, start) : max(0, end), self._tokenizer.encode(word.text)] = True
+        return allowed
 
 
 def _pad(rows: list[torch.Tensor], value: float = 0) -> torch.Tensor:

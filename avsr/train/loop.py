@@ -27,6 +27,8 @@ from avsr.train.recipe import StageConfig
 FRAME_LOSS_WEIGHT = 0.5
 BRANCH_LOSS_WEIGHT = 0.3
 SNR_LOSS_WEIGHT = 0.1
+FORBIDDEN = -1e4
+"""Log-probability of writing a token when it may not be written; finite, so that gradients stay so."""
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -110,7 +112,7 @@ class Trainer:
                 [augment(clip, source.corpus.load(clip), self._stage.augment, self._noise, rng) for source, clip in clips]
             )
             batch = self._collator.mask_spectrum(batch, rng)
-            chunk_ticks = int(rng.choice([*self.model.config.chunk_sizes, batch.chunk.num_ticks]))
+            chunk_ticks = int(rng.choice(self.model.config.chunk_sizes))
             loss = self._loss(batch, chunk_ticks)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -171,7 +173,7 @@ class Trainer:
         features = features[rows]
         log_probs = getattr(self.model, f"{name}_head")(features).log_softmax(-1)
         ctc = nn.functional.ctc_loss(
-            log_probs.transpose(0, 1),
+            log_probs.masked_fill(~batch.emission[rows], FORBIDDEN).transpose(0, 1),
             batch.targets[rows],
             batch.valid[rows].sum(1),
             batch.target_lengths[rows],
