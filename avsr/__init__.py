@@ -1,7 +1,7 @@
 """Streaming audio-visual speech recognition: captions that listen and read lips.
 
-    model = avsr.load_model()
-    print(model.transcribe("talk.mp4").text)
+model = avsr.load_model()
+print(model.transcribe("talk.mp4").text)
 """
 
 from __future__ import annotations

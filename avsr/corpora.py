@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,8 @@ import numpy as np
 from avsr.errors import InputError
 from avsr.frontend import FrontEnd, SenseTicks
 from avsr.lips import FaceMesh, LipTracker
-from avsr.media import open_media
-from avsr.types import Modality
+from avsr.media import AudioAligner, AudioPacket, open_media
+from avsr.types import FloatArray, Modality, VideoFrame
 
 BABBLE_TABLE, BABBLE_SPLIT = "speech.tsv", "babble"
 NOISE_TABLE = "noise.tsv"
@@ -54,7 +55,7 @@ def read_table(table: Path) -> list[Utterance]:
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read as a table of utterances: {error}") from error
     missing = [column for column in COLUMNS if rows and column not in rows[0]]
     if missing:
@@ -85,8 +86,8 @@ def parse_alignment(text: str, where: str) -> tuple[AlignedWord, ...]:
             aligned = AlignedWord(word, float(start), float(end))
         except ValueError as error:
             raise InputError(f"{where}: {item!r} is not word:start-end in seconds") from error
-        if not word or not 0 <= aligned.start_s <= aligned.end_s:
-            raise InputError(f"{where}: {item!r} has no word, or times that run backwards")
+        if not word or not 0 <= aligned.start_s <= aligned.end_s < math.inf:
+            raise InputError(f"{where}: {item!r} has no word, or times that run backwards or never end")
         words.append(aligned)
     return tuple(words)
 
@@ -128,8 +129,27 @@ def _read_senses(path: Path, front: FrontEnd) -> SenseTicks:
     )
 
 
+def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
+    """Read a short clip whole: its sound from stream time 0, f32 (640 n,) at 16 kHz mono, and its pictures.
+
+    Raises:
+        MediaError: the file cannot be used.
+    """
+    aligner = AudioAligner()
+    state, pieces, frames = aligner.init_state(), [np.zeros(0, np.float32)], []
+    with open_media(path) as media:
+        for packet in media:
+            if isinstance(packet, AudioPacket):
+                aligned, state = aligner.step(packet, state)
+                pieces += [piece.samples for piece in aligned]
+            else:
+                frames.append(packet)
+    pieces += [piece.samples for piece in aligner.flush(state)]
+    return np.concatenate(pieces), frames
+
+
 def noise_files(data: Path, half: Half) -> tuple[list[Path], list[Path]]:
-    """Return the babble voices and the recorded noises of one half: no voice or noise is both trained and tested with."""
+    """Return the babble voices and the recorded noises of one half; what is trained with is never tested with."""
     parity = 0 if half == "train" else 1
     voices = sorted(u.path for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT)
     noises = sorted(u.path for u in read_table(data / NOISE_TABLE))

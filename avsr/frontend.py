@@ -11,6 +11,7 @@ it has caught up. Waiting is measured in stream time, never by the wall clock, s
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+
 import numpy as np
 
 from avsr.lips import LipInput, LipState, LipTracker, level_db

@@ -22,16 +22,14 @@ from avsr.frontend import DEFAULT_PATIENCE_S, FrontEnd, FrontEndState, SenseTick
 from avsr.lips import FaceMesh, Landmarker, LipTracker
 from avsr.media import AudioPacket, open_media
 from avsr.model import AvsrModel, ModelState
-from avsr.types import TICK_S, TICK_US, AvChunk, Caption, Modality, Transcript, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, Modality, Transcript, VideoFrame
 
 TICK_MS = TICK_US // 1000
 MAX_FACES = 2
 """Faces looked at in each picture: the speaker's and one more."""
 
 
-def load_model(
-    model: str | Path | None = None, *, device: str = "cpu", threads: int | None = None
-) -> Recognizer:
+def load_model(model: str | Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Recognizer:
     """Load a model bundle: the default one, one by name (see ``avsr models``), or a directory.
 
     Args:
@@ -50,6 +48,9 @@ def load_model(
     if threads is not None:
         torch.set_num_threads(threads)
     bundle = load_bundle(model)
+    num_pieces, vocab_size = Tokenizer(bundle.tokenizer_bytes).vocab_size, bundle.config.model.vocab_size
+    if num_pieces != vocab_size:
+        raise BundleError(f"{bundle.path}: the tokenizer has {num_pieces} pieces, config.yaml says {vocab_size}")
     network = AvsrModel(bundle.config.model)
     try:
         network.load_state_dict(bundle.state_dict())
@@ -60,12 +61,13 @@ def load_model(
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """All that a stream has learnt so far: every stage's state."""
+    """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown."""
 
     front: FrontEndState
     mel: LogMelState
     model: ModelState
     captioner: CaptionerState
+    next_frame_us: int = 0
 
 
 class Recognizer:
@@ -118,7 +120,9 @@ class Recognizer:
         chunk_ms = config.default_chunk_ms if chunk_ms is None else chunk_ms
         if chunk_ms not in self.chunk_choices_ms:
             choices = ", ".join(str(choice) for choice in self.chunk_choices_ms)
-            raise ConfigError(f"chunk_ms {chunk_ms} is not one that {config.name} was trained for; use one of {choices}")
+            raise ConfigError(
+                f"chunk_ms {chunk_ms} is not one that {config.name} was trained for; use one of {choices}"
+            )
         if beam is not None and beam < 1:
             raise ConfigError(f"beam {beam} is too narrow; use 1 or more")
         if not patience_s > 0:
@@ -165,9 +169,10 @@ class Recognizer:
                 if on_caption:
                     on_caption(caption)
 
-        with open_media(source, modality) as media, self.stream(
-            modality=modality, chunk_ms=chunk_ms, beam=beam
-        ) as stream:
+        with (
+            open_media(source, modality) as media,
+            self.stream(modality=modality, chunk_ms=chunk_ms, beam=beam) as stream,
+        ):
             for packet in media:
                 stream.accept(packet)
                 collect(stream.captions())
@@ -175,7 +180,7 @@ class Recognizer:
                     on_progress(media.position_s, media.duration_s)
             stream.finish()
             collect(stream.captions())
-            duration_s, warnings = stream.duration_s, media.warnings
+            duration_s, warnings = stream.duration_s, (*media.warnings, *stream.losses())
             name = media.name
         elapsed_s = time.perf_counter() - begun
         return Transcript(
@@ -186,7 +191,7 @@ class Recognizer:
             modality=modality,
             rtf=elapsed_s / duration_s if duration_s else None,
             source=name,
-            warnings=tuple(warnings),
+            warnings=warnings,
         )
 
 
@@ -208,7 +213,6 @@ class Stream:
     ) -> None:
         self._recognizer, self._front, self._captioner = recognizer, front, captioner
         self._chunk_ticks, self._landmarker = chunk_ticks, landmarker
-        self._next_frame_us = 0
         self._captions: deque[Caption] = deque()
         self._finished = False
         self.state = StreamState(
@@ -236,16 +240,16 @@ class Stream:
             raise InputError(f"a picture must be u8 (H, W, 3), not {rgb.dtype} {rgb.shape}; convert it to RGB first")
         if t is not None and not np.isfinite(t):
             raise InputError(f"a picture has the time {t}; give seconds since the start, or None")
-        self.accept(VideoFrame(rgb, self._next_frame_us if t is None else round(t * 1e6)))
+        self.accept(VideoFrame(rgb, self.state.next_frame_us if t is None else round(t * 1e6)))
 
     def accept(self, packet: AudioPacket | VideoFrame) -> None:
         """Push sound or a picture as the media layer delivers it."""
         if self._finished:
             raise InputError("the stream is finished; open another one with Recognizer.stream()")
         arrived = time.perf_counter()
-        if isinstance(packet, VideoFrame):
-            self._next_frame_us = packet.pts_us + TICK_US
         self.state = replace(self.state, front=self._front.accept(packet, self.state.front))
+        if isinstance(packet, VideoFrame):
+            self.state = replace(self.state, next_frame_us=packet.pts_us + TICK_US)
         self._pump(arrived)
 
     def captions(self) -> Iterator[Caption]:
@@ -268,6 +272,16 @@ class Stream:
     def duration_s(self) -> float:
         """Stream time that has been recognised, seconds."""
         return self.state.front.next_tick * TICK_S
+
+    def losses(self) -> tuple[str, ...]:
+        """Say, for people, what was pushed but could not be used: it came twice, backwards or too late."""
+        audio, video = self.state.front.audio, self.state.front.video
+        found = []
+        if audio.dropped_samples:
+            found.append(f"{audio.dropped_samples / SAMPLE_RATE:.2f} s of sound came twice or too late and was dropped")
+        if video.dropped_frames:
+            found.append(f"{video.dropped_frames} pictures came out of order and were dropped")
+        return tuple(found)
 
     def close(self) -> None:
         """Release the face tracker; what is not finished is lost."""
@@ -317,7 +331,7 @@ class Stream:
             ),
             state.captioner,
         )
-        return captions, StreamState(state.front, mel_state, model_state, captioner_state)
+        return captions, replace(state, mel=mel_state, model=model_state, captioner=captioner_state)
 
     def _publish(self, captions: tuple[Caption, ...], arrived: float) -> None:
         for caption in captions:

@@ -35,6 +35,7 @@ def run(
     from rich.console import Console
     from rich.live import Live
 
+    from avsr.corpora import read_clip
     from avsr.media.noise import mix_at_snr
     from avsr.recognizer import load_model
 
@@ -57,30 +58,6 @@ def run(
     console.print(
         f"{len(sounds) * len(SENSES)} streams in {time.perf_counter() - start_s:.1f} s", style="dim", highlight=False
     )
-
-
-def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
-    """Read a short clip whole: 16 kHz mono f32 (n,) from stream time 0, and its pictures.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
-    import numpy as np
-
-    from avsr.media import AudioAligner, AudioPacket, open_media
-
-    aligner = AudioAligner()
-    state = aligner.init_state()
-    pieces, frames = [], []
-    with open_media(path) as media:
-        for arrived in media:
-            if isinstance(arrived, AudioPacket):
-                aligned, state = aligner.step(arrived, state)
-                pieces += [piece.samples for piece in aligned]
-            else:
-                frames.append(arrived)
-    pieces += [piece.samples for piece in aligner.flush(state)]
-    return np.concatenate(pieces), frames
 
 
 def caption_side_by_side(

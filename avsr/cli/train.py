@@ -16,7 +16,8 @@ def run(
         Path, typer.Option(metavar="DIR", help="The corpora: the recipe's table, speech.tsv and noise.tsv.")
     ] = Path("../shared/data"),
     work: Annotated[
-        Path, typer.Option(metavar="DIR", help="Keeps prepared corpora and checkpoints; a killed run goes on from them.")
+        Path,
+        typer.Option(metavar="DIR", help="Keeps prepared corpora and checkpoints; a killed run goes on from them."),
     ] = Path("runs/default"),
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the finished bundle goes.")

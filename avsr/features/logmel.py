@@ -62,5 +62,3 @@ class LogMel:
         log_mel = (power @ self._bands).clamp_min(self._floor).log()
         normalised: torch.Tensor = (log_mel - self._mean) / self._std
         return normalised
-
-

@@ -32,9 +32,7 @@ class ChunkSelfAttention(nn.Module):
     ) -> tuple[torch.Tensor, KeyValueCache]:
         """Map ``x`` (B, T, dim) to the same shape; ``mask`` bool (B, T) hides padding; the residual is the caller's."""
         query, key, value = split_heads(self.query_key_value(self.norm(x)), 3, self._num_heads)
-        y, state = chunk_attention(
-            query, key, value, mask, state, chunk_ticks=chunk_ticks, left_ticks=self._left_ticks
-        )
+        y, state = chunk_attention(query, key, value, mask, state, chunk_ticks=chunk_ticks, left_ticks=self._left_ticks)
         return self.dropout(self.project(join_heads(y))), state
 
 

@@ -50,10 +50,8 @@ class LipFrontEnd(nn.Module):
         device = next(self.parameters()).device
         return torch.zeros(batch, STEM_TICKS - 1, LIP_SIZE, LIP_SIZE, dtype=torch.uint8, device=device)
 
-    def step(
-        self, lips: torch.Tensor, visible: torch.Tensor, state: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn ``lips`` u8 (B, T, 96, 96) into (B, T, dim); ticks that are not ``visible`` cost nothing and give zeros."""
+    def step(self, lips: torch.Tensor, visible: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn ``lips`` u8 (B, T, 96, 96) into (B, T, dim); ticks not ``visible`` cost nothing and give zeros."""
         joined = torch.cat([state, lips], dim=1)
         stacks = joined[..., _VIEW, _VIEW].unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3)[visible]
         y = self.project.get_parameter("0.weight").new_zeros(*visible.shape, self._dim)

@@ -64,7 +64,9 @@ class NoiseSource:
 def augment(clip: Clip, data: ClipData, config: AugmentConfig, noise: NoiseSource, rng: np.random.Generator) -> Example:
     """Cut a window around the speech and change it at random."""
     first, last = _window(clip, config.window_margin_s, rng)
-    audio = data.audio[first * TICK_SAMPLES : last * TICK_SAMPLES] * np.float32(10 ** (rng.uniform(-1, 1) * config.gain_db / 20))
+    audio = data.audio[first * TICK_SAMPLES : last * TICK_SAMPLES] * np.float32(
+        10 ** (rng.uniform(-1, 1) * config.gain_db / 20)
+    )
     snr_db = CLEAN_SNR_DB
     if rng.random() < config.noise_share:
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
@@ -94,7 +96,9 @@ def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator
     gain = 1 + rng.uniform(-1, 1) * config.lip_gain
     offset = 255 * rng.uniform(-0.5, 0.5) * config.lip_gain
     levels = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
-    out: ByteArray = np.stack([levels[cv2.warpAffine(lip, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)] for lip in lips])
+    out: ByteArray = np.stack(
+        [levels[cv2.warpAffine(lip, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)] for lip in lips]
+    )
     if rng.random() < config.lip_mask_share:
         # A short freeze: the network must bridge it, as it must bridge a hand before the mouth.
         length = int(rng.integers(1, 5))

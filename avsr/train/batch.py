@@ -32,8 +32,8 @@ class Batch:
     """B padded examples of up to T ticks.
 
     ``valid`` bool (B, T); ``targets`` int (B, L) token ids, ``target_lengths`` int (B,); ``frame_labels`` int (B, T),
-    the token spoken at each tick, blank in silence, -100 where unknown; ``emission`` bool (B, T, V), which tokens CTC may
-    write when; ``snr_db`` f32 (B,).
+    the token spoken at each tick, blank in silence, -100 where unknown; ``emission`` bool (B, T, V), which tokens CTC
+    may write when; ``snr_db`` f32 (B,).
     """
 
     chunk: AvChunk

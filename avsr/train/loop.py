@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -109,7 +108,10 @@ class Trainer:
         for index, clips in enumerate(batches):
             self._set_learning_rate(self._epoch + index / len(batches))
             batch = self._collator(
-                [augment(clip, source.corpus.load(clip), self._stage.augment, self._noise, rng) for source, clip in clips]
+                [
+                    augment(clip, source.corpus.load(clip), self._stage.augment, self._noise, rng)
+                    for source, clip in clips
+                ]
             )
             batch = self._collator.mask_spectrum(batch, rng)
             chunk_ticks = int(rng.choice(self.model.config.chunk_sizes))
@@ -137,7 +139,9 @@ class Trainer:
         """Linear warm-up, then half a cosine down to a fiftieth."""
         stage = self._stage
         progress = max(0.0, epoch - stage.warmup_epochs) / max(1e-9, stage.epochs - stage.warmup_epochs)
-        factor = min(1.0, (epoch + 0.02) / max(1e-9, stage.warmup_epochs)) * (0.51 + 0.49 * math.cos(math.pi * progress))
+        factor = min(1.0, (epoch + 0.02) / max(1e-9, stage.warmup_epochs)) * (
+            0.51 + 0.49 * math.cos(math.pi * progress)
+        )
         for group in self._optimiser.param_groups:
             group["lr"] = stage.learning_rate * factor
 
@@ -195,7 +199,9 @@ class Trainer:
         found: dict[str, list[str]] = {name: [] for name in heads}
         chunk_ticks = self.model.config.chunk_sizes[len(self.model.config.chunk_sizes) // 2]
         for start in range(0, len(clips), 20):
-            batch = self._collator([self._collator.whole(c, self._dev.corpus.load(c)) for c in clips[start : start + 20]])
+            batch = self._collator(
+                [self._collator.whole(c, self._dev.corpus.load(c)) for c in clips[start : start + 20]]
+            )
             state = self.model.init_state(len(batch.texts), context_ticks=0)
             features: dict[str, torch.Tensor] = {}
             if self._stage.branch == "fusion":
@@ -229,7 +235,7 @@ class Trainer:
             },
             partial,
         )
-        os.replace(partial, path)
+        partial.replace(path)
 
     def _resume(self) -> None:
         path = self._directory / CHECKPOINT

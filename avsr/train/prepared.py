@@ -1,7 +1,8 @@
 """Corpora on disk, ready to train from: what the engine's own front end made of each clip.
 
 A prepared directory holds four files, all clips one behind the other on a common tick axis of N ticks:
-``audio.npy`` i16 (640 N,), ``lips.npy`` u8 (N, 96, 96), ``visible.npy`` bool (N,) and ``index.jsonl``, a ``Clip`` a line.
+``audio.npy`` i16 (640 N,), ``lips.npy`` u8 (N, 96, 96), ``visible.npy`` bool (N,) and ``index.jsonl``, a ``Clip`` a
+line.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class PreparedCorpus:
             self._lips = np.load(directory / LIPS_FILE, mmap_mode="r")
             self._visible = np.load(directory / VISIBLE_FILE, mmap_mode="r")
         except (OSError, ValueError) as error:
-            raise InputError(f"{directory}: not a prepared corpus ({error}); make one with `avsr train prepare`") from error
+            raise InputError(
+                f"{directory}: not a prepared corpus ({error}); make one with `avsr train prepare`"
+            ) from error
         self.clips = tuple(_read_clip(line) for line in lines)
 
     def select(self, *splits: str) -> list[Clip]:

@@ -44,7 +44,7 @@ class RecipeConfig(Section):
     table: str
     num_talkers: int = Field(0, ge=0)
     vocab_size: int = Field(gt=0)
-    model: dict[str, Any] = {}
+    model: dict[str, Any] = Field(default_factory=dict)
     decode: DecodeConfig = DecodeConfig()
     audio: StageConfig
     video: StageConfig

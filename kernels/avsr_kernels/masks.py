@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 
-def chunk_visible(query_ticks: torch.Tensor, key_ticks: torch.Tensor, chunk_ticks: int, left_ticks: int) -> torch.Tensor:
+def chunk_visible(
+    query_ticks: torch.Tensor, key_ticks: torch.Tensor, chunk_ticks: int, left_ticks: int
+) -> torch.Tensor:
     """Say which keys each query may see.
 
     A query sees its own chunk, whole, and ``left_ticks`` before that chunk. With chunks of 2 and a left context of 2::

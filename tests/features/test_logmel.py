@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torchaudio
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def test_packet_size_never_changes_features(cuts: list[int]) -> None:
     whole, _ = log_mel.step(samples, log_mel.init_state())
     edges = [0, *sorted(cuts), TICKS]
     state, pieces = log_mel.init_state(), []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         mel, state = log_mel.step(samples[start * TICK_SAMPLES : end * TICK_SAMPLES], state)
         pieces.append(mel)
     assert torch.equal(torch.cat([*pieces, log_mel.flush(state)]), whole)

@@ -19,7 +19,9 @@ def attend_slowly(
     out = torch.zeros_like(query)
     half = query.shape[-1] // 2
     rates = torch.tensor([ROTARY_BASE ** (-i / half) for i in range(half)], dtype=torch.float64)
-    for b, h, t in [(b, h, t) for b in range(query.shape[0]) for h in range(query.shape[1]) for t in range(query.shape[2])]:
+    for b, h, t in [
+        (b, h, t) for b in range(query.shape[0]) for h in range(query.shape[1]) for t in range(query.shape[2])
+    ]:
         begin = (t // chunk) * chunk
         seen = [s for s in range(key.shape[2]) if begin - left <= s - offset < begin + chunk and mask[b, s]]
         if not seen:

@@ -15,7 +15,13 @@ def test_mix_is_the_weighted_sum_of_two_cross_attentions() -> None:
     empty = KeyValueCache.empty(2, 2, 0, 4, like=logits)
     window = {"chunk_ticks": 4, "left_ticks": 3}
     mixed, weights, cache = gated_cross_attention(
-        audio, video, logits, heard, visible, FusionCache(empty, empty), **window  # type: ignore[arg-type]
+        audio,
+        video,
+        logits,
+        heard,
+        visible,
+        FusionCache(empty, empty),
+        **window,  # type: ignore[arg-type]
     )
     sound, _ = chunk_attention(video[0], audio[1], audio[2], heard, empty, **window)
     lips, _ = chunk_attention(audio[0], video[1], video[2], visible, empty, **window)

@@ -65,9 +65,7 @@ def cut(chunk: AvChunk, start: int, end: int) -> AvChunk:
 def stream(model: AvsrModel, chunk: AvChunk, chunk_ticks: int, state: ModelState) -> tuple[torch.Tensor, ModelState]:
     pieces = []
     for start in range(0, chunk.num_ticks, chunk_ticks):
-        log_probs, state = model.step(
-            cut(chunk, start, min(start + chunk_ticks, chunk.num_ticks)), state, chunk_ticks
-        )
+        log_probs, state = model.step(cut(chunk, start, min(start + chunk_ticks, chunk.num_ticks)), state, chunk_ticks)
         pieces.append(log_probs.values)
     return torch.cat(pieces, dim=1), state
 

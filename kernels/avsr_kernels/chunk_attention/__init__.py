@@ -27,15 +27,19 @@ class KeyValueCache:
         cls, batch: int, num_heads: int, ticks: int, head_dim: int, *, like: torch.Tensor | None = None
     ) -> KeyValueCache:
         """Return a cache of ``ticks`` masked ticks, with the dtype and device of ``like``."""
-        blank = torch.zeros(batch, num_heads, ticks, head_dim) if like is None else like.new_zeros(
-            batch, num_heads, ticks, head_dim
+        blank = (
+            torch.zeros(batch, num_heads, ticks, head_dim)
+            if like is None
+            else like.new_zeros(batch, num_heads, ticks, head_dim)
         )
         return cls(blank, blank, torch.zeros(batch, ticks, dtype=torch.bool, device=blank.device))
 
     def append(self, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> KeyValueCache:
         """Return the cache followed by newer ticks; nothing is dropped."""
         return KeyValueCache(
-            torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2), torch.cat([self.mask, mask], dim=1)
+            torch.cat([self.key, key], dim=2),
+            torch.cat([self.value, value], dim=2),
+            torch.cat([self.mask, mask], dim=1),
         )
 
     def newest(self, ticks: int) -> KeyValueCache:

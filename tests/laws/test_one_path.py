@@ -1,0 +1,115 @@
+"""Law 1: however the input is cut into packets, the captions are the same; a file is a stream that does not wait."""
+
+from __future__ import annotations
+
+import io
+import wave
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_ins import Heard, LampFace, Packet, listen, packets_of, sound, time_s, without_latency
+
+import avsr
+from avsr.media import AudioPacket, open_media
+from avsr.recognizer import Recognizer
+from avsr.types import SAMPLE_RATE, Caption, FloatArray, VideoFrame
+
+DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
+LAG_S = 1.9
+"""Under the patience of 2 s."""
+
+
+def recut(packets: list[Packet], seed: int, sample_rate: int = SAMPLE_RATE) -> list[Packet]:
+    """Cut the sound anew, anywhere, and let either sense run ahead of the other, within the patience."""
+    rng = np.random.default_rng(seed)
+    samples = np.concatenate([packet.samples for packet in packets if isinstance(packet, AudioPacket)])
+    longest = int(rng.choice([40, 700, 5_000, 16_000]))
+    cuts = [0]
+    while cuts[-1] < len(samples):
+        cuts.append(min(len(samples), cuts[-1] + int(rng.integers(1, longest))))
+    arrivals: list[tuple[float, Packet]] = []
+    for start, end in pairwise(cuts):
+        cut = samples[start:end] if seed % 2 else np.round(samples[start:end] * 32768).astype(np.int16)
+        t_s = start / sample_rate if start == 0 or rng.random() < 0.5 else None
+        arrivals.append((end / sample_rate, AudioPacket(cut, sample_rate, t_s)))
+    delay_s = rng.uniform(longest / sample_rate - LAG_S, LAG_S)
+    arrivals += [(time_s(packet) + delay_s, packet) for packet in packets if isinstance(packet, VideoFrame)]
+    return [packet for _, packet in sorted(arrivals, key=lambda arrival: arrival[0])]
+
+
+def assert_same(heard: Heard, expected: Heard) -> None:
+    """Check that all finals are the same, and all partials that both gave: larger packets overtake some of them."""
+    assert heard.finals == expected.finals
+    partials = {(caption.segment, caption.revision): caption for caption in expected.captions}
+    assert all(caption == partials.get((caption.segment, caption.revision), caption) for caption in heard.captions)
+
+
+def assert_consistent(captions: list[Caption]) -> None:
+    """Check that what was called stable stays, and that revisions and segments count up."""
+    assert captions[-1].is_final
+    for before, after in pairwise(captions):
+        if before.is_final:
+            assert after.segment == before.segment + 1
+        else:
+            assert after.segment == before.segment
+            assert after.revision > before.revision
+            assert after.text.startswith(before.text[: before.stable_chars])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_packet_size_never_changes_captions(engine: Recognizer, clip: list[Packet], expected: Heard, seed: int) -> None:
+    heard = listen(engine.stream(landmarker=LampFace()), recut(clip, seed))
+    assert_same(heard, expected)
+    assert_consistent(heard.captions)
+
+
+@pytest.mark.parametrize("chunk_ms", [160, 640])
+def test_every_chunk_length_keeps_the_law(engine: Recognizer, clip: list[Packet], chunk_ms: int) -> None:
+    first, second = (
+        listen(engine.stream(chunk_ms=chunk_ms, landmarker=LampFace()), packets)
+        for packets in (clip, recut(clip, seed=chunk_ms))
+    )
+    assert first.num_words >= 12
+    assert_same(second, first)
+
+
+def test_resampled_sound_keeps_the_law(engine: Recognizer) -> None:
+    packets = packets_of(sound(4.0), [], packet_samples=441, sample_rate=44_100)
+    heard = [
+        listen(engine.stream(modality="audio"), cut) for cut in (packets, *(recut(packets, s, 44_100) for s in (1, 3)))
+    ]
+    assert heard[0].num_words >= 5
+    for other in heard[1:]:
+        assert_same(other, heard[0])
+
+
+def test_a_file_is_a_stream_that_does_not_wait(engine: Recognizer) -> None:
+    samples = sound(6.0)
+    transcript = engine.transcribe(wav_file(samples), modality="audio")
+    heard = listen(engine.stream(modality="audio"), recut(packets_of(samples, []), seed=3))
+    assert sum(len(segment.words) for segment in transcript.segments) >= 5
+    assert without_latency(transcript.segments) == heard.finals
+    assert transcript.duration_s == pytest.approx(6.0)
+
+
+def test_a_film_with_a_real_face_tracker_is_a_stream_that_does_not_wait(engine: Recognizer) -> None:
+    transcript = engine.transcribe(DEMO_CLIP)
+    with open_media(DEMO_CLIP) as media:
+        packets = list(media)
+    sample_rate = next(packet.sample_rate for packet in packets if isinstance(packet, AudioPacket))
+    heard = listen(engine.stream(), recut(packets, 5, sample_rate))
+    assert sum(len(segment.words) for segment in transcript.segments) >= 3
+    assert all(segment.face_visible > 0.9 for segment in transcript.segments)
+    assert without_latency(transcript.segments) == heard.finals
+
+
+def wav_file(samples: FloatArray) -> io.BytesIO:
+    """Put f32 (n,) at 16 kHz, exact in 16 bits, into a WAV file."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+        writer.writeframes(np.round(samples * 32768).astype("<i2").tobytes())
+    file.seek(0)
+    return file

@@ -1,0 +1,91 @@
+"""Law 2: a stream's state can be copied, stored and taken up again by another stream, and is never changed in place."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from stand_ins import Heard, LampFace, Packet, listen, pictures, sound
+
+import avsr
+from avsr.recognizer import Recognizer, StreamState
+from avsr.types import SAMPLE_RATE
+
+
+def stored(state: StreamState) -> StreamState:
+    """Go through bytes, as to another process."""
+    again = pickle.loads(pickle.dumps(state))
+    assert isinstance(again, StreamState)
+    return again
+
+
+@pytest.fixture(scope="module")
+def other_engine(engine: Recognizer) -> Recognizer:
+    """The same model, loaded a second time."""
+    return avsr.load_model(engine.bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("keep", "num_packets"),
+    [(stored, 0), (stored, 1), (stored, 57), (stored, 101), (stored, 199), (copy.deepcopy, 101), (lambda x: x, 101)],
+)
+def test_a_stream_is_taken_up_again_at_any_packet(
+    engine: Recognizer,
+    other_engine: Recognizer,
+    clip: list[Packet],
+    expected: Heard,
+    keep: Callable[[StreamState], StreamState],
+    num_packets: int,
+) -> None:
+    heard = Heard()
+    with engine.stream(landmarker=LampFace()) as first:
+        for packet in clip[:num_packets]:
+            first.accept(packet)
+            heard.read(first)
+        state = keep(first.state)
+    second = other_engine.stream(landmarker=LampFace())
+    second.state = state
+    heard.captions += listen(second, clip[num_packets:]).captions
+    assert heard.captions == expected.captions
+
+
+def test_going_on_never_changes_the_state_that_was_kept(
+    engine: Recognizer, clip: list[Packet], expected: Heard
+) -> None:
+    stream = engine.stream(landmarker=LampFace())
+    for packet in clip[:101]:
+        stream.accept(packet)
+    kept, before = stream.state, pickle.dumps(stream.state)
+    early = list(stream.captions())
+    other = listen(stream, clip[30:60])
+    assert pickle.dumps(kept) == before
+    again = engine.stream(landmarker=LampFace())
+    again.state = kept
+    finals = [caption for caption in early if caption.is_final] + listen(again, clip[101:]).finals
+    assert [caption.words for caption in finals] == [caption.words for caption in expected.finals]
+    assert finals[-1].words != other.finals[-1].words
+
+
+def test_pictures_without_times_go_on_where_the_state_ends(engine: Recognizer) -> None:
+    samples, frames = sound(2.0), pictures(2.0)
+
+    def say(resume_at: int | None) -> Heard:
+        stream, heard = engine.stream(landmarker=LampFace()), Heard()
+        for index, frame in enumerate(frames):
+            if index == resume_at:
+                state, stream = stream.state, engine.stream(landmarker=LampFace())
+                stream.state = stored(state)
+            stream.accept_audio(samples[index * 640 : (index + 1) * 640], SAMPLE_RATE)
+            stream.accept_video(frame.rgb)
+            heard.read(stream)
+        stream.finish()
+        heard.read(stream)
+        return heard
+
+    whole = say(None)
+    assert whole.num_words >= 5
+    assert np.mean([caption.face_visible for caption in whole.finals]) == 1.0
+    assert say(20).captions == whole.captions
