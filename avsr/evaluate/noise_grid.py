@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from avsr.corpora import Utterance, read_clip
 from avsr.evaluate.wer import word_error_rate
 from avsr.lips import Face, FaceMesh
-from avsr.media import babble, mix_at_snr
+from avsr.media import AudioPacket, babble, mix_at_snr
 from avsr.recognizer import MAX_FACES, Recognizer
 from avsr.types import SAMPLE_RATE, ByteArray, Caption, FloatArray, Modality, VideoFrame
 
@@ -96,20 +96,19 @@ def _finals(
     faces: RememberedFaces,
 ) -> list[Caption]:
     with recognizer.stream(modality=modality, chunk_ms=chunk_ms, landmarker=faces) as stream:
-        for packet, t in _interleaved(sound, frames):
-            if isinstance(packet, VideoFrame):
-                stream.accept(packet)
-            else:
-                stream.accept_audio(packet, SAMPLE_RATE, t)
+        for packet in _interleaved(sound, frames):
+            stream.accept(packet)
         stream.finish()
         return [caption for caption in stream.captions() if caption.is_final]
 
 
-def _interleaved(sound: FloatArray, frames: list[VideoFrame]) -> Iterator[tuple[FloatArray | VideoFrame, float]]:
+def _interleaved(sound: FloatArray, frames: list[VideoFrame]) -> list[AudioPacket | VideoFrame]:
     size = round(PACKET_S * SAMPLE_RATE)
-    sounds = [(sound[start : start + size], start / SAMPLE_RATE) for start in range(0, len(sound), size)]
-    pictures = [(frame, frame.pts_us / 1e6) for frame in frames]
-    yield from sorted([*sounds, *pictures], key=lambda item: item[1])
+    timed: list[tuple[float, AudioPacket | VideoFrame]] = [(frame.pts_us / 1e6, frame) for frame in frames]
+    for start in range(0, len(sound), size):
+        t = start / SAMPLE_RATE
+        timed.append((t, AudioPacket(sound[start : start + size], SAMPLE_RATE, t)))
+    return [packet for _, packet in sorted(timed, key=lambda item: item[0])]
 
 
 def _score(modality: Modality, snr_db: float | None, references: list[str], captions: list[list[Caption]]) -> Score:

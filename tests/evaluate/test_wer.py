@@ -1,0 +1,50 @@
+"""Word error rate: over all sentences together, and never of nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avsr.errors import InputError
+from avsr.evaluate.wer import word_error_rate
+
+sentences = st.lists(st.lists(st.sampled_from(["bin", "blue", "at", "f"]), max_size=5).map(" ".join), min_size=1)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "rate"),
+    [
+        ("bin blue at f", "bin blue at f", 0.0),
+        ("bin blue at f", "bin red at f", 0.25),  # substituted
+        ("bin blue at f", "bin at f", 0.25),  # deleted
+        ("bin blue at f", "bin blue light at f", 0.25),  # inserted
+        ("bin blue at f", "", 1.0),
+        ("bin", "lay white in z", 4.0),
+    ],
+)
+def test_each_kind_of_mistake_counts_once(reference: str, hypothesis: str, rate: float) -> None:
+    assert word_error_rate([reference], [hypothesis]) == pytest.approx(rate)
+
+
+def test_long_sentences_weigh_more() -> None:
+    assert word_error_rate(["bin", "set green with p"], ["set", "set green with p"]) == pytest.approx(0.2)
+
+
+def test_words_in_a_silence_are_insertions() -> None:
+    assert word_error_rate(["", "bin blue"], ["bin", "bin blue"]) == pytest.approx(0.5)
+
+
+@given(sentences)
+def test_what_was_said_has_no_mistakes(said: list[str]) -> None:
+    if any(said):
+        assert word_error_rate(said, said) == 0.0
+        assert word_error_rate(said, [""] * len(said)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses"), [([], []), (["", " "], ["bin", ""]), (["bin"], []), ([], ["bin"])]
+)
+def test_no_rate_is_made_up(references: list[str], hypotheses: list[str]) -> None:
+    with pytest.raises(InputError):
+        word_error_rate(references, hypotheses)

@@ -1,0 +1,127 @@
+"""Tables of utterances: read strictly, with the place of every mistake; and media read through the front end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import avsr
+from avsr.corpora import AlignedWord, noise_files, parse_alignment, read_clip, read_senses, read_table
+from avsr.errors import InputError
+from avsr.types import TICK_SAMPLES, VideoFrame
+
+DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
+HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
+
+spoken = st.text(st.characters(categories=["Ll", "Lu", "Nd", "Po"]), min_size=1)
+times_s = st.integers(0, 100_000).map(lambda ms: ms / 1000)
+words = st.builds(
+    lambda text, first_s, second_s: AlignedWord(text, min(first_s, second_s), max(first_s, second_s)),
+    spoken,
+    times_s,
+    times_s,
+)
+
+
+@given(st.lists(words))
+def test_what_is_written_as_an_alignment_is_read_back(items: list[AlignedWord]) -> None:
+    written = " ".join(f"{word.text}:{word.start_s:.3f}-{word.end_s:.3f}" for word in items)
+    assert parse_alignment(written, "here") == tuple(items)
+
+
+@given(st.text())
+def test_any_text_is_an_alignment_or_an_input_error(text: str) -> None:
+    try:
+        items = parse_alignment(text, "here")
+    except InputError as error:
+        assert str(error).startswith("here: ")
+    else:
+        assert all(word.text and 0 <= word.start_s <= word.end_s < float("inf") for word in items)
+
+
+@pytest.mark.parametrize(
+    "text", ["bin", "bin:1", "bin:-1-2", "bin:2-1", ":1-2", "bin:a-b", "bin:0-inf", "bin:nan-nan", "a:0-1 b", "a:1-"]
+)
+def test_a_malformed_alignment_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="table.tsv:7: "):
+        parse_alignment(text, "table.tsv:7")
+
+
+def test_a_table_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
+    table = tmp_path / "some.tsv"
+    table.write_text(HEADER + 'a/1.mp4\ts1\ttrain\t1.0\tbin "blue\tbin:0.1-0.2 "blue:0.2-0.5\nb.wav\ts2\tdev\t2\t\t\n')
+    first, second = read_table(table)
+    assert (first.path, first.speaker, first.split, first.text) == (tmp_path / "a/1.mp4", "s1", "train", 'bin "blue')
+    assert first.words == (AlignedWord("bin", 0.1, 0.2), AlignedWord('"blue', 0.2, 0.5))
+    assert (second.path, second.text, second.words) == (tmp_path / "b.wav", "", ())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"path\tspeaker\ttext\twords\nx\ts\tt\t\n", "split"),
+        (HEADER.encode() + b"x.mp4\ts1\ttrain\t1\tbin\tbin:0-1\ny.mp4\ts1\ttrain\t1\tbin\tbin\n", r"some\.tsv:3"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (HEADER.encode() + b"x" * 200_000, "cannot be read"),
+    ],
+    ids=["no column", "bad alignment", "not text", "endless field"],
+)
+def test_a_wrong_table_is_refused_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:
+    table = tmp_path / "some.tsv"
+    table.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_table(table)
+    assert str(table) in str(caught.value)
+
+
+def test_a_missing_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "none.tsv"))):
+        read_table(tmp_path / "none.tsv")
+
+
+def test_no_noise_is_both_trained_and_tested_with(tmp_path: Path) -> None:
+    rows = [f"speech/{i}.ogg\tv{i}\t{'babble' if i % 3 else 'test'}\t1\t\t\n" for i in range(20)]
+    (tmp_path / "speech.tsv").write_text(HEADER + "".join(rows))
+    (tmp_path / "noise.tsv").write_text(HEADER + "".join(f"noise/{i}.ogg\t\t\t1\t\t\n" for i in range(7)))
+    (train_voices, train_noises), (test_voices, test_noises) = (
+        noise_files(tmp_path, "train"),
+        noise_files(tmp_path, "test"),
+    )
+    assert not set(train_voices) & set(test_voices)
+    assert not set(train_noises) & set(test_noises)
+    assert len(train_voices) + len(test_voices) == 13
+    assert len(train_noises) + len(test_noises) == 7
+    assert all(voices and noises for voices, noises in (noise_files(tmp_path, "train"), noise_files(tmp_path, "test")))
+
+
+def test_the_corpora_keep_their_halves_apart(shared_data: Path) -> None:
+    (train_voices, train_noises), (test_voices, test_noises) = (
+        noise_files(shared_data, "train"),
+        noise_files(shared_data, "test"),
+    )
+    assert train_voices
+    assert train_noises
+    assert not {*train_voices, *train_noises} & {*test_voices, *test_noises}
+
+
+def test_the_corpus_speakers_are_in_one_split_each_and_words_in_order(shared_data: Path) -> None:
+    for utterance in read_table(shared_data / "grid.tsv")[::50]:
+        assert utterance.path.exists()
+        assert utterance.text.split() == [word.text for word in utterance.words]
+
+
+def test_a_clip_is_read_whole_and_as_its_senses() -> None:
+    samples, frames = read_clip(DEMO_CLIP)
+    senses = read_senses(DEMO_CLIP, "audio")
+    assert len(frames) == 100
+    assert all(isinstance(frame, VideoFrame) for frame in frames)
+    assert np.array_equal(samples, senses.samples[: len(samples)])
+    assert senses.start_tick == 0
+    assert len(senses.samples) == TICK_SAMPLES * senses.num_ticks
+    assert senses.num_ticks == pytest.approx(100, abs=2)
+    assert not senses.visible.any()
