@@ -25,7 +25,7 @@ fix: .venv/.installed-dev ## format, and repair what ruff can
 	$(BIN)/ruff format $(OURS)
 
 bench: .venv/.installed-dev ## run every benchmark: tables here, figures as JSON
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean: ## remove what was made here: .venv, caches, build output
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

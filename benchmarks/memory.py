@@ -10,7 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from long_clip import DEMO_CLIP, repeat_clip
+from _long_clip import DEMO_CLIP, repeat_clip
 from rich.console import Console
 from rich.table import Table
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import cv2
-from long_clip import DEMO_CLIP, write_long_clip
+from _long_clip import DEMO_CLIP, write_long_clip
 from rich.console import Console
 from rich.table import Table
 

@@ -1,0 +1,116 @@
+"""Augmentation changes a clip, never its truth: all words stay inside, all senses stay as long as each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avsr.media.noise import active_rms
+from avsr.train.augment import CLEAN_SNR_DB, AugmentConfig, NoiseSource, augment, jitter_lips
+from avsr.train.prepared import PreparedCorpus
+from avsr.types import LIP_SIZE, TICK_S, TICK_SAMPLES
+
+PLAIN = AugmentConfig(
+    lip_shift_px=0.0,
+    lip_zoom=0.0,
+    lip_roll_deg=0.0,
+    lip_mirror_share=0.0,
+    lip_gain=0.0,
+    lip_mask_share=0.0,
+    gain_db=0.0,
+)
+WHITE = NoiseSource([], [np.random.default_rng(0).normal(scale=0.1, size=20_000).astype(np.float32)])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1 << 30), st.integers(0, 11), st.floats(0.2, 2.0))
+def test_all_words_stay_inside_and_senses_equally_long(
+    corpus: PreparedCorpus, seed: int, index: int, window_margin_s: float
+) -> None:
+    clip = corpus.clips[index]
+    data = corpus.load(clip)
+    config = AugmentConfig(window_margin_s=window_margin_s, noise_share=0.5)
+    example = augment(clip, data, config, WHITE, np.random.default_rng(seed))
+    num_ticks = len(example.data.visible)
+    assert len(example.data.audio) == TICK_SAMPLES * num_ticks
+    assert example.data.lips.shape == (num_ticks, LIP_SIZE, LIP_SIZE)
+    assert example.data.audio.dtype == np.float32
+    assert example.data.lips.dtype == np.uint8
+    assert num_ticks <= clip.num_ticks
+    assert [word.text for word in example.words] == example.text.split() == clip.text.split()
+    assert example.words[0].start_s >= -1e-9
+    assert example.words[-1].end_s <= num_ticks * TICK_S + 1e-9
+    assert np.isfinite(example.data.audio).all()
+
+
+def test_words_move_with_the_window(corpus: PreparedCorpus) -> None:
+    clip = corpus.clips[0]
+    data = corpus.load(clip)
+    example = augment(clip, data, PLAIN, WHITE, np.random.default_rng(1))
+    shift_s = clip.words[0].start_s - example.words[0].start_s
+    first = round(shift_s / TICK_S)
+    assert first > 0
+    assert shift_s == pytest.approx(first * TICK_S)
+    num_ticks = len(example.data.visible)
+    assert np.array_equal(example.data.audio, data.audio[first * TICK_SAMPLES : (first + num_ticks) * TICK_SAMPLES])
+    assert np.array_equal(example.data.lips, data.lips[first : first + num_ticks])
+
+
+def test_noise_is_as_loud_as_it_says(corpus: PreparedCorpus) -> None:
+    clip = corpus.clips[1]
+    data = corpus.load(clip)
+    seen = set()
+    for seed in range(12):
+        config = PLAIN.model_copy(update={"noise_share": 1.0, "snr_low_db": -5.0, "snr_high_db": 15.0})
+        noisy = augment(clip, data, config, WHITE, np.random.default_rng(seed))
+        quiet = augment(clip, data, PLAIN.model_copy(update={"noise_share": 1e-12}), WHITE, np.random.default_rng(seed))
+        assert quiet.snr_db == CLEAN_SNR_DB
+        # What was turned down to fit full scale was turned down as a whole.
+        scale = float(np.dot(noisy.data.audio, quiet.data.audio) / np.dot(quiet.data.audio, quiet.data.audio))
+        noise = noisy.data.audio - scale * quiet.data.audio
+        snr_db = 20 * np.log10(scale * active_rms(quiet.data.audio) / np.sqrt(np.mean(noise.astype(np.float64) ** 2)))
+        assert snr_db == pytest.approx(noisy.snr_db, abs=0.6)
+        assert -5.0 <= noisy.snr_db <= 15.0
+        seen.add(round(noisy.snr_db))
+    assert len(seen) > 5
+
+
+def test_a_sense_is_dropped_as_often_as_asked_and_never_both(corpus: PreparedCorpus) -> None:
+    clip = corpus.clips[2]
+    data = corpus.load(clip)
+    config = PLAIN.model_copy(update={"drop_audio_share": 0.3, "drop_video_share": 0.5})
+    rng = np.random.default_rng(4)
+    kept = [(e.keep_audio, e.keep_video) for e in (augment(clip, data, config, WHITE, rng) for _ in range(200))]
+    assert (False, False) not in kept
+    assert np.mean([not audio for audio, _ in kept]) == pytest.approx(0.3, abs=0.1)
+    assert np.mean([not video for _, video in kept]) == pytest.approx(0.5, abs=0.1)
+
+
+def test_lips_are_left_alone_where_nothing_is_asked_for() -> None:
+    lips = np.random.default_rng(1).integers(0, 256, (5, LIP_SIZE, LIP_SIZE)).astype(np.uint8)
+    assert np.array_equal(jitter_lips(lips, PLAIN, np.random.default_rng(1)), lips)
+
+
+def test_mirrored_lips_are_mirrored_about_the_middle() -> None:
+    lips = np.random.default_rng(1).integers(0, 256, (2, LIP_SIZE, LIP_SIZE)).astype(np.uint8)
+    mirrored = jitter_lips(lips, PLAIN.model_copy(update={"lip_mirror_share": 1.0}), np.random.default_rng(1))
+    assert np.array_equal(mirrored, lips[:, :, ::-1])
+
+
+@pytest.mark.parametrize("num_ticks", [1, 2, 30])
+def test_jitter_is_alike_over_the_whole_clip(num_ticks: int) -> None:
+    lip = np.random.default_rng(1).integers(0, 256, (LIP_SIZE, LIP_SIZE)).astype(np.uint8)
+    moved = jitter_lips(np.stack([lip] * num_ticks), AugmentConfig(), np.random.default_rng(num_ticks))
+    assert (moved == moved[0]).all()
+    assert not np.array_equal(moved[0], lip)
+
+
+def test_noise_is_of_any_length() -> None:
+    voices = [np.random.default_rng(i).normal(scale=0.1, size=3_000 + i).astype(np.float32) for i in range(3)]
+    for source in (NoiseSource(voices, []), NoiseSource([], voices), NoiseSource(voices, voices)):
+        for num_samples in (1, 640, 10_000):
+            noise = source.draw(num_samples, np.random.default_rng(1))
+            assert noise.shape == (num_samples,)
+            assert np.abs(noise).max() > 0
