@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from avsr.decode.hotwords import Hotword
     from avsr.decode.lm import WordLm, read_arpa
     from avsr.errors import AvsrError
-    from avsr.recognizer import Recognizer, Stream, load_model
+    from avsr.recognizer import Recognizer, load_model
+    from avsr.stream import Stream
     from avsr.types import Caption, Modality, Transcript, Word
 
 __version__ = "0.1.0"
@@ -39,7 +40,7 @@ _HOMES = {
     "Hotword": "avsr.decode.hotwords",
     "Modality": "avsr.types",
     "Recognizer": "avsr.recognizer",
-    "Stream": "avsr.recognizer",
+    "Stream": "avsr.stream",
     "Transcript": "avsr.types",
     "Word": "avsr.types",
     "WordLm": "avsr.decode.lm",

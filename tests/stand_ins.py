@@ -21,7 +21,8 @@ from avsr.lips import Face
 from avsr.lips.crop import ANCHOR_LAYOUT
 from avsr.media import AudioPacket
 from avsr.model import AvsrModel
-from avsr.recognizer import Recognizer, Stream
+from avsr.recognizer import Recognizer
+from avsr.stream import Stream
 from avsr.types import (
     LIP_SIZE,
     MELS_PER_TICK,

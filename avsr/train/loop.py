@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,12 +127,10 @@ class Trainer:
         for source in self._sources:
             whole, part = divmod(source.repeat, 1.0)
             drawn += [(source, clip) for clip in source.clips for _ in range(int(whole) + (rng.random() < part))]
-        # Clips of like length share a batch: sorted within shuffled pools.
         order = rng.permutation(len(drawn))
         size = self._stage.batch_size
-        batches = [[drawn[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
-        random.Random(int(rng.integers(1 << 30))).shuffle(batches)
-        yield from batches
+        for start in range(0, len(order), size):
+            yield [drawn[i] for i in order[start : start + size]]
 
     def _set_learning_rate(self, epoch: float) -> None:
         """Linear warm-up, then half a cosine down to a fiftieth."""

@@ -66,7 +66,7 @@ class PreparedCorpus:
         """Read one clip."""
         start, end = clip.start_tick, clip.start_tick + clip.num_ticks
         audio = np.asarray(self._audio[start * TICK_SAMPLES : end * TICK_SAMPLES], dtype=np.float32) / FULL_SCALE
-        return ClipData(audio, np.asarray(self._lips[start:end]), np.asarray(self._visible[start:end]))
+        return ClipData(audio, np.array(self._lips[start:end]), np.array(self._visible[start:end]))
 
 
 def write_prepared(directory: Path, clips: list[Clip], data: list[ClipData]) -> None:

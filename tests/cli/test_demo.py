@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 from rich.console import Console
 
-from avsr.cli.demo import CLIPS, caption_side_by_side, read_clip
+from avsr.cli.demo import CLIPS, caption_side_by_side
+from avsr.corpora import read_clip
 from avsr.media.noise import active_rms
 from avsr.types import SAMPLE_RATE, Caption, FloatArray, Modality, VideoFrame, Word
 

@@ -87,6 +87,23 @@ def test_both_senses_stop_and_come_back_much_later(engine: Recognizer, clip: lis
     assert heard.finals[-1].end_s <= 8 + gap_s
 
 
+def test_after_hours_of_nothing_it_begins_afresh(engine: Recognizer, clip: list[Packet]) -> None:
+    start_s = 7200.0
+    heard_now = [packet for packet in clip if isinstance(packet, AudioPacket)]
+    heard_later = [replace(packet, t_s=time_s(packet) + start_s) for packet in heard_now]
+    first = listen_to(engine, heard_now)
+    both = listen_to(engine, [*heard_now, *heard_later])
+    assert len(first.finals) >= 2
+    assert [c.text for c in both.finals] == 2 * [c.text for c in first.finals]
+    assert [c.segment for c in both.finals] == list(range(2 * len(first.finals)))
+    assert both.finals[len(first.finals)].start_s == pytest.approx(first.finals[0].start_s + start_s)
+
+
+def test_a_time_that_cannot_be_meant_is_refused(engine: Recognizer) -> None:
+    with engine.stream(modality="audio") as stream, pytest.raises(InputError, match="more than a day ahead"):
+        stream.accept_audio(sound(0.1), SAMPLE_RATE, t=1.7e9)
+
+
 def test_a_covered_lens_is_no_face(engine: Recognizer, clip: list[Packet]) -> None:
     dark = [replace(p, rgb=np.zeros_like(p.rgb)) if isinstance(p, VideoFrame) else p for p in clip]
     heard = listen_to(engine, dark)

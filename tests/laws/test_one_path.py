@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stand_ins import Heard, LampFace, Packet, listen, packets_of, sound, time_s, without_latency
+import torch
+from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sound, time_s, without_latency
 
 import avsr
+from avsr.decode import BeamSearch, Captioner, CaptionerInput
+from avsr.frontend import FrontEnd
+from avsr.lips import LipTracker
 from avsr.media import AudioPacket, open_media
 from avsr.recognizer import Recognizer
-from avsr.types import SAMPLE_RATE, Caption, FloatArray, VideoFrame
+from avsr.types import SAMPLE_RATE, AvChunk, Caption, FloatArray, VideoFrame
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 LAG_S = 1.9
@@ -75,6 +79,46 @@ def test_every_chunk_length_keeps_the_law(engine: Recognizer, clip: list[Packet]
     assert_same(second, first)
 
 
+@torch.inference_mode()
+def test_live_chunks_say_what_one_pass_over_everything_says(
+    engine: Recognizer, clip: list[Packet], expected: Heard
+) -> None:
+    front = FrontEnd("av", LipTracker(LampFace()))
+    state = front.init_state()
+    for packet in clip:
+        state = front.accept(packet, state)
+    ticks, _ = front.take(10_000, front.end(state))
+    assert ticks is not None
+    mel, _ = engine.log_mel.step(torch.from_numpy(ticks.samples), engine.log_mel.init_state())
+    lips = torch.from_numpy(np.stack([lip.gray for lip in ticks.lips]))
+    heard, visible = torch.from_numpy(ticks.heard), torch.from_numpy(ticks.visible)
+    log_probs, _ = engine.network.step(
+        AvChunk(mel[None], lips[None], heard[None], visible[None]),
+        engine.network.init_state(context_ticks=0),
+        chunk_ticks=8,
+    )
+    decode = engine.bundle.config.decode
+    captioner = Captioner(decode, engine.tokenizer, BeamSearch(decode, engine.tokenizer))
+    captions, captioner_state = captioner.step(
+        CaptionerInput(
+            log_probs.values[0].numpy(),
+            log_probs.audio_weight[0].numpy(),
+            ticks.visible,
+            start_tick=0,
+            loudness_db=np.array([ticks.loudness_db(i) for i in range(ticks.num_ticks)], np.float32),
+            mouth_opening=np.array([lip.mouth_opening for lip in ticks.lips], np.float32),
+        ),
+        captioner.init_state(),
+    )
+    finals = [caption for caption in (*captions, *captioner.flush(captioner_state)) if caption.is_final]
+    assert [timed_text(final) for final in finals] == [timed_text(final) for final in expected.finals]
+
+
+def timed_text(caption: Caption) -> list[tuple[str, float, float]]:
+    """What is said when."""
+    return [(word.text, round(word.start_s, 3), round(word.end_s, 3)) for word in caption.words]
+
+
 def test_resampled_sound_keeps_the_law(engine: Recognizer) -> None:
     packets = packets_of(sound(4.0), [], packet_samples=441, sample_rate=44_100)
     heard = [
@@ -83,6 +127,14 @@ def test_resampled_sound_keeps_the_law(engine: Recognizer) -> None:
     assert heard[0].num_words >= 5
     for other in heard[1:]:
         assert_same(other, heard[0])
+
+
+@pytest.mark.parametrize("rate_hz", [12.0, 29.97])
+def test_any_camera_keeps_the_law(engine: Recognizer, rate_hz: float) -> None:
+    packets = packets_of(sound(3.0), pictures(3.0, rate_hz))
+    first, second = (listen(engine.stream(landmarker=LampFace()), cut) for cut in (packets, recut(packets, seed=1)))
+    assert first.num_words >= 5
+    assert_same(second, first)
 
 
 def test_a_file_is_a_stream_that_does_not_wait(engine: Recognizer) -> None:

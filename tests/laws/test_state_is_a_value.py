@@ -11,7 +11,8 @@ import pytest
 from stand_ins import Heard, LampFace, Packet, listen, pictures, sound
 
 import avsr
-from avsr.recognizer import Recognizer, StreamState
+from avsr.recognizer import Recognizer
+from avsr.stream import StreamState
 from avsr.types import SAMPLE_RATE
 
 

@@ -26,7 +26,7 @@ def draw_face() -> DrawFace:
 
 @pytest.fixture(scope="session")
 def make_face() -> MakeFace:
-    """Landmarks of a frontal face: ``make_face(mouth=x + iy, zoom=source px per cm turned by the roll, opening=0.0)``."""
+    """Landmarks of a frontal face: ``make_face(mouth=x + iy, zoom=px per cm, turned by the roll, opening=0.0)``."""
     return _make_face
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_two_drawn_faces_keep_their_identity_until_the_other_speaks(draw_face: D
     on_right = [left > 240 for left in boxes]
     assert not any(on_right[:50])
     assert all(on_right[-10:])
-    assert sum(a != b for a, b in zip(on_right, on_right[1:], strict=False)) == 1
+    assert sum(a != b for a, b in itertools.pairwise(on_right)) == 1
 
 
 def test_a_real_face_is_lost_behind_a_cover_and_found_again(grid_pictures: list[ByteArray]) -> None:

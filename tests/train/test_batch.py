@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip
+from toy_clips import make_clip
 
 from avsr.config import FeatureConfig
 from avsr.corpora import AlignedWord

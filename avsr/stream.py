@@ -1,0 +1,233 @@
+"""A live stream: sound and pictures in, captions out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from avsr.decode import Captioner, CaptionerInput, CaptionerState
+from avsr.errors import InputError
+from avsr.features import LogMel, LogMelState
+from avsr.frontend import FrontEnd, FrontEndState, SenseTicks
+from avsr.lips import Landmarker
+from avsr.media import AudioPacket
+from avsr.model import AvsrModel, ModelState
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, VideoFrame
+
+SLEEP_TICKS = 750
+"""After so long without either sense (30 s) the network sleeps; with the next tick that has one it begins afresh.
+
+Its left context is far shorter than that, so nothing is forgotten that it could have remembered.
+"""
+LONGEST_GAP_S = 24 * 3600.0
+"""A packet further ahead than this has a wrong time, such as one counted from 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown.
+
+    ``absent_ticks`` counts the ticks without either sense up to now; no further than ``SLEEP_TICKS``.
+    """
+
+    front: FrontEndState
+    mel: LogMelState
+    model: ModelState
+    captioner: CaptionerState
+    next_frame_us: int = 0
+    absent_ticks: int = 0
+
+
+class Stream:
+    """One speaker, live: push whatever arrives, in packets of any size, and read captions as they come.
+
+    Times ``t`` are seconds since the start of the stream; a packet without one goes on where the last one ended (25
+    pictures a second for video). However the input is cut into packets, the finals are the same, as long as neither
+    sense lags more than ``patience_s`` behind the other. Close it (or use ``with``): it owns a face tracker.
+    """
+
+    def __init__(
+        self,
+        network: AvsrModel,
+        log_mel: LogMel,
+        front: FrontEnd,
+        captioner: Captioner,
+        chunk_ticks: int,
+        landmarker: Landmarker | None,
+    ) -> None:
+        self._network, self._log_mel, self._front, self._captioner = network, log_mel, front, captioner
+        self._chunk_ticks, self._landmarker = chunk_ticks, landmarker
+        self._captions: deque[Caption] = deque()
+        self._finished = False
+        self.state = StreamState(
+            front.init_state(),
+            log_mel.init_state(),
+            network.init_state(),
+            captioner.init_state(),
+        )
+
+    def accept_audio(self, samples: npt.NDArray[Any], sample_rate: int, t: float | None = None) -> None:
+        """Push sound: f32 in [-1, 1] or i16, (n,) or (n, channels), of any rate.
+
+        Raises:
+            InputError: the samples, rate or time cannot be used, or the stream is finished.
+        """
+        self.accept(AudioPacket(samples, sample_rate, t))
+
+    def accept_video(self, rgb: npt.NDArray[np.uint8], t: float | None = None) -> None:
+        """Push a picture: u8 (H, W, 3), upright.
+
+        Raises:
+            InputError: the picture or its time cannot be used, or the stream is finished.
+        """
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+            raise InputError(f"a picture must be u8 (H, W, 3), not {rgb.dtype} {rgb.shape}; convert it to RGB first")
+        if t is not None and not np.isfinite(t):
+            raise InputError(f"a picture has the time {t}; give seconds since the start, or None")
+        self.accept(VideoFrame(rgb, self.state.next_frame_us if t is None else round(t * 1e6)))
+
+    def accept(self, packet: AudioPacket | VideoFrame) -> None:
+        """Push sound or a picture as the media layer delivers it.
+
+        Raises:
+            InputError: the packet cannot be used, or the stream is finished.
+        """
+        if self._finished:
+            raise InputError("the stream is finished; open another one with Recognizer.stream()")
+        self._check_time(packet)
+        arrived = time.perf_counter()
+        self.state = replace(self.state, front=self._front.accept(packet, self.state.front))
+        if isinstance(packet, VideoFrame):
+            next_frame_us = max(self.state.next_frame_us, packet.pts_us + TICK_US)
+            self.state = replace(self.state, next_frame_us=next_frame_us)
+        self._pump(arrived)
+
+    def captions(self) -> Iterator[Caption]:
+        """Yield what is new since the last call. Partials that newer ones overtook unread are dropped; finals never."""
+        while self._captions:
+            yield self._captions.popleft()
+
+    def finish(self) -> None:
+        """Nothing more will arrive: flush every stage, after which ``captions`` gives the last finals."""
+        if self._finished:
+            return
+        self._finished = True
+        arrived = time.perf_counter()
+        self.state = replace(self.state, front=self._front.end(self.state.front))
+        self._pump(arrived)
+        self._publish(self._captioner.flush(self.state.captioner), arrived)
+        self.close()
+
+    @property
+    def duration_s(self) -> float:
+        """Stream time that has been recognised, seconds."""
+        return self.state.front.next_tick * TICK_S
+
+    def losses(self) -> tuple[str, ...]:
+        """Say, for people, what was pushed but could not be used: it came twice, backwards or too late."""
+        audio, video = self.state.front.audio, self.state.front.video
+        found = []
+        if audio.dropped_samples:
+            found.append(f"{audio.dropped_samples / SAMPLE_RATE:.2f} s of sound came twice or too late and was dropped")
+        if video.dropped_frames:
+            found.append(f"{video.dropped_frames} pictures came out of order and were dropped")
+        return tuple(found)
+
+    def close(self) -> None:
+        """Release the face tracker; what is not finished is lost."""
+        self._finished = True
+        if self._landmarker:
+            self._landmarker.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _pump(self, arrived: float) -> None:
+        """Recognise every chunk that is ready."""
+        while True:
+            ticks, front = self._front.take(self._chunk_ticks, self.state.front)
+            self.state = replace(self.state, front=front)
+            if ticks is None:
+                return
+            captions, self.state = self._recognise(ticks, self.state)
+            self._publish(captions, arrived)
+
+    def _check_time(self, packet: AudioPacket | VideoFrame) -> None:
+        t = packet.pts_us / 1e6 if isinstance(packet, VideoFrame) else packet.t_s
+        if t is not None and t > self.duration_s + LONGEST_GAP_S:
+            raise InputError(
+                f"a packet has the time {t:.0f} s, more than a day ahead of the stream, which stands at "
+                f"{self.duration_s:.0f} s; give times in seconds since the start of the stream"
+            )
+
+    def _recognise(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:
+        """Take one chunk through the network and the search, unless nothing has been there for long."""
+        is_absent = not (ticks.heard.any() or ticks.visible.any())
+        was_asleep = state.absent_ticks >= SLEEP_TICKS
+        if is_absent and was_asleep:
+            return (), state
+        if was_asleep:
+            state = self._awakened(ticks.start_tick, state)
+        captions, state = self._caption(ticks, state)
+        if not is_absent:
+            return captions, replace(state, absent_ticks=0)
+        absent_ticks = min(state.absent_ticks + ticks.num_ticks, SLEEP_TICKS)
+        if absent_ticks == SLEEP_TICKS:
+            finals = self._captioner.flush(state.captioner)
+            segment = state.captioner.segment + len(finals)
+            captions += finals
+            state = replace(state, captioner=replace(self._captioner.init_state(), segment=segment))
+        return captions, replace(state, absent_ticks=absent_ticks)
+
+    def _awakened(self, start_tick: int, state: StreamState) -> StreamState:
+        captioner = replace(self._captioner.init_state(start_tick), segment=state.captioner.segment)
+        return replace(state, mel=self._log_mel.init_state(), model=self._network.init_state(), captioner=captioner)
+
+    @torch.inference_mode()
+    def _caption(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:
+        mel, mel_state = self._log_mel.step(torch.from_numpy(ticks.samples), state.mel)
+        visible, device = ticks.visible, self._network.fused_head.weight.device
+        chunk = AvChunk(
+            mel=mel[None].to(device),
+            lips=torch.from_numpy(np.stack([lip.gray for lip in ticks.lips]))[None].to(device),
+            heard=torch.from_numpy(ticks.heard)[None].to(device),
+            visible=torch.from_numpy(visible)[None].to(device),
+            start_tick=ticks.start_tick,
+        )
+        log_probs, model_state = self._network.step(chunk, state.model, self._chunk_ticks)
+        captions, captioner_state = self._captioner.step(
+            CaptionerInput(
+                log_probs=log_probs.values[0].cpu().numpy(),
+                audio_weight=log_probs.audio_weight[0].cpu().numpy(),
+                visible=visible,
+                start_tick=ticks.start_tick,
+                loudness_db=_or_nan([ticks.loudness_db(i) for i in range(ticks.num_ticks)]),
+                mouth_opening=_or_nan([lip.mouth_opening for lip in ticks.lips]),
+            ),
+            state.captioner,
+        )
+        return captions, replace(state, mel=mel_state, model=model_state, captioner=captioner_state)
+
+    def _publish(self, captions: tuple[Caption, ...], arrived: float) -> None:
+        for caption in captions:
+            if self._captions and not self._captions[-1].is_final:
+                self._captions.pop()
+            latency_ms = (time.perf_counter() - arrived) * 1000
+            self._captions.append(replace(caption, latency_ms=latency_ms))
+
+
+def _or_nan(values: list[float | None]) -> npt.NDArray[np.float32]:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float32)

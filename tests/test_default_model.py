@@ -1,0 +1,108 @@
+"""The model that ships: it streams as it was trained, captions do not depend on packets, and real faces are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import avsr
+from avsr import Caption, Recognizer, load_model
+from avsr.corpora import noise_files, read_clip, read_senses, read_table
+from avsr.evaluate.noise_grid import RememberedFaces, measure_grid
+from avsr.lips import FaceMesh
+from avsr.types import SAMPLE_RATE, AvChunk, FloatArray, VideoFrame
+
+DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
+
+
+@pytest.fixture(scope="module")
+def model() -> Recognizer:
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def clip() -> tuple[FloatArray, list[VideoFrame]]:
+    return read_clip(DEMO_CLIP)
+
+
+@pytest.fixture(scope="module")
+def faces() -> Iterator[RememberedFaces]:
+    with FaceMesh(2) as mesh:
+        yield RememberedFaces(mesh)
+
+
+@torch.inference_mode()
+def test_streaming_agrees_with_the_parallel_pass(model: Recognizer) -> None:
+    senses = read_senses(DEMO_CLIP, "av")
+    mel, _ = model.log_mel.step(torch.from_numpy(senses.samples), model.log_mel.init_state())
+    lips = torch.from_numpy(np.stack([lip.gray for lip in senses.lips]))[None]
+    heard, visible = torch.from_numpy(senses.heard)[None], torch.from_numpy(senses.visible)[None]
+    network, num_ticks = model.network, senses.num_ticks
+    for chunk_ticks in model.bundle.config.model.chunk_sizes:
+        whole, _ = network.step(AvChunk(mel[None], lips, heard, visible), network.init_state(1, 0), chunk_ticks)
+        state, pieces = network.init_state(), []
+        for start in range(0, num_ticks, chunk_ticks):
+            ticks = slice(start, start + chunk_ticks)
+            chunk = AvChunk(
+                mel[None, 4 * start : 4 * ticks.stop], lips[:, ticks], heard[:, ticks], visible[:, ticks], start
+            )
+            log_probs, state = network.step(chunk, state, chunk_ticks)
+            pieces.append(log_probs.values)
+        assert (torch.cat(pieces, dim=1).exp() - whole.values.exp()).abs().max() <= 1e-5
+
+
+def test_captions_are_the_same_under_twenty_packetisations(
+    model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: RememberedFaces
+) -> None:
+    heard = [_finals(model, clip, faces, np.random.default_rng(seed)) for seed in range(20)]
+    assert len(heard[0][0].words) >= 6
+    assert all(captions == heard[0] for captions in heard[1:])
+
+
+def _finals(
+    model: Recognizer,
+    clip: tuple[FloatArray, list[VideoFrame]],
+    faces: RememberedFaces,
+    rng: np.random.Generator,
+) -> list[Caption]:
+    """Cut the sound anywhere, deliver it up to 1 s before or after its pictures; read captions now and then."""
+    samples, frames = clip
+    cuts = [0, *sorted(rng.integers(0, len(samples), size=rng.integers(5, 200)).tolist()), len(samples)]
+    shift_s = rng.uniform(-1, 1)
+    arrivals: list[tuple[float, tuple[int, int] | VideoFrame]] = [(frame.pts_us / 1e6, frame) for frame in frames]
+    arrivals += [(start / SAMPLE_RATE + shift_s, (start, end)) for start, end in pairwise(cuts)]
+    captions: list[Caption] = []
+    with model.stream(landmarker=faces.rewound()) as stream:
+        for _, arrival in sorted(arrivals, key=lambda item: item[0]):
+            if isinstance(arrival, VideoFrame):
+                stream.accept_video(arrival.rgb, t=arrival.pts_us / 1e6)
+            else:
+                stream.accept_audio(samples[slice(*arrival)], SAMPLE_RATE, t=arrival[0] / SAMPLE_RATE)
+            if rng.random() < 0.2:
+                captions += stream.captions()
+        stream.finish()
+        captions += stream.captions()
+    return [_without_timing(caption) for caption in captions if caption.is_final]
+
+
+def _without_timing(caption: Caption) -> Caption:
+    return replace(caption, latency_ms=None)
+
+
+def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path) -> None:
+    """A smoke test on few clips; `benchmarks/noise.py` measures."""
+    clips = [utterance for utterance in read_table(shared_data / "grid.tsv") if utterance.split == "test"][:6]
+    voices = [read_senses(path, "audio").samples for path in noise_files(shared_data, "test")[0][:8]]
+    scores = measure_grid(model, clips, voices, [None, -5.0], ["audio", "video", "av"])
+    wer = {(score.modality, score.snr_db): score.wer for score in scores}
+    assert wer["av", None] <= 0.15
+    assert wer["video", None] <= 0.4
+    assert wer["av", -5.0] <= wer["audio", -5.0] / 2
+    trust = {score.snr_db: score.audio_weight for score in scores if score.modality == "av"}
+    assert trust[-5.0] < trust[None]

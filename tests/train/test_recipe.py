@@ -1,0 +1,117 @@
+"""Recipes: the shipped one is valid, and a tiny one goes all the way from clips to a bundle that captions."""
+
+from __future__ import annotations
+
+import shutil
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stand_ins import tiny_sizes
+
+import avsr
+from avsr.config import ModelConfig, load_config
+from avsr.errors import ConfigError
+from avsr.features import LogMel
+from avsr.train import prepare, run
+from avsr.train.recipe import RECIPES, Branch, RecipeConfig
+from avsr.train.statistics import LEAST_STD, measure_features
+from avsr.types import FloatArray
+
+DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
+SIZES = tiny_sizes(1)
+BRANCHES: tuple[Branch, ...] = ("audio", "video")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    recipe = load_config(path, RecipeConfig)
+    assert recipe.sizes(99).vocab_size == 99
+    for branch in ("audio", "video", "fusion"):
+        assert recipe.stage(branch).branch == branch
+    assert recipe.card.startswith("#")
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text((RECIPES / "default.yaml").read_text() + "\nlerning_rate: 1.0\n")
+    with pytest.raises(ConfigError, match="lerning_rate"):
+        load_config(recipe, RecipeConfig)
+
+
+def test_measured_statistics_normalise_what_they_were_measured_on() -> None:
+    rng = np.random.default_rng(1)
+    utterances: list[FloatArray] = [
+        (rng.normal(size=640 * 40) * np.repeat(rng.uniform(0.01, 0.5, 40), 640)).astype(np.float32) for _ in range(3)
+    ]
+    log_mel = LogMel(measure_features(utterances))
+    mel = torch.cat([log_mel.step(torch.from_numpy(samples), log_mel.init_state())[0] for samples in utterances])
+    assert mel.mean(0).abs().max() < 0.01
+    assert (mel.std(0) - 1).abs().max() < 0.01
+
+
+def test_silence_has_statistics_too() -> None:
+    assert measure_features([np.zeros(6400, np.float32)]).mel_std[0] == LEAST_STD
+    assert len(measure_features([]).mel_mean) == 80
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The demo clip, twice, as a corpus; and a little noise."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    shutil.copy(DEMO_CLIP, directory / "clip.mp4")
+    shutil.copy(DEMO_CLIP.with_name("babble.ogg"), directory / "babble.ogg")
+    header = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
+    said = "bin blue at f\tbin:0.4-0.6 blue:0.6-0.831 at:0.831-1.015 f:1.015-1.151"
+    rows = "".join(f"clip.mp4\ts{i}\t{split}\t4\t{said}\n" for i, split in enumerate(("train", "dev")))
+    (directory / "toy.tsv").write_text(header + rows)
+    (directory / "speech.tsv").write_text(header + "babble.ogg\tb\tbabble\t8\t\t\n" * 2)
+    (directory / "noise.tsv").write_text(header + "babble.ogg\tb\tnoise\t8\t\t\n" * 2)
+    return directory
+
+
+def recipe_of(**changes: object) -> RecipeConfig:
+    sizes = {name: value for name, value in SIZES.model_dump().items() if name != "vocab_size"}
+    stages = {branch: {"branch": branch, "epochs": 1, "batch_size": 1} for branch in ("audio", "video", "fusion")}
+    stages["fusion"]["augment"] = {"noise_share": 1.0}
+    return RecipeConfig.model_validate(
+        {"name": "toy", "version": "1", "table": "toy.tsv", "vocab_size": 44, "model": sizes, "card": "# toy\n"}
+        | stages
+        | changes
+    )
+
+
+def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In this process: what is tried here is the way of the data, not the processes.
+    monkeypatch.setattr(prepare, "_pool", lambda: ThreadPool(1))
+    monkeypatch.setattr(
+        run,
+        "_train_branches_apart",
+        lambda *where: [run.train_branch(where[0], branch, *where[1:], torch.get_num_threads()) for branch in BRANCHES],
+    )
+    recipe, work, bundle = recipe_of(), tmp_path / "work", tmp_path / "bundle"
+    run.run_recipe(recipe, data, work, bundle)
+    recognizer = avsr.load_model(bundle)
+    assert recognizer.bundle.config.name == "toy"
+    assert recognizer.bundle.config.model == ModelConfig.model_validate(
+        SIZES.model_dump() | {"vocab_size": recognizer.tokenizer.vocab_size}
+    )
+    assert recognizer.transcribe(DEMO_CLIP, modality="audio").duration_s == pytest.approx(4.0, abs=0.1)
+
+    trained = torch.load(work / "fusion" / "checkpoint.pt", weights_only=True)["model"]
+    loaded = recognizer.network.state_dict()
+    floats = {name: value for name, value in trained.items() if value.is_floating_point()}
+    assert all(torch.equal(loaded[name], value.half().float()) for name, value in floats.items())
+
+    # Everything is there: a second run only writes the bundle again.
+    monkeypatch.setattr(prepare, "_pool", None)
+    monkeypatch.setattr(run, "_train_branches_apart", lambda *_: None)
+    monkeypatch.setattr(run, "read_noise", lambda _: run.NoiseSource([], []))
+    before = (bundle / "model.safetensors").read_bytes()
+    run.run_recipe(recipe, data, work, bundle)
+    assert (bundle / "model.safetensors").read_bytes() == before
