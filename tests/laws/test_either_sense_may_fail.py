@@ -94,9 +94,10 @@ def test_after_hours_of_nothing_it_begins_afresh(engine: Recognizer, clip: list[
     first = listen_to(engine, heard_now)
     both = listen_to(engine, [*heard_now, *heard_later])
     assert len(first.finals) >= 2
-    assert [c.text for c in both.finals] == 2 * [c.text for c in first.finals]
-    assert [c.segment for c in both.finals] == list(range(2 * len(first.finals)))
-    assert both.finals[len(first.finals)].start_s == pytest.approx(first.finals[0].start_s + start_s)
+    again = [caption for caption in both.finals if caption.start_s >= start_s]
+    assert [caption.text for caption in again] == [caption.text for caption in first.finals]
+    assert again[0].start_s == pytest.approx(first.finals[0].start_s + start_s)
+    assert [caption.segment for caption in both.finals] == list(range(len(both.finals)))
 
 
 def test_a_time_that_cannot_be_meant_is_refused(engine: Recognizer) -> None:
