@@ -47,16 +47,20 @@ class LogMel:
         """Turn ``samples`` f32 (640 n,) into normalised log-mel frames f32 (4 n, 80)."""
         joined = torch.cat([state.context, samples])
         num_ticks = len(samples) // TICK_SAMPLES
-        ticks = [self._tick(joined[i * TICK_SAMPLES :][: CONTEXT_SAMPLES + TICK_SAMPLES]) for i in range(num_ticks)]
+        ticks = [self._frames(joined[i * TICK_SAMPLES :][: CONTEXT_SAMPLES + TICK_SAMPLES]) for i in range(num_ticks)]
         mel = torch.cat(ticks) if ticks else torch.zeros(0, NUM_MELS)
         return mel, LogMelState(joined[len(joined) - CONTEXT_SAMPLES :].clone())
+
+    def parallel(self, samples: torch.Tensor) -> torch.Tensor:
+        """Turn a whole utterance f32 (640 n,) into what `step` makes of it, up to rounding, in one go: for training."""
+        return self._frames(torch.cat([self.init_state().context, samples]))
 
     def flush(self, state: LogMelState) -> torch.Tensor:
         """Return an empty (0, 80): whole ticks leave nothing behind."""
         return torch.zeros(0, NUM_MELS)
 
-    def _tick(self, samples: torch.Tensor) -> torch.Tensor:
-        """Compute one tick's frames (4, 80) from its samples and the context before them (880,)."""
+    def _frames(self, samples: torch.Tensor) -> torch.Tensor:
+        """Compute the frames (4 n, 80) of n ticks from their samples and the context before them (240 + 640 n,)."""
         frames = samples.unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * self._window
         power = torch.fft.rfft(frames, FFT_SIZE).abs().square()
         log_mel = (power @ self._bands).clamp_min(self._floor).log()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,15 +12,16 @@ from avsr.config import Section
 from avsr.corpora import AlignedWord
 from avsr.media.noise import babble, mix_at_snr
 from avsr.train.prepared import Clip, ClipData
-from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
+from avsr.types import TICK_S, ByteArray, FloatArray
 
 CLEAN_SNR_DB = 30.0
 """What clean clips count as when the noise estimate is trained."""
 
 
 class AugmentConfig(Section):
-    """How much is changed; shares are probabilities per clip."""
+    """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example."""
 
+    join_share: float = 0.0
     window_margin_s: float = 0.6
     lip_shift_px: float = 4.0
     lip_zoom: float = 0.08
@@ -61,26 +63,34 @@ class NoiseSource:
         return np.resize(np.roll(noise, -int(rng.integers(len(noise)))), num_samples)
 
 
-def augment(clip: Clip, data: ClipData, config: AugmentConfig, noise: NoiseSource, rng: np.random.Generator) -> Example:
-    """Cut a window around the speech and change it at random."""
-    first, last = _window(clip, config.window_margin_s, rng)
-    audio = data.audio[first * TICK_SAMPLES : last * TICK_SAMPLES] * np.float32(
-        10 ** (rng.uniform(-1, 1) * config.gain_db / 20)
-    )
+def augment(
+    clips: Sequence[tuple[Clip, ClipData]], config: AugmentConfig, noise: NoiseSource, rng: np.random.Generator
+) -> Example:
+    """Cut a window around the speech of each clip, join the windows, and change the whole at random.
+
+    Joined clips teach the network that one sentence may follow another, which a single clip never shows.
+    """
+    windows = [_window(clip, config.window_margin_s, rng) for clip, _ in clips]
+    pieces, words, ticks_before = [], [], 0
+    for (clip, data), (first, last) in zip(clips, windows, strict=True):
+        pieces.append(data.cut(first, last))
+        shift_s = (ticks_before - first) * TICK_S
+        words += [AlignedWord(word.text, word.start_s + shift_s, word.end_s + shift_s) for word in clip.words]
+        ticks_before += last - first
+    audio = np.concatenate([piece.audio for piece in pieces])
+    audio *= np.float32(10 ** (rng.uniform(-1, 1) * config.gain_db / 20))
     snr_db = CLEAN_SNR_DB
     if rng.random() < config.noise_share:
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
         audio = mix_at_snr(audio, noise.draw(len(audio), rng), snr_db)
     dropped = rng.random()
-    keep_audio = dropped >= config.drop_audio_share
-    keep_video = not config.drop_audio_share <= dropped < config.drop_audio_share + config.drop_video_share
-    shift_s = first * TICK_S
+    lips = jitter_lips(np.concatenate([piece.lips for piece in pieces]), config, rng)
     return Example(
-        data=ClipData(audio, jitter_lips(data.lips[first:last], config, rng), data.visible[first:last]),
-        words=tuple(AlignedWord(w.text, w.start_s - shift_s, w.end_s - shift_s) for w in clip.words),
-        text=clip.text,
-        keep_audio=keep_audio,
-        keep_video=keep_video,
+        data=ClipData(audio, lips, np.concatenate([piece.visible for piece in pieces])),
+        words=tuple(words),
+        text=" ".join(clip.text for clip, _ in clips),
+        keep_audio=dropped >= config.drop_audio_share,
+        keep_video=not config.drop_audio_share <= dropped < config.drop_audio_share + config.drop_video_share,
         snr_db=snr_db,
     )
 

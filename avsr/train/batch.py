@@ -94,8 +94,7 @@ class Collator:
         return replace(batch, chunk=replace(batch.chunk, mel=mel))
 
     def _mel(self, example: Example) -> torch.Tensor:
-        mel, _ = self._log_mel.step(torch.from_numpy(example.data.audio), self._log_mel.init_state())
-        return mel
+        return self._log_mel.parallel(torch.from_numpy(example.data.audio))
 
     def _frame_labels(self, words: tuple[AlignedWord, ...], num_ticks: int) -> torch.Tensor:
         """Spread each word's tokens evenly over its ticks."""

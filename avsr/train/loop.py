@@ -17,7 +17,7 @@ from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
 from avsr.evaluate.wer import word_error_rate
 from avsr.model import AvsrModel, ModelOutput
-from avsr.train.augment import NoiseSource, augment
+from avsr.train.augment import Example, NoiseSource, augment
 from avsr.train.batch import Batch, Collator
 from avsr.train.prepared import Clip, PreparedCorpus
 from avsr.train.recipe import StageConfig
@@ -37,6 +37,9 @@ class Source:
     corpus: PreparedCorpus
     clips: list[Clip]
     repeat: float = 1.0
+
+
+Group = list[tuple[Source, Clip]]
 
 
 class Trainer:
@@ -106,12 +109,7 @@ class Trainer:
         total = 0.0
         for index, clips in enumerate(batches):
             self._set_learning_rate(self._epoch + index / len(batches))
-            batch = self._collator(
-                [
-                    augment(clip, source.corpus.load(clip), self._stage.augment, self._noise, rng)
-                    for source, clip in clips
-                ]
-            )
+            batch = self._collator([self._example(group, rng) for group in clips])
             batch = self._collator.mask_spectrum(batch, rng)
             chunk_ticks = int(rng.choice(self.model.config.chunk_sizes))
             loss = self._loss(batch, chunk_ticks)
@@ -122,7 +120,12 @@ class Trainer:
             total += loss.item() / len(batches)
         return total
 
-    def _draw_batches(self, rng: np.random.Generator) -> Iterator[list[tuple[Source, Clip]]]:
+    def _example(self, group: Group, rng: np.random.Generator) -> Example:
+        clips = [(clip, source.corpus.load(clip)) for source, clip in group]
+        return augment(clips, self._stage.augment, self._noise, rng)
+
+    def _draw_batches(self, rng: np.random.Generator) -> Iterator[list[Group]]:
+        """Yield batches of clips to be joined: mostly single ones, now and then pairs of one speaker."""
         drawn: list[tuple[Source, Clip]] = []
         for source in self._sources:
             whole, part = divmod(source.repeat, 1.0)
@@ -130,7 +133,12 @@ class Trainer:
         order = rng.permutation(len(drawn))
         size = self._stage.batch_size
         for start in range(0, len(order), size):
-            yield [drawn[i] for i in order[start : start + size]]
+            batch = [drawn[i] for i in order[start : start + size]]
+            if rng.random() < self._stage.augment.join_share:
+                batch.sort(key=lambda item: item[1].speaker)
+                yield [batch[i : i + 2] for i in range(0, len(batch), 2)]
+            else:
+                yield [[item] for item in batch]
 
     def _set_learning_rate(self, epoch: float) -> None:
         """Linear warm-up, then half a cosine down to a fiftieth."""

@@ -42,6 +42,12 @@ class ClipData:
     lips: ByteArray
     visible: BoolArray
 
+    def cut(self, first: int, last: int) -> ClipData:
+        """Return the ticks from ``first`` to before ``last``."""
+        return ClipData(
+            self.audio[first * TICK_SAMPLES : last * TICK_SAMPLES], self.lips[first:last], self.visible[first:last]
+        )
+
 
 class PreparedCorpus:
     """Reads a prepared directory; the arrays are memory-mapped."""

@@ -19,7 +19,7 @@ def measure_features(utterances: Iterable[FloatArray], floor: float = 1e-6) -> F
     plain = LogMel(FeatureConfig(mel_mean=(0.0,) * NUM_MELS, mel_std=(1.0,) * NUM_MELS, floor=floor))
     count, total, squares = 0, torch.zeros(NUM_MELS, dtype=torch.float64), torch.zeros(NUM_MELS, dtype=torch.float64)
     for samples in utterances:
-        mel = plain.step(torch.from_numpy(samples), plain.init_state())[0].double()
+        mel = plain.parallel(torch.from_numpy(samples)).double()
         count, total, squares = count + len(mel), total + mel.sum(0), squares + mel.square().sum(0)
     mean = total / max(1, count)
     std = (squares / max(1, count) - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_STD)

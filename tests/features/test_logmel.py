@@ -35,6 +35,12 @@ def test_packet_size_never_changes_features(cuts: list[int]) -> None:
     assert torch.equal(torch.cat([*pieces, log_mel.flush(state)]), whole)
 
 
+def test_parallel_features_equal_streamed_ones() -> None:
+    log_mel, samples = LogMel(PLAIN), noise()
+    streamed, _ = log_mel.step(samples, log_mel.init_state())
+    torch.testing.assert_close(log_mel.parallel(samples), streamed, atol=1e-5, rtol=1e-5)
+
+
 def test_features_equal_torchaudio_mel_spectrogram() -> None:
     samples = noise()
     mel, _ = LogMel(PLAIN).step(samples, LogMel(PLAIN).init_state())

@@ -32,7 +32,7 @@ def test_all_words_stay_inside_and_senses_equally_long(
     clip = corpus.clips[index]
     data = corpus.load(clip)
     config = AugmentConfig(window_margin_s=window_margin_s, noise_share=0.5)
-    example = augment(clip, data, config, WHITE, np.random.default_rng(seed))
+    example = augment([(clip, data)], config, WHITE, np.random.default_rng(seed))
     num_ticks = len(example.data.visible)
     assert len(example.data.audio) == TICK_SAMPLES * num_ticks
     assert example.data.lips.shape == (num_ticks, LIP_SIZE, LIP_SIZE)
@@ -48,7 +48,7 @@ def test_all_words_stay_inside_and_senses_equally_long(
 def test_words_move_with_the_window(corpus: PreparedCorpus) -> None:
     clip = corpus.clips[0]
     data = corpus.load(clip)
-    example = augment(clip, data, PLAIN, WHITE, np.random.default_rng(1))
+    example = augment([(clip, data)], PLAIN, WHITE, np.random.default_rng(1))
     shift_s = clip.words[0].start_s - example.words[0].start_s
     first = round(shift_s / TICK_S)
     assert first > 0
@@ -64,8 +64,8 @@ def test_noise_is_as_loud_as_it_says(corpus: PreparedCorpus) -> None:
     seen = set()
     for seed in range(12):
         config = PLAIN.model_copy(update={"noise_share": 1.0, "snr_low_db": -5.0, "snr_high_db": 15.0})
-        noisy = augment(clip, data, config, WHITE, np.random.default_rng(seed))
-        quiet = augment(clip, data, PLAIN.model_copy(update={"noise_share": 1e-12}), WHITE, np.random.default_rng(seed))
+        noisy = augment([(clip, data)], config, WHITE, np.random.default_rng(seed))
+        quiet = augment([(clip, data)], PLAIN.model_copy(update={"noise_share": 1e-12}), WHITE, np.random.default_rng(seed))
         assert quiet.snr_db == CLEAN_SNR_DB
         # What was turned down to fit full scale was turned down as a whole.
         scale = float(np.dot(noisy.data.audio, quiet.data.audio) / np.dot(quiet.data.audio, quiet.data.audio))
@@ -82,7 +82,7 @@ def test_a_sense_is_dropped_as_often_as_asked_and_never_both(corpus: PreparedCor
     data = corpus.load(clip)
     config = PLAIN.model_copy(update={"drop_audio_share": 0.3, "drop_video_share": 0.5})
     rng = np.random.default_rng(4)
-    kept = [(e.keep_audio, e.keep_video) for e in (augment(clip, data, config, WHITE, rng) for _ in range(200))]
+    kept = [(e.keep_audio, e.keep_video) for e in (augment([(clip, data)], config, WHITE, rng) for _ in range(200))]
     assert (False, False) not in kept
     assert np.mean([not audio for audio, _ in kept]) == pytest.approx(0.3, abs=0.1)
     assert np.mean([not video for _, video in kept]) == pytest.approx(0.5, abs=0.1)
