@@ -87,7 +87,8 @@ def augment(
     lips = jitter_lips(np.concatenate([piece.lips for piece in pieces]), config, rng)
     return Example(
         data=ClipData(audio, lips, np.concatenate([piece.visible for piece in pieces])),
-        words=tuple(words),
+        # Times for some of the words would say that the others are never spoken.
+        words=tuple(words) if all(clip.words or not clip.text for clip, _ in clips) else (),
         text=" ".join(clip.text for clip, _ in clips),
         keep_audio=dropped >= config.drop_audio_share,
         keep_video=not config.drop_audio_share <= dropped < config.drop_audio_share + config.drop_video_share,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_clips import WORDS
 
 from avsr.media.noise import active_rms
 from avsr.train.augment import CLEAN_SNR_DB, AugmentConfig, NoiseSource, augment, jitter_lips
@@ -65,7 +68,9 @@ def test_noise_is_as_loud_as_it_says(corpus: PreparedCorpus) -> None:
     for seed in range(12):
         config = PLAIN.model_copy(update={"noise_share": 1.0, "snr_low_db": -5.0, "snr_high_db": 15.0})
         noisy = augment([(clip, data)], config, WHITE, np.random.default_rng(seed))
-        quiet = augment([(clip, data)], PLAIN.model_copy(update={"noise_share": 1e-12}), WHITE, np.random.default_rng(seed))
+        quiet = augment(
+            [(clip, data)], PLAIN.model_copy(update={"noise_share": 1e-12}), WHITE, np.random.default_rng(seed)
+        )
         assert quiet.snr_db == CLEAN_SNR_DB
         # What was turned down to fit full scale was turned down as a whole.
         scale = float(np.dot(noisy.data.audio, quiet.data.audio) / np.dot(quiet.data.audio, quiet.data.audio))
@@ -114,3 +119,21 @@ def test_noise_is_of_any_length() -> None:
             noise = source.draw(num_samples, np.random.default_rng(1))
             assert noise.shape == (num_samples,)
             assert np.abs(noise).max() > 0
+
+
+def test_joined_clips_follow_each_other(corpus: PreparedCorpus) -> None:
+    first, second = ((clip, corpus.load(clip)) for clip in corpus.clips[:2])
+    example = augment([first, second], PLAIN, WHITE, np.random.default_rng(2))
+    assert (
+        [word.text for word in example.words] == example.text.split() == (first[0].text + " " + second[0].text).split()
+    )
+    assert len(example.data.audio) == TICK_SAMPLES * len(example.data.visible)
+    for word in example.words:
+        middle = round((word.start_s + word.end_s) / 2 / TICK_S)
+        assert example.data.lips[middle, 0, 0] == 50 * WORDS.index(word.text)
+
+
+def test_words_without_times_take_the_times_of_their_neighbours_away(corpus: PreparedCorpus) -> None:
+    first, second = ((clip, corpus.load(clip)) for clip in corpus.clips[:2])
+    untimed = replace(second[0], words=()), second[1]
+    assert augment([first, untimed], PLAIN, WHITE, np.random.default_rng(2)).words == ()
