@@ -19,11 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from avsr.errors import ConfigError
-from avsr.types import NUM_MELS, TICK_US
+from avsr.types import NUM_MELS, TICK_MS
 
 FORMAT_VERSION = 1
 """The only bundle format there is."""
-TICK_MS = TICK_US // 1000
 
 C = TypeVar("C", bound="Section")
 

@@ -10,6 +10,7 @@ it has caught up. Waiting is measured in stream time, never by the wall clock, s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,10 +24,12 @@ from avsr.media import (
     VideoAligner,
     VideoAlignerState,
 )
+from avsr.media.align import MAX_HOLD_US
 from avsr.types import (
     LIP_SIZE,
     TICK_S,
     TICK_SAMPLES,
+    TICK_US,
     AudioTicks,
     BoolArray,
     FloatArray,
@@ -148,6 +151,26 @@ class FrontEnd:
         state = replace(state, sound=sound, pictures=pictures, lips=lip_state, next_tick=stop_tick)
         return replace(ticks, lips=lips), state
 
+    def skip_absence(self, chunk_ticks: int, state: FrontEndState) -> FrontEndState:
+        """Pass over the whole chunks ahead in which neither sense is present, however many, without making them."""
+        first_present = min(_first_sound(state.sound), _first_picture(state.pictures), self._ready_tick(state))
+        tick = int(first_present // chunk_ticks) * chunk_ticks
+        if tick <= state.next_tick:
+            return state
+        if not state.ended:
+            state = self._give_up_before(tick, state)
+        sound = tuple(
+            (max(part[0], tick), _end_of(part) - max(part[0], tick)) if isinstance(part, tuple) else part
+            for part in state.sound
+            if _end_of(part) > tick
+        )
+        pictures = tuple(
+            replace(part, start_tick=max(part.start_tick, tick), shown=None)
+            for part in state.pictures
+            if part.stop_tick > tick
+        )
+        return replace(state, sound=sound, pictures=pictures, next_tick=tick)
+
     def _ready_tick(self, state: FrontEndState) -> int:
         """All ticks before this one are decided."""
         ends = state.sound_end, state.pictures_end
@@ -184,6 +207,22 @@ _DARK = np.zeros((LIP_SIZE, LIP_SIZE), dtype=np.uint8)
 
 def _end_of(part: SoundPart) -> int:
     return part[0] + part[1] if isinstance(part, tuple) else part.start_tick + part.num_ticks
+
+
+def _first_sound(parts: tuple[SoundPart, ...]) -> float:
+    return next((part.start_tick for part in parts if not isinstance(part, tuple)), math.inf)
+
+
+def _first_picture(parts: tuple[AlignedVideo, ...]) -> float:
+    """The first tick that may show a picture: one is shown up to ``MAX_HOLD_US`` from its own time."""
+    for part in parts:
+        ends = [] if part.before is None else [(part.before.pts_us + MAX_HOLD_US) // TICK_US + 1]
+        starts = [] if part.after is None else [(part.after.pts_us - MAX_HOLD_US) // TICK_US]
+        if any(end > part.start_tick for end in ends):
+            return part.start_tick
+        if any(start < part.stop_tick for start in starts):
+            return max(part.start_tick, starts[0])
+    return math.inf
 
 
 def _joined(pictures: tuple[AlignedVideo, ...], more: AlignedVideo) -> tuple[AlignedVideo, ...]:

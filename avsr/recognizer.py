@@ -11,16 +11,17 @@ import torch
 
 from avsr.bundle import Bundle, load_bundle
 from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm
-from avsr.errors import BundleError, ConfigError, DeviceError
+from avsr.errors import BundleError, ConfigError, DeviceError, InputError, MediaError
 from avsr.features import LogMel
 from avsr.frontend import DEFAULT_PATIENCE_S, FrontEnd
 from avsr.lips import FaceMesh, Landmarker, LipTracker
 from avsr.media import open_media
 from avsr.model import AvsrModel
 from avsr.stream import Stream
-from avsr.types import TICK_US, Caption, Modality, Transcript
+from avsr.types import TICK_MS, Caption, Modality, Transcript
 
-TICK_MS = TICK_US // 1000
+MAX_PATIENCE_S = 60.0
+"""What waits is kept in memory, pictures above all."""
 MAX_FACES = 2
 """Faces looked at in each picture: the speaker's and one more."""
 
@@ -36,20 +37,24 @@ def load_model(model: str | Path | None = None, *, device: str = "cpu", threads:
     Raises:
         BundleError: the bundle is missing, damaged, of another version or does not fit this code.
         DeviceError: the device is not there.
+        ConfigError: ``threads`` is below 1.
     """
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"{device!r} is no device that avsr knows; use 'cpu' or 'cuda'")
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("no CUDA device is available to this PyTorch; use the device 'cpu'")
     if threads is not None:
+        if threads < 1:
+            raise ConfigError(f"threads {threads} are too few; use 1 or more, or None for torch's choice")
         torch.set_num_threads(threads)
     bundle = load_bundle(model)
     num_pieces, vocab_size = Tokenizer(bundle.tokenizer_bytes).vocab_size, bundle.config.model.vocab_size
     if num_pieces != vocab_size:
         raise BundleError(f"{bundle.path}: the tokenizer has {num_pieces} pieces, config.yaml says {vocab_size}")
-    network = AvsrModel(bundle.config.model)
+    with torch.device("meta"):  # sizes only: the weights are the bundle's, and their sizes are checked against these
+        network = AvsrModel(bundle.config.model)
     try:
-        network.load_state_dict(bundle.state_dict())
+        network.load_state_dict(bundle.state_dict(), assign=True)
     except RuntimeError as error:
         raise BundleError(f"{bundle.path}: the weights do not fit the sizes in config.yaml: {error}") from error
     return Recognizer(bundle, network.to(device).eval())
@@ -93,6 +98,7 @@ class Recognizer:
 
         Raises:
             ConfigError: a setting is out of range.
+            TextError: a hotword cannot be spelled with the model's tokenizer.
         """
         if modality not in ("av", "audio", "video"):
             raise ConfigError(f"modality {modality!r} is unknown; use 'av', 'audio' or 'video'")
@@ -105,8 +111,8 @@ class Recognizer:
             )
         if beam is not None and beam < 1:
             raise ConfigError(f"beam {beam} is too narrow; use 1 or more")
-        if not patience_s > 0:
-            raise ConfigError(f"patience_s {patience_s} must be above 0")
+        if not 0 < patience_s <= MAX_PATIENCE_S:
+            raise ConfigError(f"patience_s {patience_s} must be above 0 and at most {MAX_PATIENCE_S:g}")
         decode = config.decode if beam is None else config.decode.model_copy(update={"beam_size": beam})
         search = BeamSearch(decode, self.tokenizer, lm=lm, hotwords=hotwords)
         if modality != "audio" and landmarker is None:
@@ -123,6 +129,8 @@ class Recognizer:
         modality: Modality = "av",
         chunk_ms: int | None = None,
         beam: int | None = None,
+        lm: WordLm | None = None,
+        hotwords: Sequence[Hotword] = (),
         on_progress: Callable[[float, float | None], None] | None = None,
         on_caption: Callable[[Caption], None] | None = None,
     ) -> Transcript:
@@ -133,14 +141,16 @@ class Recognizer:
             modality: as for `stream`.
             chunk_ms: as for `stream`.
             beam: as for `stream`.
+            lm: as for `stream`.
+            hotwords: as for `stream`.
             on_progress: called with the position and the duration (None if unknown), seconds.
             on_caption: called with every caption, partial or final, as it is made.
 
         Raises:
-            MediaError: the source cannot be opened or has no track that the modality can use.
+            MediaError: the source cannot be opened or decoded, or has no track that the modality can use.
             ConfigError: a setting is out of range.
+            TextError: a hotword cannot be spelled with the model's tokenizer.
         """
-        begun = time.perf_counter()
         finals: list[Caption] = []
 
         def collect(captions: Iterator[Caption]) -> None:
@@ -152,18 +162,22 @@ class Recognizer:
 
         with (
             open_media(source, modality) as media,
-            self.stream(modality=modality, chunk_ms=chunk_ms, beam=beam) as stream,
+            self.stream(modality=modality, chunk_ms=chunk_ms, beam=beam, lm=lm, hotwords=hotwords) as stream,
         ):
+            begun = time.perf_counter()
             for packet in media:
-                stream.accept(packet)
+                try:
+                    stream.accept(packet)
+                except InputError as error:
+                    raise MediaError(f"{media.name}: {error}") from error
                 collect(stream.captions())
                 if on_progress:
                     on_progress(media.position_s, media.duration_s)
             stream.finish()
             collect(stream.captions())
-            duration_s, warnings = stream.duration_s, (*media.warnings, *stream.losses())
+            elapsed_s = time.perf_counter() - begun
+            duration_s, warnings = stream.duration_s, (*media.warnings, *stream.notes())
             name = media.name
-        elapsed_s = time.perf_counter() - begun
         return Transcript(
             segments=tuple(finals),
             duration_s=duration_s,

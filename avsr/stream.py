@@ -27,15 +27,16 @@ SLEEP_TICKS = 750
 
 Its left context is far shorter than that, so nothing is forgotten that it could have remembered.
 """
-LONGEST_GAP_S = 24 * 3600.0
-"""A packet further ahead than this has a wrong time, such as one counted from 1970."""
+MAX_UNREAD_FINALS = 10_000
+"""Finals kept for a reader who does not come; the oldest are dropped and counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
     """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown.
 
-    ``absent_ticks`` counts the ticks without either sense up to now; no further than ``SLEEP_TICKS``.
+    ``absent_ticks`` counts the ticks without either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks``
+    and ``visible_ticks`` count those with each since the start.
     """
 
     front: FrontEndState
@@ -44,6 +45,8 @@ class StreamState:
     captioner: CaptionerState
     next_frame_us: int = 0
     absent_ticks: int = 0
+    heard_ticks: int = 0
+    visible_ticks: int = 0
 
 
 class Stream:
@@ -66,6 +69,7 @@ class Stream:
         self._network, self._log_mel, self._front, self._captioner = network, log_mel, front, captioner
         self._chunk_ticks, self._landmarker = chunk_ticks, landmarker
         self._captions: deque[Caption] = deque()
+        self._num_unread_dropped = 0
         self._finished = False
         self.state = StreamState(
             front.init_state(),
@@ -88,6 +92,7 @@ class Stream:
         Raises:
             InputError: the picture or its time cannot be used, or the stream is finished.
         """
+        rgb = np.array(rgb)  # a copy: it waits for its sound, and cameras like to use their buffers again
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise InputError(f"a picture must be u8 (H, W, 3), not {rgb.dtype} {rgb.shape}; convert it to RGB first")
         if t is not None and not np.isfinite(t):
@@ -102,7 +107,6 @@ class Stream:
         """
         if self._finished:
             raise InputError("the stream is finished; open another one with Recognizer.stream()")
-        self._check_time(packet)
         arrived = time.perf_counter()
         self.state = replace(self.state, front=self._front.accept(packet, self.state.front))
         if isinstance(packet, VideoFrame):
@@ -111,7 +115,10 @@ class Stream:
         self._pump(arrived)
 
     def captions(self) -> Iterator[Caption]:
-        """Yield what is new since the last call. Partials that newer ones overtook unread are dropped; finals never."""
+        """Yield what is new since the last call.
+
+        Partials that newer ones overtook unread are dropped. Finals are kept, up to ``MAX_UNREAD_FINALS``.
+        """
         while self._captions:
             yield self._captions.popleft()
 
@@ -131,14 +138,20 @@ class Stream:
         """Stream time that has been recognised, seconds."""
         return self.state.front.next_tick * TICK_S
 
-    def losses(self) -> tuple[str, ...]:
-        """Say, for people, what was pushed but could not be used: it came twice, backwards or too late."""
-        audio, video = self.state.front.audio, self.state.front.video
-        found = []
+    def notes(self) -> tuple[str, ...]:
+        """Say, for people, which sense was never there, and what was pushed but could not be used."""
+        state, found = self.state, []
+        audio, video = state.front.audio, state.front.video
+        if self._front.modality != "audio" and not state.visible_ticks:
+            found.append("no face was seen")
+        if self._front.modality != "video" and not state.heard_ticks:
+            found.append("no sound was heard")
         if audio.dropped_samples:
             found.append(f"{audio.dropped_samples / SAMPLE_RATE:.2f} s of sound came twice or too late and was dropped")
         if video.dropped_frames:
-            found.append(f"{video.dropped_frames} pictures came out of order and were dropped")
+            found.append(f"{video.dropped_frames} pictures came out of order or too late and were dropped")
+        if self._num_unread_dropped:
+            found.append(f"{self._num_unread_dropped} finals were never read and were dropped")
         return tuple(found)
 
     def close(self) -> None:
@@ -158,23 +171,23 @@ class Stream:
     def _pump(self, arrived: float) -> None:
         """Recognise every chunk that is ready."""
         while True:
-            ticks, front = self._front.take(self._chunk_ticks, self.state.front)
+            front = self.state.front
+            if self.state.absent_ticks >= SLEEP_TICKS:
+                front = self._front.skip_absence(self._chunk_ticks, front)
+            ticks, front = self._front.take(self._chunk_ticks, front)
             self.state = replace(self.state, front=front)
             if ticks is None:
                 return
             captions, self.state = self._recognise(ticks, self.state)
             self._publish(captions, arrived)
 
-    def _check_time(self, packet: AudioPacket | VideoFrame) -> None:
-        t = packet.pts_us / 1e6 if isinstance(packet, VideoFrame) else packet.t_s
-        if t is not None and t > self.duration_s + LONGEST_GAP_S:
-            raise InputError(
-                f"a packet has the time {t:.0f} s, more than a day ahead of the stream, which stands at "
-                f"{self.duration_s:.0f} s; give times in seconds since the start of the stream"
-            )
-
     def _recognise(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:
         """Take one chunk through the network and the search, unless nothing has been there for long."""
+        state = replace(
+            state,
+            heard_ticks=state.heard_ticks + int(ticks.heard.sum()),
+            visible_ticks=state.visible_ticks + int(ticks.visible.sum()),
+        )
         is_absent = not (ticks.heard.any() or ticks.visible.any())
         was_asleep = state.absent_ticks >= SLEEP_TICKS
         if is_absent and was_asleep:
@@ -225,6 +238,9 @@ class Stream:
         for caption in captions:
             if self._captions and not self._captions[-1].is_final:
                 self._captions.pop()
+            elif len(self._captions) >= MAX_UNREAD_FINALS:
+                self._captions.popleft()
+                self._num_unread_dropped += 1
             latency_ms = (time.perf_counter() - arrived) * 1000
             self._captions.append(replace(caption, latency_ms=latency_ms))
 

@@ -19,6 +19,8 @@ SAMPLE_RATE = 16_000
 """Audio rate inside the engine, Hz."""
 TICK_SAMPLES = 640
 """Audio samples in a tick."""
+TICK_MS = 40
+"""Milliseconds in a tick."""
 TICK_US = 40_000
 """Microseconds in a tick."""
 TICK_S = 0.04

@@ -9,19 +9,22 @@ import typer
 
 
 def run(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe that comes with avsr (default), or a YAML file.")
-    ] = "default",
     data: Annotated[
-        Path, typer.Option(metavar="DIR", help="The corpora: the recipe's table, speech.tsv and noise.tsv.")
-    ] = Path("../shared/data"),
-    work: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Keeps prepared corpora and checkpoints; a killed run goes on from them."),
-    ] = Path("runs/default"),
+        typer.Argument(
+            metavar="DATA", help="The corpora: the recipe's table, speech.tsv and noise.tsv, and their media."
+        ),
+    ],
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A recipe that comes with avsr, or a YAML file.")
+    ] = "default",
+    work: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keeps prepared clips and checkpoints; a killed run goes on. [runs/RECIPE]"),
+    ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the finished bundle goes.")
-    ] = Path("runs/default/bundle"),
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the bundle goes. [WORK/bundle]")
+    ] = None,
 ) -> None:
     """Train a model: prepare the clips, teach each sense alone, then both together under noise."""
     from avsr.config import load_config
@@ -30,5 +33,7 @@ def run(
 
     shipped = RECIPES / f"{recipe}.yaml"
     settings = load_config(shipped if shipped.exists() else Path(recipe), RecipeConfig)
+    work = work or Path("runs") / Path(recipe).stem
+    output = output or work / "bundle"
     run_recipe(settings, data, work, output)
     print(f"{output}: done. Try it: avsr transcribe --model {output} FILE")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from avsr.corpora import Utterance, read_clip
+from avsr.errors import InputError
 from avsr.evaluate.wer import word_error_rate
 from avsr.lips import Face, FaceMesh
 from avsr.media import AudioPacket, babble, mix_at_snr
@@ -45,13 +46,17 @@ def measure_grid(
     row is measured once.
 
     Raises:
-        InputError: a clip cannot be used, or no utterance has a transcript.
+        InputError: a clip cannot be used, no utterance has a transcript, or noise is asked for without voices.
     """
+    if not any(utterance.text for utterance in utterances):
+        raise InputError("no utterance has a transcript; choose another split")
+    if not voices and any(snr_db is not None for snr_db in snrs_db):
+        raise InputError("babble was asked for, but there are no voices to make it of")
     cells = [(m, snr) for m in modalities for snr in snrs_db if m != "video" or snr == snrs_db[0]]
     found: dict[tuple[Modality, float | None], list[list[Caption]]] = {cell: [] for cell in cells}
     for index, utterance in enumerate(utterances):
         samples, frames = read_clip(utterance.path)
-        noise = babble(voices, len(samples), np.random.default_rng((seed, index))) if voices else samples[:0]
+        noise = babble(voices, len(samples), np.random.default_rng((seed, index))) if voices else samples
         with FaceMesh(MAX_FACES) as mesh:
             faces = RememberedFaces(mesh)
             for modality, snr_db in cells:

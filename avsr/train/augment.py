@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from avsr.config import Section
 from avsr.corpora import AlignedWord
+from avsr.errors import InputError
 from avsr.media.noise import babble, mix_at_snr
 from avsr.train.prepared import Clip, ClipData
 from avsr.types import TICK_S, ByteArray, FloatArray
@@ -18,23 +21,26 @@ CLEAN_SNR_DB = 30.0
 """What clean clips count as when the noise estimate is trained."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class AugmentConfig(Section):
     """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example."""
 
-    join_share: float = 0.0
+    join_share: Share = 0.0
     window_margin_s: float = 0.6
     lip_shift_px: float = 4.0
     lip_zoom: float = 0.08
     lip_roll_deg: float = 5.0
-    lip_mirror_share: float = 0.5
+    lip_mirror_share: Share = 0.5
     lip_gain: float = 0.25
-    lip_mask_share: float = 0.5
+    lip_mask_share: Share = 0.5
     gain_db: float = 8.0
-    noise_share: float = 0.0
+    noise_share: Share = 0.0
     snr_low_db: float = -8.0
     snr_high_db: float = 20.0
-    drop_audio_share: float = 0.0
-    drop_video_share: float = 0.0
+    drop_audio_share: Share = 0.0
+    drop_video_share: Share = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,13 @@ class NoiseSource:
         self._voices, self._noises = voices, noises
 
     def draw(self, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """Return f32 (num_samples,)."""
+        """Return f32 (num_samples,).
+
+        Raises:
+            InputError: there is nothing to draw from.
+        """
+        if not self._voices and not self._noises:
+            raise InputError("noise was asked for, but there are neither voices nor noises to draw from")
         if self._voices and (not self._noises or rng.random() < 0.5):
             return babble(self._voices, num_samples, rng)
         noise = self._noises[int(rng.integers(len(self._noises)))]

@@ -15,12 +15,13 @@ from torch import nn
 
 from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
+from avsr.errors import InputError
 from avsr.evaluate.wer import word_error_rate
 from avsr.model import AvsrModel, ModelOutput
 from avsr.train.augment import Example, NoiseSource, augment
 from avsr.train.batch import Batch, Collator
 from avsr.train.prepared import Clip, PreparedCorpus
-from avsr.train.recipe import StageConfig
+from avsr.train.recipe import Branch, StageConfig
 
 FRAME_LOSS_WEIGHT = 0.5
 BRANCH_LOSS_WEIGHT = 0.3
@@ -51,6 +52,7 @@ class Trainer:
 
     def __init__(
         self,
+        branch: Branch,
         model_config: ModelConfig,
         features: FeatureConfig,
         stage: StageConfig,
@@ -61,7 +63,8 @@ class Trainer:
         directory: Path,
     ) -> None:
         torch.manual_seed(stage.seed)
-        self._stage, self._tokenizer, self._noise, self._directory = stage, tokenizer, noise, directory
+        self._branch, self._stage, self._tokenizer = branch, stage, tokenizer
+        self._noise, self._directory = noise, directory
         self._sources, self._dev = sources, dev
         self._collator = Collator(features, tokenizer)
         self.model = AvsrModel(model_config)
@@ -153,10 +156,10 @@ class Trainer:
     def _loss(self, batch: Batch, chunk_ticks: int) -> torch.Tensor:
         model = self.model
         state = model.init_state(len(batch.texts), context_ticks=0)
-        if self._stage.branch == "audio":
+        if self._branch == "audio":
             features, *_ = model.encode_audio(batch.chunk, batch.valid, state, chunk_ticks)
             return self._branch_loss("audio", features, batch)
-        if self._stage.branch == "video":
+        if self._branch == "video":
             features, *_ = model.encode_video(batch.chunk, batch.valid, state, chunk_ticks)
             return self._branch_loss("video", features, batch)
         output, _ = model.encode(batch.chunk, batch.valid, state, chunk_ticks)
@@ -200,7 +203,7 @@ class Trainer:
         """Greedy word error rates on the dev clips, clean, per branch."""
         self.model.eval()
         clips = self._dev.clips
-        heads = {"audio": ["audio"], "video": ["video"], "fusion": ["audio", "video", "fused"]}[self._stage.branch]
+        heads = {"audio": ["audio"], "video": ["video"], "fusion": ["audio", "video", "fused"]}[self._branch]
         found: dict[str, list[str]] = {name: [] for name in heads}
         chunk_ticks = self.model.config.chunk_sizes[len(self.model.config.chunk_sizes) // 2]
         for start in range(0, len(clips), 20):
@@ -209,10 +212,10 @@ class Trainer:
             )
             state = self.model.init_state(len(batch.texts), context_ticks=0)
             features: dict[str, torch.Tensor] = {}
-            if self._stage.branch == "fusion":
+            if self._branch == "fusion":
                 output, _ = self.model.encode(batch.chunk, batch.valid, state, chunk_ticks)
                 features = {"audio": output.audio, "video": output.video, "fused": output.fused}
-            elif self._stage.branch == "audio":
+            elif self._branch == "audio":
                 features["audio"], *_ = self.model.encode_audio(batch.chunk, batch.valid, state, chunk_ticks)
             else:
                 features["video"], *_ = self.model.encode_video(batch.chunk, batch.valid, state, chunk_ticks)
@@ -230,7 +233,7 @@ class Trainer:
         partial = path.with_suffix(".partial")
         torch.save(
             {
-                "branch": self._stage.branch,
+                "branch": self._branch,
                 "epoch": self._epoch,
                 "model": self.model.state_dict(),
                 "frame_heads": self._frame_heads.state_dict(),
@@ -247,7 +250,10 @@ class Trainer:
         if not path.exists():
             return
         saved = _read_checkpoint(path)
-        self.model.load_state_dict(saved["model"])
+        try:
+            self.model.load_state_dict(saved["model"])
+        except RuntimeError as error:
+            raise InputError(f"{path}: holds a network of other sizes; train with another --work") from error
         self._frame_heads.load_state_dict(saved["frame_heads"])
         self._optimiser.load_state_dict(saved["optimiser"])
         torch.set_rng_state(saved["torch_random"])

@@ -30,10 +30,7 @@ def prepare(table: Path, directory: Path) -> None:
     with _pool() as pool:
         results = pool.imap(_prepare_one, utterances, chunksize=4)
         data = list(_with_progress(results, len(utterances), f"preparing {table.name}"))
-    clips = [
-        Clip(str(u.path.relative_to(table.parent)), u.speaker, u.split, u.text, u.words, start_tick=0, num_ticks=0)
-        for u in utterances
-    ]
+    clips = [Clip(str(u.path), u.speaker, u.split, u.text, u.words, start_tick=0, num_ticks=0) for u in utterances]
     write_prepared(directory, clips, data)
 
 

@@ -60,9 +60,14 @@ class PreparedCorpus:
             self._visible = np.load(directory / VISIBLE_FILE, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{directory}: not a prepared corpus ({error}); make one with `avsr train prepare`"
+                f"{directory}: not a prepared corpus ({error}); run `avsr train` again with another --work"
             ) from error
-        self.clips = tuple(_read_clip(line) for line in lines)
+        try:
+            self.clips = tuple(_read_clip(line) for line in lines)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{directory / INDEX_FILE}: a line is not a clip ({error}); remove the directory"
+            ) from error
 
     def select(self, *splits: str) -> list[Clip]:
         """Return the clips of these splits."""
@@ -83,11 +88,13 @@ def write_prepared(directory: Path, clips: list[Clip], data: list[ClipData]) -> 
     np.save(directory / LIPS_FILE, np.concatenate([piece.lips for piece in data]))
     np.save(directory / VISIBLE_FILE, np.concatenate([piece.visible for piece in data]))
     tick = 0
-    with (directory / INDEX_FILE).open("w", encoding="utf-8") as index:
+    partial = directory / f"{INDEX_FILE}.partial"  # the index says that the rest is whole, so it comes last and whole
+    with partial.open("w", encoding="utf-8") as index:
         for clip, piece in zip(clips, data, strict=True):
             fields = asdict(clip) | {"start_tick": tick, "num_ticks": len(piece.visible)}
             index.write(json.dumps(fields) + "\n")
             tick += len(piece.visible)
+    partial.replace(directory / INDEX_FILE)
 
 
 def _read_clip(line: str) -> Clip:

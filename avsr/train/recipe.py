@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from avsr.config import DecodeConfig, ModelConfig, Section
+from avsr.config import BundleConfig, DecodeConfig, ModelConfig, Name, Section
 from avsr.train.augment import AugmentConfig
+from avsr.types import TICK_MS
 
 RECIPES = Path(__file__).parent / "recipes"
 Branch = Literal["audio", "video", "fusion"]
 
 
 class StageConfig(Section):
-    """One stage: which branch learns, for how long, from what augmentation.
+    """One stage: for how long a branch learns, and from what augmentation.
 
     ``talker_repeat`` is how often each synthetic clip comes in an epoch; real clips come once.
     """
 
-    branch: Branch
     epochs: int = Field(gt=0)
     batch_size: int = Field(16, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
@@ -39,8 +39,8 @@ class RecipeConfig(Section):
     noise and with senses missing. ``card`` is the model card: what was learnt from, under which licences.
     """
 
-    name: str
-    version: str
+    name: Name
+    version: Name
     table: str
     num_talkers: int = Field(0, ge=0)
     vocab_size: int = Field(gt=0)
@@ -50,6 +50,14 @@ class RecipeConfig(Section):
     video: StageConfig
     fusion: StageConfig
     card: str
+
+    @model_validator(mode="after")
+    def _fits_a_bundle(self) -> RecipeConfig:
+        """Find out now, not after hours of training, that the sizes make no network or no bundle."""
+        default_ticks = BundleConfig.model_fields["default_chunk_ms"].default // TICK_MS
+        if default_ticks not in self.sizes(self.vocab_size).chunk_sizes:
+            raise ValueError(f"model.chunk_sizes must hold {default_ticks}, the default chunk")
+        return self
 
     def stage(self, branch: Branch) -> StageConfig:
         """Return the stage that trains ``branch``."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from avsr.bundle import save_bundle
+from avsr.bundle import SUMS_FILE, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
-from avsr.errors import AvsrError
+from avsr.errors import AvsrError, InputError
 from avsr.train.augment import NoiseSource
 from avsr.train.loop import Source, Trainer
 from avsr.train.prepare import prepare, read_noise
@@ -20,7 +20,7 @@ from avsr.train.recipe import Branch, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.talkers import make_talkers
 
-TOKENIZER_FILE, FEATURES_FILE = "tokenizer.model", "features.yaml"
+TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml", "recipe.yaml"
 TRAIN_SPLIT, DEV_SPLIT = "train", "dev"
 
 
@@ -30,9 +30,11 @@ def run_recipe(recipe: RecipeConfig, data: Path, work: Path, bundle: Path) -> No
     A run that was killed goes on where it was: prepared corpora and finished epochs are kept.
 
     Raises:
-        InputError: a table or a clip cannot be used.
+        InputError: a table or a clip cannot be used, ``work`` belongs to another recipe, or ``bundle`` is taken.
     """
-    work.mkdir(parents=True, exist_ok=True)
+    if bundle.exists() and not (bundle / SUMS_FILE).exists():
+        raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
+    _claim(work, recipe)
     prepare(data / recipe.table, work / "corpus")
     if recipe.num_talkers:
         prepare(make_talkers(work / "talker_clips", recipe.num_talkers, seed=1), work / "talkers")
@@ -46,6 +48,16 @@ def run_recipe(recipe: RecipeConfig, data: Path, work: Path, bundle: Path) -> No
         name=recipe.name, version=recipe.version, model=network.config, features=features, decode=recipe.decode
     )
     save_bundle(bundle, config, network.state_dict(), (work / TOKENIZER_FILE).read_bytes(), recipe.card)
+
+
+def _claim(work: Path, recipe: RecipeConfig) -> None:
+    """Note the recipe in ``work``, so that no other one goes on from its half-done results."""
+    work.mkdir(parents=True, exist_ok=True)
+    noted = work / RECIPE_FILE
+    if not noted.exists():
+        noted.write_text(dump_config(recipe), encoding="utf-8")
+    elif noted.read_text(encoding="utf-8") != dump_config(recipe):
+        raise InputError(f"{work}: holds the work of another recipe ({noted}); choose another --work")
 
 
 def train_branch(recipe: RecipeConfig, branch: Branch, data: Path, work: Path, threads: int) -> None:
@@ -89,6 +101,7 @@ def _trainer(recipe: RecipeConfig, branch: Branch, data: Path, work: Path) -> Tr
         sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
     noise = read_noise(data) if stage.augment.noise_share else NoiseSource([], [])
     return Trainer(
+        branch,
         recipe.sizes(tokenizer.vocab_size),
         load_config(work / FEATURES_FILE, FeatureConfig),
         stage,

@@ -26,8 +26,9 @@ def make_trainer(corpus: PreparedCorpus, tokenizer: Tokenizer, features: Feature
 
     def make(directory: Path, branch: Branch, epochs: int = 2, **settings: object) -> Trainer:
         values = {"batch_size": 4, "learning_rate": 0.01, "warmup_epochs": 0.5, "augment": CALM} | settings
-        stage = StageConfig.model_validate({"branch": branch, "epochs": epochs, **values})
+        stage = StageConfig.model_validate({"epochs": epochs, **values})
         return Trainer(
+            branch,
             tiny_sizes(tokenizer.vocab_size),
             features,
             stage,

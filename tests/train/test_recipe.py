@@ -29,8 +29,11 @@ BRANCHES: tuple[Branch, ...] = ("audio", "video")
 def test_shipped_recipes_are_valid(path: Path) -> None:
     recipe = load_config(path, RecipeConfig)
     assert recipe.sizes(99).vocab_size == 99
-    for branch in ("audio", "video", "fusion"):
-        assert recipe.stage(branch).branch == branch
+    assert [recipe.stage(branch) for branch in ("audio", "video", "fusion")] == [
+        recipe.audio,
+        recipe.video,
+        recipe.fusion,
+    ]
     assert recipe.card.startswith("#")
 
 
@@ -75,7 +78,7 @@ def data(tmp_path: Path) -> Path:
 
 def recipe_of(**changes: object) -> RecipeConfig:
     sizes = {name: value for name, value in SIZES.model_dump().items() if name != "vocab_size"}
-    stages = {branch: {"branch": branch, "epochs": 1, "batch_size": 1} for branch in ("audio", "video", "fusion")}
+    stages = {branch: {"epochs": 1, "batch_size": 1} for branch in ("audio", "video", "fusion")}
     stages["fusion"]["augment"] = {"noise_share": 1.0}
     return RecipeConfig.model_validate(
         {"name": "toy", "version": "1", "table": "toy.tsv", "vocab_size": 44, "model": sizes, "card": "# toy\n"}
