@@ -24,7 +24,7 @@ fix: .venv/.installed-dev ## format, and repair what ruff can
 	$(BIN)/ruff check --fix $(OURS)
 	$(BIN)/ruff format $(OURS)
 
-bench: .venv/.installed-dev ## run every benchmark: tables here, figures as JSON
+bench: .venv/.installed-dev ## run every benchmark with short inputs
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 clean: ## remove what was made here: .venv, caches, build output

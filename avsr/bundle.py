@@ -142,13 +142,7 @@ def save_bundle(
 
 def list_bundles() -> tuple[Listing, ...]:
     """Look at every bundle among the bundled models and the user's own, whole or not; by place, then name."""
-    return tuple(
-        _look_at(path)
-        for place in _places()
-        if place.is_dir()
-        for path in sorted(place.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    return tuple(listing for place in _places() for listing in _look_into(place))
 
 
 def user_models() -> Path:
@@ -159,6 +153,16 @@ def user_models() -> Path:
 
 def _places() -> tuple[Path, Path]:
     return BUNDLED_MODELS, user_models()
+
+
+def _look_into(place: Path) -> list[Listing]:
+    try:
+        if not place.is_dir():
+            return []
+        paths = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        return [Listing(place.name, place, None, f"cannot be listed: {error.strerror}; check its permissions")]
+    return [_look_at(path) for path in paths]
 
 
 def _look_at(path: Path) -> Listing:
@@ -173,14 +177,18 @@ def _find(model: str | Path | None) -> Path:
         raise BundleError("the model's name is empty; give a name or a directory, or nothing for the default")
     name = DEFAULT_NAME if model is None else str(model)
     is_name = not isinstance(model, Path) and not name.startswith(("~", ".")) and Path(name).name == name
-    candidates = [place / name for place in _places()] if is_name else []
-    candidates.append(Path(name).expanduser())
-    for path in candidates[:1] if model is None else candidates:
-        if path.is_dir():
-            return path
+    try:
+        candidates = [place / name for place in _places()] if is_name else []
+        candidates.append(Path(name).expanduser())
+        for path in candidates[:1] if model is None else candidates:
+            if path.is_dir():
+                return path
+        is_file = candidates[-1].exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: the home of ~somebody is not known
+        raise BundleError(f"{name}: cannot be looked for: {getattr(error, 'strerror', None) or error}") from error
     if model is None:
         raise BundleError(f"{candidates[0]}: the default model is not installed; reinstall avsr or give a model")
-    if Path(name).expanduser().exists():
+    if is_file:
         raise BundleError(f"{name}: a model is a directory of {', '.join(MAX_BYTES)}; this is a file")
     known = ", ".join(sorted({listing.name for listing in list_bundles()})) or "none"
     raise BundleError(

@@ -29,7 +29,11 @@ C = TypeVar("C", bound="Section")
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1, strict=False)]
+NumLayers = Annotated[int, Field(gt=0, le=64)]
+ContextTicks = Annotated[int, Field(gt=0, le=4096)]
+UpTo1024 = Annotated[int, Field(gt=0, le=1024)]
+ChunkSizes = Annotated[tuple[UpTo1024, ...], Field(min_length=1, max_length=16, strict=False)]
+LipChannels = Annotated[tuple[UpTo1024, ...], Field(min_length=1, max_length=8, strict=False)]
 MelMeans = Annotated[tuple[FiniteFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
 MelStds = Annotated[tuple[PositiveFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -82,20 +86,23 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """Sizes of the network. Contexts, chunks and kernels are in ticks (40 ms)."""
+    """Sizes of the network. Contexts, chunks and kernels are in ticks (40 ms).
 
-    vocab_size: PositiveInt
-    dim: PositiveInt = 192
-    num_heads: PositiveInt = 4
-    ff_mult: PositiveInt = 4
-    conv_kernel: PositiveInt = 15
-    num_audio_layers: PositiveInt = 4
-    num_video_layers: PositiveInt = 4
-    num_fusion_layers: PositiveInt = 2
-    left_context_ticks: PositiveInt = 64
-    fusion_context_ticks: PositiveInt = 16
-    chunk_sizes: PositiveInts = (4, 8, 16)
-    lip_channels: PositiveInts = (24, 32, 64, 128)
+    The limits lie far above any use: they keep a model from elsewhere from asking for more than a machine has.
+    """
+
+    vocab_size: int = Field(gt=0, le=65_536)
+    dim: int = Field(192, gt=0, le=4096)
+    num_heads: int = Field(4, gt=0, le=64)
+    ff_mult: int = Field(4, gt=0, le=16)
+    conv_kernel: int = Field(15, gt=0, le=255)
+    num_audio_layers: NumLayers = 4
+    num_video_layers: NumLayers = 4
+    num_fusion_layers: NumLayers = 2
+    left_context_ticks: ContextTicks = 64
+    fusion_context_ticks: ContextTicks = 16
+    chunk_sizes: ChunkSizes = (4, 8, 16)
+    lip_channels: LipChannels = (24, 32, 64, 128)
     dropout: float = Field(0.1, ge=0, lt=1)
 
     @field_validator("chunk_sizes")

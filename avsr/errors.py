@@ -9,7 +9,8 @@
     ├── DeviceError       a camera, microphone or accelerator is missing or refuses
     └── MissingExtraError an optional package or program is needed; the message says how to get it
 
-Each message says what was wrong, where, and what to do. The command line prints it and exits with code 2.
+Each message says what was wrong, where, and what to do. The command line prints it and exits with code 2
+(1 when others of several files succeeded).
 """
 
 from __future__ import annotations

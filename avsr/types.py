@@ -44,14 +44,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class AudioChunk:
-    """Engine audio: ``samples`` f32 (n,), 16 kHz mono in [-1, 1], the first one at absolute ``start_sample``."""
-
-    samples: FloatArray
-    start_sample: int
-
-
-@dataclass(frozen=True, slots=True)
 class VideoFrame:
     """One picture: ``rgb`` u8 (H, W, 3), upright; ``pts_us`` microseconds since the start of the stream."""
 
@@ -137,6 +129,16 @@ class Word:
     start_s: float
     end_s: float
     confidence: float
+
+    @property
+    def start(self) -> float:
+        """Seconds from the start of the stream to the word's beginning."""
+        return self.start_s
+
+    @property
+    def end(self) -> float:
+        """Seconds from the start of the stream to the word's end."""
+        return self.end_s
 
 
 @dataclass(frozen=True, slots=True)

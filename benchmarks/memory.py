@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from avsr import load_model
 
-PAGE_BYTES = 4096
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
@@ -30,6 +31,8 @@ def main() -> None:
     if not Path("/proc/self/statm").exists():
         print("skipped: resident memory is read from /proc, which this system does not have")
         return
+    if options.warm_up >= options.minutes:
+        parser.error("--warm-up must be shorter than --minutes")
     recognizer = load_model(options.model, threads=1)
     resident_mb: dict[int, float] = {}
 

@@ -91,6 +91,24 @@ def test_tied_weights_and_strided_views_are_saved(tmp_path: Path) -> None:
     assert torch.equal(state["a"], x) and torch.equal(state["b"], x) and torch.equal(state["c"], x.T)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-this-name/model"])
+def test_a_name_that_cannot_be_looked_for_is_refused(name: str) -> None:
+    with pytest.raises(BundleError, match="cannot be looked for"):
+        load_bundle(name)
+
+
+def test_an_unreadable_model_directory_is_listed_as_such(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVSR_MODELS", str(saved.parent))
+
+    def closed(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    listing = list_bundles()[-1]
+    assert (listing.path, listing.bundle) == (saved.parent, None)
+    assert "Permission denied" in str(listing.problem)
+
+
 def _grow(path: Path) -> None:
     with (path / "model.safetensors").open("r+b") as file:
         file.truncate(MAX_BYTES["model.safetensors"] + 1)

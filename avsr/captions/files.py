@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,6 +33,20 @@ def write_transcript(transcript: Transcript, directory: str | Path, stem: str, f
     return list(texts)
 
 
+def prepare_directory(directory: str | Path) -> None:
+    """Make ``directory`` unless it is there, and try whether a file can be written in it.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written to: {error.strerror}; choose another -o DIR") from error
+
+
 def render(transcript: Transcript, name: str) -> str:
     """Return the whole file of format ``name``, one of :data:`FORMATS`.
 
@@ -40,7 +55,8 @@ def render(transcript: Transcript, name: str) -> str:
     """
     if name not in FORMATS:
         raise InputError(f"caption format {name!r} is unknown; choose from {', '.join(FORMATS)}")
-    return FORMATS[name](transcript)
+    # The source may be a file whose name is not UTF-8; what is written must be.
+    return FORMATS[name](transcript).encode("utf-8", "replace").decode("utf-8")
 
 
 def _txt(transcript: Transcript) -> str:

@@ -50,9 +50,7 @@ class Cell:
     wer: float | None = None
 
 
-def comparison(
-    titles: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]], *, reference: str, note: str = ""
-) -> RenderableType:
+def comparison(titles: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]], *, reference: str) -> RenderableType:
     """Draw streams side by side: one row a sense, one column a condition, above them what was really said."""
     table = Table(show_lines=True, expand=True)
     table.add_column("")
@@ -61,7 +59,7 @@ def comparison(
     for name, cells in rows:
         table.add_row(name, *(_cell(cell) for cell in cells))
     spoken = Text.assemble(("said: ", "dim"), (reference, "bold"))
-    return Group(spoken, table, Text(note, style="dim")) if note else Group(spoken, table)
+    return Group(spoken, table)
 
 
 def _cell(cell: Cell) -> RenderableType:

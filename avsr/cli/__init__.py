@@ -5,11 +5,12 @@ Verbs import the engine only when they run, so that ``avsr --help`` answers at o
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
 
-from avsr.cli import demo, models, transcribe
+from avsr.cli import demo, models, train, transcribe
 from avsr.errors import AvsrError
 
 app = typer.Typer(
@@ -23,10 +24,15 @@ app = typer.Typer(
 app.command("transcribe")(transcribe.run)
 app.command("models")(models.run)
 app.command("demo")(demo.run)
+app.command("train")(train.run)
 
 
 def main() -> None:
     """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show must not end the work.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except AvsrError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
@@ -55,15 +56,24 @@ def run(
     names = list(dict.fromkeys(chosen.value for chosen in formats or [])) or ["txt"]
     if output is None and len(names) > 1:
         raise InputError("several formats need a directory to write to; add -o DIR")
+    if output is None and len(sources) > 1 and names != ["txt"]:
+        raise InputError(f"several inputs make several {names[0]} files, which need a directory; add -o DIR")
     if sources.count(PIPE) > 1 or (PIPE in sources and sys.stdin.isatty()):
         raise InputError(
             "-: nothing is piped in, or it is named twice; give a file, or pipe one in: ... | avsr transcribe -"
         )
 
+    from avsr.captions.files import prepare_directory
     from avsr.recognizer import load_model
 
+    if output is not None:
+        prepare_directory(output)
+    recognizer = load_model(model, device=device, threads=threads)
+    if chunk_ms is not None and chunk_ms not in recognizer.chunk_choices_ms:
+        choices = ", ".join(map(str, recognizer.chunk_choices_ms))
+        raise InputError(f"--chunk-ms {chunk_ms}: the model was not trained for it; use one of {choices}")
     job = Job(
-        recognizer=load_model(model, device=device, threads=threads),
+        recognizer=recognizer,
         modality=modality,
         chunk_ms=chunk_ms,
         beam=beam,
@@ -76,7 +86,7 @@ def run(
     for source, stem in zip(sources, output_stems(sources), strict=True):
         try:
             job.transcribe(source, stem)
-        except AvsrError as error:
+        except InputError as error:  # any other error would come again with every source
             if len(sources) == 1:
                 raise
             num_failed += 1
@@ -96,6 +106,18 @@ def output_stems(sources: list[str]) -> list[str]:
             number += 1
         stems.append(candidate)
     return stems
+
+
+def _write_stdout(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # the reader has seen enough; typer ends quietly
+    except OSError as error:
+        # What could not be written stays in the buffer, and would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise AvsrError(f"standard output cannot be written to: {error.strerror}; write to another place") from error
 
 
 def _stem(source: str) -> str:
@@ -159,8 +181,7 @@ class Job:
             paths = write_transcript(transcript, self.output, stem, self.formats)
             self._note("wrote " + ", ".join(map(str, paths)))
         elif not self._prints_text:
-            sys.stdout.write(render(transcript, self.formats[0]))
-            sys.stdout.flush()
+            _write_stdout(render(transcript, self.formats[0]))
         for warning in transcript.warnings:
             self._note(warning if str(transcript.source) in warning else f"{transcript.source}: {warning}")
 
@@ -187,7 +208,7 @@ class Sink:
     def write(self, line: str) -> None:
         """Print a line on standard output, clear of the bar."""
         with self.bar.hidden():
-            print(line, flush=True)
+            _write_stdout(f"{line}\n")
 
     def so_far(self, recognizer: Recognizer, source: str, modality: Modality) -> Transcript:
         """Return a transcript of what was final when the work was interrupted."""

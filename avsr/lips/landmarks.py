@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -95,7 +95,6 @@ class FaceMesh:
         self._counter: Any = _open_counter() if max_num_faces > 1 else None
         self._next_look = 0
         self._follows_several = False
-        self._found_any = False
 
     def __call__(self, rgb: ByteArray) -> list[Face]:
         """Faces in ``rgb`` u8 (H, W, 3).
@@ -107,14 +106,7 @@ class FaceMesh:
             raise InputError("this FaceMesh is closed; open another one to look for faces")
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise InputError(f"a picture must be u8 (H, W, 3), not {rgb.dtype} {rgb.shape}; convert it to RGB first")
-        small = shrink_to(rgb, MAX_SIDE)
-        if self._found_any:
-            faces = self._find(small)
-        else:
-            # The first face ever makes MediaPipe log a warning about its own graph.
-            with _silent_stderr():
-                faces = self._find(small)
-        self._found_any = self._found_any or bool(faces)
+        faces = self._find(shrink_to(rgb, MAX_SIDE))
         # Points come relative to the picture, so the shrinking needs no undoing.
         size = np.array([rgb.shape[1], rgb.shape[0]], np.float32)
         return [Face(np.array([(p.x, p.y) for p in face.landmark[:NUM_POINTS]], np.float32) * size) for face in faces]
@@ -172,35 +164,76 @@ _EMPTY_PICTURE = np.zeros((64, 64, 3), np.uint8)
 
 
 def _open_mesh(max_num_faces: int) -> Any:
-    with _silent_stderr():
+    with _silent_stderr:
         from mediapipe.python.solutions.face_mesh import FaceMesh as MeshGraph
 
         return _opened(MeshGraph(max_num_faces=max_num_faces))
 
 
 def _open_counter() -> Any:
-    with _silent_stderr():
+    with _silent_stderr:
         from mediapipe.python.solutions.face_detection import FaceDetection
 
         return _opened(FaceDetection())
 
 
 def _opened(graph: Any) -> Any:
-    # A graph opens its models, and logs about it, only with the first picture.
+    # A graph opens its models, and logs about it, only with the first picture, and warns about itself at the first
+    # face: it is shown one now, and then nothing, so that it forgets where that was.
+    graph.process(_drawn_face())
     graph.process(_EMPTY_PICTURE)
     return graph
 
 
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Send what C++ writes to file descriptor 2 nowhere: MediaPipe's log has no other switch this early."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+def _drawn_face() -> ByteArray:
+    """Draw the least that FaceMesh takes for a face, u8 (192, 192, 3)."""
+    picture = np.full((192, 192, 3), 90, np.uint8)
+
+    def ellipse(x: int, y: int, half_width: int, half_height: int, colour: tuple[int, int, int]) -> None:
+        cv2.ellipse(picture, (x, y), (half_width, half_height), 0, 0, 360, colour, -1, cv2.LINE_AA)
+
+    ellipse(96, 80, 58, 72, (60, 40, 30))  # hair
+    ellipse(96, 100, 52, 74, (200, 160, 135))
+    for x in (75, 117):
+        ellipse(x, 70, 12, 3, (80, 55, 45))  # brow
+        ellipse(x, 82, 10, 5, (240, 240, 240))
+        ellipse(x, 82, 5, 5, (60, 40, 30))
+    ellipse(96, 110, 8, 4, (150, 110, 95))  # nose
+    ellipse(96, 136, 18, 6, (170, 80, 80))  # mouth
+    return picture
+
+
+class _SilentStderr:
+    """Sends what C++ writes to file descriptor 2 nowhere: MediaPipe's log has no other switch.
+
+    The descriptor is the whole process's. So threads that overlap share one muting: the first in begins it, the last
+    out ends it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._saved = -1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_inside == 0:
+                if sys.stderr is not None:
+                    sys.stderr.flush()
+                self._saved = os.dup(2)
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 2)
+                os.close(nowhere)
+            self._num_inside += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0:
+                os.dup2(self._saved, 2)
+                os.close(self._saved)
+
+
+_silent_stderr = _SilentStderr()

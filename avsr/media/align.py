@@ -244,7 +244,8 @@ class _Writer:
 class VideoAlignerState:
     """``next_tick`` is decided next; ``latest`` is the newest frame, ``interval_us`` its distance from the one before.
 
-    ``shown`` is the frame of the tick before ``next_tick``. ``dropped_frames`` came out of order.
+    ``shown`` is the frame of the tick before ``next_tick``. ``dropped_frames`` came out of order, or when the ticks
+    from their own time on had been given up.
     """
 
     next_tick: int = 0
@@ -294,7 +295,8 @@ class VideoAligner:
     that pictures of a source with at least 25 frames a second are at most 20 ms off. It is decided as soon as no later
     frame can be nearer: by the first frame at or after that moment. At exactly 25 frames a second nothing waits. Slower
     sources repeat frames; where no frame is within 200 ms the tick has none. A frame that is not newer than the one
-    before it is dropped and counted.
+    before it is dropped and counted. One that comes after a tick of its own was given up is counted too; the ticks
+    still to come may show it while it is the nearest.
     """
 
     def init_state(self) -> VideoAlignerState:
@@ -309,7 +311,10 @@ class VideoAligner:
         stop_tick = max(state.next_tick, frame.pts_us // TICK_US + 1)
         ticks = AlignedVideo(state.next_tick, stop_tick, state.latest, frame, state.shown)
         interval_us = TICK_US if state.latest is None else frame.pts_us - state.latest.pts_us
-        return ticks, VideoAlignerState(stop_tick, frame, ticks.last_shown, interval_us, state.dropped_frames)
+        # Before tick 0 nothing was given up: the stream had not begun.
+        is_late = state.next_tick > 0 and frame.pts_us < (state.next_tick - 1) * TICK_US
+        num_dropped = state.dropped_frames + is_late
+        return ticks, VideoAlignerState(stop_tick, frame, ticks.last_shown, interval_us, num_dropped)
 
     def advance(self, tick: int, state: VideoAlignerState) -> tuple[AlignedVideo, VideoAlignerState]:
         """Give up waiting for frames that would decide the ticks before ``tick``; return those ticks."""

@@ -19,7 +19,7 @@ from av.stream import Disposition
 
 from avsr.errors import MediaError
 from avsr.media.align import AudioPacket
-from avsr.media.tracks import AudioTrack, Delivery, VideoTrack, frame_rate
+from avsr.media.tracks import AudioTrack, Delivery, VideoTrack
 from avsr.types import Modality
 
 OPEN_TIMEOUT_S = 20.0
@@ -79,22 +79,6 @@ class MediaFile:
             track.stream.codec_context.thread_type = "AUTO"
 
     @property
-    def has_audio(self) -> bool:
-        """An audio track is decoded."""
-        return self._audio is not None
-
-    @property
-    def has_video(self) -> bool:
-        """A video track is decoded."""
-        return self._video is not None
-
-    @property
-    def fps(self) -> float | None:
-        """Frames a second of the video track, on average; None without one, or where it is unknown."""
-        rate = frame_rate(self._video.stream) if self._video is not None else None
-        return float(rate) if rate else None
-
-    @property
     def duration_s(self) -> float | None:
         """Seconds of the tracks in use, as the container states them; None where it does not, as for a live stream."""
         streams = [track.stream for track in self._tracks]
@@ -107,11 +91,6 @@ class MediaFile:
     def position_s(self) -> float:
         """Stream time, in seconds, up to which sound or pictures were delivered."""
         return float(self._position)
-
-    @property
-    def progress(self) -> float | None:
-        """The share that was delivered, 0 to 1; None where the duration is unknown."""
-        return min(1.0, self.position_s / self.duration_s) if self.duration_s else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -236,30 +215,46 @@ def _missing_track(container: InputContainer, modality: Modality) -> str:
 
 
 def _name_of(source: str | Path | BinaryIO) -> str:
-    if isinstance(source, str | Path):
-        return "standard input" if str(source) == "-" else str(source)
-    return str(getattr(source, "name", "the open file"))
+    if str(source) == "-":
+        return "standard input"
+    name = source if isinstance(source, str | Path) else getattr(source, "name", "the open file")
+    # The name of a file need not be UTF-8, and what is printed and written must be.
+    return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
 def _is_url(source: str | Path | BinaryIO) -> bool:
-    return isinstance(source, str) and (":" in source.split("/")[0]) and not Path(source).exists()
+    if not isinstance(source, str) or ":" not in source.split("/")[0]:
+        return False
+    try:
+        return not Path(source).exists()
+    except OSError:  # a URL may well be too long for the name of a file
+        return True
 
 
 def _check_path(source: str | Path | BinaryIO, name: str) -> None:
     if not isinstance(source, str | Path) or str(source) == "-" or _is_url(source):
         return
     path = Path(source)
-    if path.is_dir():
-        raise MediaError(f"{name} is a directory; give a media file in it.")
-    if not path.exists():
-        raise MediaError(f"There is no file {name}; check the path.")
-    if path.is_file() and path.stat().st_size == 0:
-        raise MediaError(f"{name} is empty (0 bytes); it may not have been copied completely.")
+    try:
+        if path.is_dir():
+            raise MediaError(f"{name} is a directory; give a media file in it.")
+        if not path.exists():
+            raise MediaError(f"There is no file {name}; check the path.")
+        if path.is_file() and path.stat().st_size == 0:
+            raise MediaError(f"{name} is empty (0 bytes); it may not have been copied completely.")
+    except OSError as error:
+        raise MediaError(f"{name} cannot be read: {_reason(error)}; check the path and its permissions.") from error
 
 
 def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
-    file: Any = "pipe:0" if str(source) == "-" else str(source) if isinstance(source, str | Path) else source
-    timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S) if _is_url(source) else None
+    is_url = _is_url(source)
+    file: Any = source
+    if str(source) == "-":
+        file = "pipe:0"
+    elif isinstance(source, str | Path) and not is_url:
+        # From the root, so that FFmpeg takes no file called 10:30.wav for a protocol.
+        file = str(Path(source).absolute())
+    timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S) if is_url else None
     try:
         container: InputContainer = av.open(file, mode="r", timeout=timeout)
     except (av.FFmpegError, OSError, ValueError) as error:

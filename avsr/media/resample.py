@@ -19,8 +19,10 @@ import numpy.typing as npt
 from avsr.errors import InputError
 from avsr.types import SAMPLE_RATE, FloatArray
 
-MIN_RATE_HZ = 8_000
-MAX_RATE_HZ = 192_000
+MIN_RATE_HZ = 4_000
+MAX_RATE_HZ = 768_000
+MAX_ODD_RATE_HZ = 192_000
+"""Above it only multiples of 100 Hz: with another rate the filter would take hundreds of megabytes."""
 MAX_CHANNELS = 64
 BLOCK_SAMPLES = 160
 """Outputs computed at once: 10 ms."""
@@ -50,16 +52,11 @@ class Resampler:
     n input samples give ceil(n * 16000 / rate_hz) outputs in all: every output whose time lies inside the input.
 
     Raises:
-        InputError: the rate is not an integer from 8000 to 192000 Hz.
+        InputError: the rate is not an integer from 4000 to 768000 Hz, or above 192000 Hz not a multiple of 100 Hz.
     """
 
     def __init__(self, rate_hz: int) -> None:
-        if rate_hz != int(rate_hz) or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-            raise InputError(
-                f"The audio has a sample rate of {rate_hz} Hz; whole rates from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz "
-                "can be used. Convert it first, or check the rate that was given."
-            )
-        self.rate_hz = int(rate_hz)
+        self.rate_hz = _checked_rate(rate_hz)
         divisor = gcd(self.rate_hz, SAMPLE_RATE)
         self._up, self._down = SAMPLE_RATE // divisor, self.rate_hz // divisor
         self._filters = _polyphase_filters(self._up, self._down)
@@ -109,10 +106,13 @@ class Resampler:
         return output[:num_left]
 
 
-@lru_cache(maxsize=4)
 def resampler_for(rate_hz: int) -> Resampler:
-    """Return the resampler of a rate, made once: it holds no stream, only its filters."""
-    return Resampler(rate_hz)
+    """Return the resampler of a rate, made once: it holds no stream, only its filters.
+
+    Raises:
+        InputError: as `Resampler`.
+    """
+    return _kept_resampler(_checked_rate(rate_hz))
 
 
 def to_mono(samples: npt.NDArray[Any]) -> FloatArray:
@@ -137,6 +137,25 @@ def to_mono(samples: npt.NDArray[Any]) -> FloatArray:
         total += floats[:, channel_index]
     total /= np.float32(floats.shape[1])
     return total
+
+
+@lru_cache(maxsize=4)
+def _kept_resampler(rate_hz: int) -> Resampler:
+    return Resampler(rate_hz)
+
+
+def _checked_rate(rate_hz: object) -> int:
+    if (
+        isinstance(rate_hz, int | float | np.integer | np.floating)
+        and MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ
+        and rate_hz == int(rate_hz)
+        and (rate_hz <= MAX_ODD_RATE_HZ or rate_hz % 100 == 0)
+    ):
+        return int(rate_hz)
+    raise InputError(
+        f"The audio has a sample rate of {rate_hz!r} Hz; whole rates from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, "
+        f"above {MAX_ODD_RATE_HZ} Hz multiples of 100, can be used. Convert it first, or check the rate that was given."
+    )
 
 
 def _to_float(samples: npt.NDArray[Any]) -> FloatArray:

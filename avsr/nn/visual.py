@@ -57,7 +57,7 @@ class LipFrontEnd(nn.Module):
         y = self.project.get_parameter("0.weight").new_zeros(*visible.shape, self._dim)
         if len(stacks):
             x = (stacks.to(y.dtype) / 255 - GRAY_MEAN) / GRAY_STD
-            x = self.trunk(self.stem(x.contiguous(memory_format=torch.channels_last)))
+            x = self.trunk(self.stem(x))
             y = y.masked_scatter(visible[..., None], self.project(x.flatten(1)))
         return y, joined[:, joined.shape[1] - STEM_TICKS + 1 :]
 

@@ -29,6 +29,7 @@ class FakeRecognizer:
 
     heard: tuple[str | None, ...] = ("bin blue", "place red")
     calls: list[dict[str, object]] = field(default_factory=list)
+    chunk_choices_ms: tuple[int, ...] = (160, 320, 640)
     bundle: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(config=SimpleNamespace(name="tiny", version="0.1"))
     )
@@ -144,6 +145,9 @@ def test_one_bad_file_among_many_does_not_stop_the_others(
         (["transcribe", "bad.mp4"], "avsr: bad.mp4: not a media file"),
         (["transcribe", "a.mp4", "--model", "none"], "avsr: none: no such model"),
         (["transcribe", "a.mp4", "--format", "srt", "--format", "vtt"], "add -o DIR"),
+        (["transcribe", "a.mp4", "b.mp4", "--format", "json"], "add -o DIR"),
+        (["transcribe", "a.mp4", "b.mp4", "--chunk-ms", "200"], "use one of 160, 320, 640"),
+        (["transcribe", "a.mp4", "-o", f"{__file__}/out"], "choose another -o DIR"),
         (["transcribe", "a.mp4", "--format", "ass"], "'ass'"),
         (["transcribe", "a.mp4", "--modality", "smell"], "'smell'"),
         (["transcribe", "a.mp4", "--beam", "0"], "--beam"),
@@ -203,6 +207,41 @@ def test_caption_files_never_collide(sources: list[str], stems: list[str]) -> No
     from avsr.cli.transcribe import output_stems
 
     assert output_stems(sources) == stems
+
+
+def test_training_is_a_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert avsr(monkeypatch, "train", "--help") == 0
+    assert "RECIPE" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_name_that_is_not_utf_8_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert avsr(monkeypatch, "transcribe", "caf\udce9.mp4", "b.mp4") == 0
+    assert "==> caf?.mp4 <==" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("options", [[], ["--format", "json"]])
+def test_a_full_disk_behind_stdout_is_one_message(options: list[str]) -> None:
+    code = (
+        "import sys, types, avsr.cli, avsr.types\n"
+        "said = avsr.types.Caption(0, 0, True, (avsr.types.Word('bin', 0.0, 1.0, 1.0),), 3, 0.0, 1.0, 0.5, 1.0)\n"
+        "def transcribe(source, *, on_caption, **options):\n"
+        "    on_caption(said)\n"
+        "    return avsr.types.Transcript((said,), 1.0, 'tiny', '0')\n"
+        "engine = types.ModuleType('avsr.recognizer')\n"
+        "engine.load_model = lambda *_, **__: types.SimpleNamespace(transcribe=transcribe)\n"
+        "sys.modules['avsr.recognizer'] = engine\n"
+        "avsr.cli.main()\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", code, "transcribe", "a.mp4", *options]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("avsr: standard output cannot be written to: No space left")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_help_answers_without_loading_the_engine() -> None:

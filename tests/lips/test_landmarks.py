@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from avsr.errors import InputError
 from avsr.lips import Face, FaceMesh
+from avsr.lips.landmarks import _silent_stderr
 from avsr.types import ByteArray
 
 DrawFace = Callable[..., ByteArray]
@@ -128,6 +131,37 @@ def test_importing_is_quick_and_a_first_face_is_quiet(tmp_path: Path, draw_face:
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert (ended.returncode, ended.stderr.strip()) == (0, "heard")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads where a descriptor leads")
+def test_threads_that_open_at_once_leave_stderr_where_it_was() -> None:
+    both_in, first_out = threading.Barrier(2, timeout=20), threading.Event()
+    before = str(Path("/proc/self/fd/2").readlink())
+    inside: list[str] = []
+
+    def first() -> None:
+        with _silent_stderr:
+            both_in.wait()
+        first_out.set()
+
+    def last() -> None:
+        with _silent_stderr:
+            both_in.wait()
+            first_out.wait(20)
+            inside.append(str(Path("/proc/self/fd/2").readlink()))
+
+    threads = [threading.Thread(target=work) for work in (first, last)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert inside == [os.devnull]
+    assert str(Path("/proc/self/fd/2").readlink()) == before
+
+
+def test_looking_for_a_face_leaves_stderr_alone(mesh: FaceMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(_silent_stderr), "__enter__", lambda _: pytest.fail("stderr was muted for a picture"))
+    assert mesh(np.full((64, 64, 3), 90, np.uint8)) == []
 
 
 def test_a_real_clip_is_tracked_in_every_picture(grid_pictures: list[ByteArray]) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsr.errors import InputError
-from avsr.media.resample import Resampler, to_mono
+from avsr.media.resample import Resampler, resampler_for, to_mono
 
-RATES_HZ = [8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000, 192000]
+RATES_HZ = [4000, 8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000, 192000, 705600, 768000]
 
 
 def _whole(resampler: Resampler, samples: np.ndarray) -> np.ndarray:
@@ -89,10 +89,12 @@ def test_far_into_a_stream_the_output_is_as_at_its_start():
     np.testing.assert_array_equal(first, later)
 
 
-@pytest.mark.parametrize("rate_hz", [0, -8000, 7999, 192001, 44100.5])
+@pytest.mark.parametrize("rate_hz", [0, -8000, 3999, 192001, 768100, 44100.5, float("nan"), None, "16000"])
 def test_rates_out_of_range_are_refused(rate_hz):
-    with pytest.raises(InputError, match="8000 to 192000"):
+    with pytest.raises(InputError, match="4000 to 768000"):
         Resampler(rate_hz)
+    with pytest.raises(InputError, match="4000 to 768000"):
+        resampler_for(rate_hz)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint8, np.float32, np.float64])
