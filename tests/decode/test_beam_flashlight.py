@@ -54,7 +54,7 @@ def test_the_best_agree_on_what_looks_like_speech(grid: Tokenizer, say: Say, see
 
 @pytest.mark.parametrize("snr_db", [20.0, 0.0, -5.0])
 def test_the_best_agree_on_real_speech(snr_db: float) -> None:
-    """What the default model makes of the demo clip's sound, from sure to doubtful: its likeliest tokens, a few words."""
+    """What the default model makes of the demo clip's sound, from sure to doubtful: a few words, likely tokens."""
     model = load_model()
     log_probs = _hear(model, snr_db)[SPEECH]
     few = [0, *sorted(set(np.argsort(-log_probs.max(axis=0))[:8].tolist()) - {0})]
