@@ -40,6 +40,10 @@ from avsr.types import (
 )
 
 DEFAULT_PATIENCE_S = 2.0
+MUTED_DB = -80.0
+"""Sound below this level, dB of full scale, is quieter than any room: the microphone is muted."""
+MUTED_TICKS = 5
+"""Sound counts as absent after so long below ``MUTED_DB`` (0.2 s), until it comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ SoundPart = AudioTicks | tuple[int, int]
 class FrontEndState:
     """What has arrived and is not taken yet; ``next_tick`` is taken next.
 
+    ``muted_ticks`` counts the ticks before it on end whose sound is as from a muted microphone, up to ``MUTED_TICKS``.
     ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on, at most the patience long when nothing is
     left to take.
     """
@@ -85,6 +90,7 @@ class FrontEndState:
     sound: tuple[SoundPart, ...] = ()
     pictures: tuple[AlignedVideo, ...] = ()
     next_tick: int = 0
+    muted_ticks: int = 0
     ended: bool = False
 
     @property
@@ -145,10 +151,13 @@ class FrontEnd:
         if not state.ended:
             state = self._give_up_before(stop_tick, state)
         samples, heard, sound = _take_sound(state.sound, start_tick, stop_tick)
+        heard, muted_ticks = _unmuted(samples, heard, state.muted_ticks)
         shown, pictures = _take_pictures(state.pictures, start_tick, stop_tick)
         ticks = SenseTicks(start_tick, samples, heard, ())
         lips, lip_state = self._find_lips(shown, ticks, state.lips)
-        state = replace(state, sound=sound, pictures=pictures, lips=lip_state, next_tick=stop_tick)
+        state = replace(
+            state, sound=sound, pictures=pictures, lips=lip_state, next_tick=stop_tick, muted_ticks=muted_ticks
+        )
         return replace(ticks, lips=lips), state
 
     def skip_absence(self, chunk_ticks: int, state: FrontEndState) -> FrontEndState:
@@ -250,6 +259,16 @@ def _take_sound(
         if taken < part.num_ticks:
             rest.append(AudioTicks(part.samples[taken * TICK_SAMPLES :], part.heard[taken:], part.start_tick + taken))
     return samples, heard, tuple(rest)
+
+
+def _unmuted(samples: FloatArray, heard: BoolArray, muted_ticks: int) -> tuple[BoolArray, int]:
+    """Take the ticks of a muted microphone out of ``heard``; also return how many there are up to now."""
+    heard = heard.copy()
+    for index, tick in enumerate(samples.reshape(-1, TICK_SAMPLES)):
+        is_muted = bool(heard[index]) and level_db(tick) < MUTED_DB
+        muted_ticks = min(muted_ticks + 1, MUTED_TICKS) if is_muted else 0
+        heard[index] &= muted_ticks < MUTED_TICKS
+    return heard, muted_ticks
 
 
 def _take_pictures(

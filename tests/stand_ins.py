@@ -117,7 +117,7 @@ def sound(duration_s: float, seed: int = 1) -> FloatArray:
     """Syllables of noise with pauses between them, f32 (n,) at 16 kHz, exact in 16 bits."""
     rng = np.random.default_rng(seed)
     num_samples = round(duration_s * SAMPLE_RATE)
-    loudness = np.repeat(rng.choice([0.0, 0.03, 0.2, 0.5], size=num_samples // 1600 + 1), 1600)[:num_samples]
+    loudness = np.repeat(rng.choice([0.002, 0.03, 0.2, 0.5], size=num_samples // 1600 + 1), 1600)[:num_samples]
     smooth = np.convolve(rng.normal(size=num_samples), np.ones(3) / 3, mode="same")
     return (np.round(loudness * smooth * 9000).clip(-32768, 32767) / 32768).astype(np.float32)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stand_ins import LampFace, Packet, packets_of, pictures, sound
 
 from avsr.errors import InputError
-from avsr.frontend import FrontEnd, FrontEndState, SenseTicks
+from avsr.frontend import MUTED_TICKS, FrontEnd, FrontEndState, SenseTicks
 from avsr.lips import LipConfig, LipTracker
 from avsr.media import AudioPacket
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, Modality, VideoFrame
@@ -64,6 +64,20 @@ def whole(pieces: list[SenseTicks]) -> tuple[bytes, bytes, bytes, list[tuple[int
         b"".join(lip.gray.tobytes() for piece in pieces for lip in piece.lips),
         [(lip.tick, lip.visible) for piece in pieces for lip in piece.lips],
     )
+
+
+def test_a_muted_microphone_counts_as_absent_and_comes_back() -> None:
+    front = FrontEnd("audio", tracker=None)
+    muted = np.zeros(3 * SAMPLE_RATE, np.float32)
+    state = front.init_state()
+    voice = np.random.default_rng(0).normal(scale=0.1, size=SAMPLE_RATE).astype(np.float32)
+    for samples in (voice, muted, voice):
+        state = front.accept(AudioPacket(samples, SAMPLE_RATE), state)
+    ticks, _ = front.take(125, front.end(state))
+    assert ticks is not None
+    assert ticks.heard[: 25 + MUTED_TICKS - 1].all()
+    assert not ticks.heard[25 + MUTED_TICKS : 99].any()
+    assert ticks.heard[101:].all()
 
 
 @settings(deadline=None, max_examples=40)
