@@ -50,8 +50,9 @@ def rotate(x: torch.Tensor, ticks: torch.Tensor) -> torch.Tensor:
         ticks: integer (T,).
     """
     half = x.shape[-1] // 2
-    rates = ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angles = ticks.to(torch.float32)[:, None] * rates
+    # In double precision: the same distance must give the same turn wherever in the window it lies.
+    rates = ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
+    angles = ticks.to(torch.float64)[:, None] * rates
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
