@@ -17,9 +17,10 @@ from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
 from avsr.errors import InputError
 from avsr.evaluate.wer import word_error_rate
-from avsr.model import AvsrModel, ModelOutput
+from avsr.model import AvsrModel
+from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
 from avsr.train.augment import Example, NoiseSource, augment
-from avsr.train.batch import Batch, Collator
+from avsr.train.batch import IGNORED, Batch, Collator
 from avsr.train.prepared import Clip, PreparedCorpus
 from avsr.train.recipe import Branch, StageConfig
 
@@ -154,25 +155,26 @@ class Trainer:
             group["lr"] = stage.learning_rate * factor
 
     def _loss(self, batch: Batch, chunk_ticks: int) -> torch.Tensor:
-        model = self.model
-        state = model.init_state(len(batch.texts), context_ticks=0)
-        if self._branch == "audio":
-            features, *_ = model.encode_audio(batch.chunk, batch.valid, state, chunk_ticks)
-            return self._branch_loss("audio", features, batch)
-        if self._branch == "video":
-            features, *_ = model.encode_video(batch.chunk, batch.valid, state, chunk_ticks)
-            return self._branch_loss("video", features, batch)
-        output, _ = model.encode(batch.chunk, batch.valid, state, chunk_ticks)
-        return self._fusion_loss(output, batch)
-
-    def _fusion_loss(self, output: ModelOutput, batch: Batch) -> torch.Tensor:
+        features, fusion = self._features(batch, chunk_ticks)
+        if fusion is None:
+            return self._branch_loss(self._branch, features[self._branch], batch)
         heard, seen = batch.chunk.heard.any(1), batch.chunk.visible.any(1)
-        loss = self._branch_loss("fused", output.fused, batch)
-        loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("audio", output.audio, batch, heard)
-        loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("video", output.video, batch, seen)
-        snr_error = (output.fusion.snr_db - batch.snr_db[:, None]) / 20
+        loss = self._branch_loss("fused", features["fused"], batch)
+        loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("audio", features["audio"], batch, heard)
+        loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("video", features["video"], batch, seen)
+        snr_error = (fusion.snr_db - batch.snr_db[:, None]) / SNR_SCALE_DB
         known = batch.chunk.heard & batch.valid
         return loss + SNR_LOSS_WEIGHT * (snr_error.square() * known).sum() / known.sum().clamp_min(1)
+
+    def _features(self, batch: Batch, chunk_ticks: int) -> tuple[dict[str, torch.Tensor], FusionOutput | None]:
+        """Run what the stage trains: features (B, T, dim) by the name of the head that reads them."""
+        arguments = batch.chunk, batch.valid, self.model.init_state(len(batch.texts), context_ticks=0), chunk_ticks
+        if self._branch == "audio":
+            return {"audio": self.model.encode_audio(*arguments)[0]}, None
+        if self._branch == "video":
+            return {"video": self.model.encode_video(*arguments)[0]}, None
+        output, _ = self.model.encode(*arguments)
+        return {"audio": output.audio, "video": output.video, "fused": output.fused}, output.fusion
 
     def _branch_loss(
         self, name: str, features: torch.Tensor, batch: Batch, rows: torch.Tensor | None = None
@@ -194,7 +196,9 @@ class Trainer:
         )
         labels = batch.frame_labels[rows]
         frames = self._frame_heads[name](features)[batch.valid[rows]]
-        frame = nn.functional.cross_entropy(frames, labels[batch.valid[rows]], ignore_index=-100, label_smoothing=0.05)
+        frame = nn.functional.cross_entropy(
+            frames, labels[batch.valid[rows]], ignore_index=IGNORED, label_smoothing=0.05
+        )
         # A batch without alignments has no frame labels, hence no frame loss.
         return ctc + FRAME_LOSS_WEIGHT * (frame if bool((labels >= 0).any()) else features.sum() * 0)
 
@@ -203,26 +207,18 @@ class Trainer:
         """Greedy word error rates on the dev clips, clean, per branch."""
         self.model.eval()
         clips = self._dev.clips
-        heads = {"audio": ["audio"], "video": ["video"], "fusion": ["audio", "video", "fused"]}[self._branch]
-        found: dict[str, list[str]] = {name: [] for name in heads}
+        found: dict[str, list[str]] = {}
         chunk_ticks = self.model.config.chunk_sizes[len(self.model.config.chunk_sizes) // 2]
         for start in range(0, len(clips), 20):
             batch = self._collator(
                 [self._collator.whole(c, self._dev.corpus.load(c)) for c in clips[start : start + 20]]
             )
-            state = self.model.init_state(len(batch.texts), context_ticks=0)
-            features: dict[str, torch.Tensor] = {}
-            if self._branch == "fusion":
-                output, _ = self.model.encode(batch.chunk, batch.valid, state, chunk_ticks)
-                features = {"audio": output.audio, "video": output.video, "fused": output.fused}
-            elif self._branch == "audio":
-                features["audio"], *_ = self.model.encode_audio(batch.chunk, batch.valid, state, chunk_ticks)
-            else:
-                features["video"], *_ = self.model.encode_video(batch.chunk, batch.valid, state, chunk_ticks)
-            for name in heads:
-                best = getattr(self.model, f"{name}_head")(features[name]).argmax(-1)
-                found[name] += [self._greedy(row[: int(n)]) for row, n in zip(best, batch.valid.sum(1), strict=True)]
-        return {f"{name}_wer": word_error_rate([c.text for c in clips], found[name]) for name in heads}
+            features, _ = self._features(batch, chunk_ticks)
+            for name, x in features.items():
+                best = getattr(self.model, f"{name}_head")(x).argmax(-1)
+                texts = [self._greedy(row[: int(n)]) for row, n in zip(best, batch.valid.sum(1), strict=True)]
+                found.setdefault(name, []).extend(texts)
+        return {f"{name}_wer": word_error_rate([c.text for c in clips], texts) for name, texts in found.items()}
 
     def _greedy(self, best: torch.Tensor) -> str:
         ids = torch.unique_consecutive(best).tolist()
