@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from avsr.media import AudioAligner, AudioPacket, MediaFile, VideoAligner
-from avsr.types import TICK_SAMPLES, VideoTick
+from avsr.types import TICK_SAMPLES, ByteArray, VideoTick
 
 WIDTH, HEIGHT = 64, 48
 VIDEO_CODECS = {".avi": "mpeg4", ".mpg": "mpeg2video", ".webm": "libvpx", ".ts": "mpeg2video"}
@@ -151,3 +151,8 @@ def align(media: MediaFile) -> Aligned:
     assert len(samples) == TICK_SAMPLES * len(heard)
     assert [tick.tick for tick in ticks] == list(range(len(ticks)))
     return Aligned(samples, heard, ticks)
+
+
+def noisy_picture(seed: int = 0) -> ByteArray:
+    """A picture u8 (48, 64, 3) that compresses badly."""
+    return np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)

@@ -1,0 +1,105 @@
+"""What is no media is refused with a reason; what is damaged is read as far as it goes, with a warning."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from media_clips import align, even_times_s, noisy_picture, write_clip
+
+from avsr.errors import MediaError
+from avsr.media import open_media
+
+
+def test_what_is_no_media_is_refused_with_a_reason(tmp_path):
+    (tmp_path / "notes.txt").write_text("bin blue at f two now\n" * 40)
+    (tmp_path / "notes.mp4").write_text("bin blue at f two now\n" * 40)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "random.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
+    (tmp_path / "captions.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    cv2.imwrite(str(tmp_path / "picture.png"), noisy_picture())
+    reasons = {
+        "notes.txt": "text file",
+        "notes.mp4": "no audio or video file",
+        "empty.mp4": "empty",
+        "random.mp4": "no audio or video file",
+        "captions.srt": "no sound and no moving picture",
+        "picture.png": "still picture",
+        "missing.mp4": "no file",
+        ".": "directory",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(MediaError, match=reason) as caught:
+            open_media(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+    with pytest.raises(MediaError, match="the open file"):
+        open_media(io.BytesIO(b""))
+    with pytest.raises(MediaError, match="Check the address"):
+        open_media("http://127.0.0.1:9/clip.mp4")
+
+
+def _noisy_clip(path: Path) -> bytes:
+    """Two seconds of pictures that all weigh about the same, so that a cut in the middle of the file is one in time."""
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "5"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=48000, layout="mono")
+        for index in range(50):
+            picture = av.VideoFrame.from_ndarray(noisy_picture(index), format="rgb24").reformat(format="yuv420p")
+            picture.pts, picture.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(picture))
+            samples = np.random.default_rng(index).integers(-5000, 5000, (1, 1920)).astype(np.int16)
+            sound = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48000, index * 1920, Fraction(1, 48000)
+            container.mux(audio.encode(sound))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_file_cut_in_the_middle_gives_its_first_half_and_a_warning(tmp_path, suffix):
+    path = tmp_path / f"cut{suffix}"
+    data = _noisy_clip(path)
+    path.write_bytes(data[: len(data) // 2])
+    with open_media(path) as media:
+        aligned = align(media)
+    assert 15 <= len(aligned.ticks) <= 35 and 15 <= len(aligned.heard) <= 35
+    assert media.warnings and str(path) in media.warnings[0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_damage_in_the_middle_leaves_the_end_readable_and_warns(tmp_path, suffix):
+    path = tmp_path / f"damaged{suffix}"
+    data = bytearray(_noisy_clip(path))
+    begin, end = len(data) * 4 // 10, len(data) * 5 // 10
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    with open_media(path) as media:
+        aligned = align(media)
+    assert len(aligned.ticks) >= 49
+    assert media.warnings and str(path) in media.warnings[0]
+
+
+def test_a_file_without_its_index_is_refused(tmp_path):
+    path = tmp_path / "cut.mp4"
+    write_clip(path, frame_times_s=even_times_s(25, 1.0))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(MediaError, match="its end is missing"):
+        open_media(path)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".avi"])
+def test_a_video_without_pictures_says_so(tmp_path, suffix):
+    path = tmp_path / f"hollow{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+    with pytest.raises(MediaError, match=r"empty or damaged|its end is missing"), open_media(path) as media:
+        list(media)
