@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from avsr_kernels import KernelsUnavailableError, check_kernels
 
 from avsr.bundle import Bundle, load_bundle
 from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm
@@ -36,13 +37,17 @@ def load_model(model: str | Path | None = None, *, device: str = "cpu", threads:
 
     Raises:
         BundleError: the bundle is missing, damaged, of another version or does not fit this code.
-        DeviceError: the device is not there.
+        DeviceError: the device is not there, or ``AVSR_KERNELS`` asks for kernels that do not run on it.
         ConfigError: ``threads`` is below 1.
     """
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"{device!r} is no device that avsr knows; use 'cpu' or 'cuda'")
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("no CUDA device is available to this PyTorch; use the device 'cpu'")
+    try:
+        check_kernels(torch.device(device))
+    except KernelsUnavailableError as error:
+        raise DeviceError(str(error)) from error
     if threads is not None:
         if threads < 1:
             raise ConfigError(f"threads {threads} are too few; use 1 or more, or None for torch's choice")

@@ -6,8 +6,8 @@ import math
 
 import torch
 from avsr_kernels import KeyValueCache, chunk_attention
-from avsr_kernels.chunk_attention.reference import ROTARY_BASE, rotate
 from avsr_kernels.masks import chunk_visible
+from avsr_kernels.rotary import BASE, cos_sin, rotate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ def attend_slowly(
     """One query at a time, complex rotation, no masks as tensors; ``offset`` keys come before the first query."""
     out = torch.zeros_like(query)
     half = query.shape[-1] // 2
-    rates = torch.tensor([ROTARY_BASE ** (-i / half) for i in range(half)], dtype=torch.float64)
+    rates = torch.tensor([BASE ** (-i / half) for i in range(half)], dtype=torch.float64)
     for b, h, t in [
         (b, h, t) for b in range(query.shape[0]) for h in range(query.shape[1]) for t in range(query.shape[2])
     ]:
@@ -52,14 +52,17 @@ def test_reference_equals_the_slow_loop(
     generator = torch.Generator().manual_seed(seed)
     query, key, value = torch.randn(3, 2, 2, ticks + cached, head_dim, generator=generator, dtype=torch.float64)
     mask = torch.rand(2, ticks + cached, generator=generator) > 0.4
-    cache = KeyValueCache(key[:, :, :cached], value[:, :, :cached], mask[:, :cached])
+    next_tick = torch.randint(-(2**31), 2**31 - 1, (2,), generator=generator).to(torch.int32)  # also where it wraps
+    turned = rotate(key, *cos_sin(next_tick - cached, ticks + cached, head_dim // 2, key.dtype))
+    cache = KeyValueCache(turned[:, :, :cached], value[:, :, :cached], mask[:, :cached], next_tick)
     query = query[:, :, cached:]
     out, new = chunk_attention(
         query, key[:, :, cached:], value[:, :, cached:], mask[:, cached:], cache, chunk_ticks=chunk, left_ticks=left
     )
     torch.testing.assert_close(out, attend_slowly(query, key, value, mask, cached, chunk, left), atol=1e-6, rtol=1e-5)
     kept = min(left, ticks + cached)
-    assert torch.equal(new.key, key[:, :, ticks + cached - kept :])
+    assert torch.equal(new.key, turned[:, :, ticks + cached - kept :])
+    assert torch.equal(new.next_tick, next_tick + ticks)
     assert torch.equal(new.mask, mask[:, ticks + cached - kept :])
 
 
@@ -78,10 +81,3 @@ def test_mask_is_the_one_in_the_docstring() -> None:
     ticks = torch.arange(6)
     drawn = ["xx....", "xx....", "xxxx..", "xxxx..", "..xxxx", "..xxxx"]
     assert chunk_visible(ticks, ticks, 2, 2).tolist() == [[c == "x" for c in row] for row in drawn]
-
-
-def test_rotation_depends_on_differences_only() -> None:
-    x, y = torch.randn(2, 5, 8, dtype=torch.float64)
-    near = rotate(x, torch.arange(5)) @ rotate(y, torch.arange(5)).T
-    far = rotate(x, torch.arange(5) + 100) @ rotate(y, torch.arange(5) + 100).T
-    torch.testing.assert_close(near, far, atol=1e-4, rtol=1e-4)

@@ -5,54 +5,47 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from avsr_kernels.cache import KeyValueCache
 from avsr_kernels.masks import chunk_visible
+from avsr_kernels.rotary import cos_sin, rotate
 
-ROTARY_BASE = 10_000.0
 
-
-def windowed_attention(
+def chunk_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    key_mask: torch.Tensor,
+    mask: torch.Tensor,
+    cache: KeyValueCache,
     *,
     chunk_ticks: int,
     left_ticks: int,
+) -> tuple[torch.Tensor, KeyValueCache]:
+    """See ``avsr_kernels.chunk_attention``."""
+    turns = cos_sin(cache.next_tick, query.shape[2], query.shape[3] // 2, query.dtype)
+    window = cache.append(rotate(key, *turns), value, mask)
+    out = windowed_attention(rotate(query, *turns), window, chunk_ticks=chunk_ticks, left_ticks=left_ticks)
+    return out, window.newest(left_ticks)
+
+
+def windowed_attention(
+    query: torch.Tensor, window: KeyValueCache, *, chunk_ticks: int, left_ticks: int
 ) -> torch.Tensor:
-    """Attend from the last T of S ticks to the S ticks that the chunk mask shows.
+    """Attend from T queries to the part of the S ticks that the chunk mask shows.
 
     Args:
-        query: (B, H, T, D).
-        key: (B, H, S, D), S >= T; its last T ticks are the queries' own.
-        value: (B, H, S, D).
-        key_mask: bool (B, S).
-        chunk_ticks: ticks in a chunk; the first query lies on a chunk boundary.
+        query: (B, H, T, D), turned by its ticks; the first lies on a chunk boundary.
+        window: S >= T ticks, the last T of them the queries' own.
+        chunk_ticks: ticks in a chunk.
         left_ticks: ticks seen before the chunk.
 
     Returns:
         (B, H, T, D), zero for queries that may see nothing.
     """
-    num_queries, num_keys = query.shape[2], key.shape[2]
-    key_ticks = torch.arange(num_queries - num_keys, num_queries, device=query.device)
-    query_ticks = key_ticks[num_keys - num_queries :]
-    visible = chunk_visible(query_ticks, key_ticks, chunk_ticks, left_ticks) & key_mask[:, None, None, :]
-    out = F.scaled_dot_product_attention(
-        rotate(query, query_ticks), rotate(key, key_ticks), value, attn_mask=visible | ~visible.any(-1, keepdim=True)
-    )
-    return out.masked_fill(~visible.any(-1, keepdim=True), 0.0)
-
-
-def rotate(x: torch.Tensor, ticks: torch.Tensor) -> torch.Tensor:
-    """Turn each pair of features by an angle that grows with the tick (Su et al. 2021, eq. 34).
-
-    Args:
-        x: (..., T, D), D even; feature i is paired with feature i + D/2.
-        ticks: integer (T,).
-    """
-    half = x.shape[-1] // 2
-    # In double precision: the same distance must give the same turn wherever in the window it lies.
-    rates = ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
-    angles = ticks.to(torch.float64)[:, None] * rates
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    num_queries, num_keys = query.shape[2], window.mask.shape[1]
+    visible = window.mask[:, None, None, :]
+    if num_queries > chunk_ticks or num_keys - num_queries > left_ticks:  # else position hides nothing from one chunk
+        key_ticks = torch.arange(num_queries - num_keys, num_queries, device=query.device)
+        query_ticks = key_ticks[num_keys - num_queries :]
+        visible = visible & chunk_visible(query_ticks, key_ticks, chunk_ticks, left_ticks)
+    # PyTorch gives zeros, and gradients of zero, where all is masked.
+    return F.scaled_dot_product_attention(query, window.key, window.value, attn_mask=visible)

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-from avsr_kernels.chunk_attention import KeyValueCache
+from avsr_kernels import dispatch
+from avsr_kernels.cache import FusionCache
 from avsr_kernels.gated_cross_attention import reference
 
-__all__ = ["FusionCache", "gated_cross_attention"]
-
-
-@dataclass(frozen=True, slots=True)
-class FusionCache:
-    """The keys and values of both senses over the left context."""
-
-    audio: KeyValueCache
-    video: KeyValueCache
+__all__ = ["gated_cross_attention"]
 
 
 def gated_cross_attention(
@@ -54,16 +45,10 @@ def gated_cross_attention(
         The mix (B, H, T, D); the weights (B, T, 2), audio first, which sum to 1 where either sense is present and are
         0 elsewhere; the cache for the next call.
     """
-    heard_window = cache.audio.append(audio[1], audio[2], heard)
-    seen_window = cache.video.append(video[1], video[2], visible)
-    mixed, weights = reference.gated_mix(
-        audio[0],
-        video[0],
-        heard_window,
-        seen_window,
-        gate_logits,
-        torch.stack([heard, visible], dim=-1),
-        chunk_ticks=chunk_ticks,
-        left_ticks=left_ticks,
+    if dispatch.use_triton(audio[0]):
+        from avsr_kernels.gated_cross_attention.operator import gated_cross_attention as fused
+
+        return fused(audio, video, gate_logits, heard, visible, cache, chunk_ticks=chunk_ticks, left_ticks=left_ticks)
+    return reference.gated_cross_attention(
+        audio, video, gate_logits, heard, visible, cache, chunk_ticks=chunk_ticks, left_ticks=left_ticks
     )
-    return mixed, weights, FusionCache(heard_window.newest(left_ticks), seen_window.newest(left_ticks))

@@ -1,0 +1,47 @@
+"""Rotary positions in fixed point: as exact after a month of streaming as in the first second.
+
+Su et al. 2021 ("RoFormer", eq. 34) turn feature pair i of a query or key at tick t by the angle
+``t * base ** (-i / half)``. Here an angle is a 32-bit integer, 2**32 to the whole turn, and so is the tick. Their
+product wraps around, and wrapping takes away whole turns only: the turn between two ticks depends on their distance
+alone, exactly, though both numbers are bounded. So keys can be cached already turned, once, when they are new.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+
+BASE = 10_000.0
+WHOLE_TURN = 2**32
+
+
+@lru_cache(maxsize=64)
+def turn_rates(half: int, device: torch.device) -> torch.Tensor:
+    """Return int32 (half,): the turn of each feature pair in one tick."""
+    rates = [round(BASE ** (-i / half) / math.tau * WHOLE_TURN) for i in range(half)]
+    return torch.tensor(rates, dtype=torch.int32, device=device)
+
+
+def cos_sin(
+    next_tick: torch.Tensor, num_ticks: int, half: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cosines and sines of the turns at ``num_ticks`` ticks, each (B, 1, num_ticks, half).
+
+    Args:
+        next_tick: int32 (B,), the first of the ticks; wraps around.
+        num_ticks: how many.
+        half: feature pairs.
+        dtype: of the features; angles are computed in at least single precision.
+    """
+    ticks = next_tick[:, None, None, None] + torch.arange(num_ticks, device=next_tick.device)[:, None]
+    turns = (ticks * turn_rates(half, next_tick.device)).to(torch.int32)
+    angles = turns.to(torch.promote_types(dtype, torch.float32)) * (math.tau / WHOLE_TURN)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn feature pairs (i, i + D/2) of ``x`` (B, H, T, D) by the angles of ``cos_sin``."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

@@ -1,0 +1,70 @@
+"""Which implementation runs, and what is said when it cannot."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from avsr_kernels import KernelsUnavailableError, dispatch
+
+QUERY = torch.zeros(1, 1, 1, 64)
+
+
+@pytest.fixture(autouse=True)
+def forget_decisions() -> None:
+    dispatch._decide.cache_clear()
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    return lambda choice: monkeypatch.setenv("AVSR_KERNELS", choice)
+
+
+def test_cpus_take_the_reference_unless_told_otherwise(choose) -> None:  # type: ignore[no-untyped-def]
+    for choice in "auto", "reference":
+        choose(choice)
+        assert not dispatch.use_triton(QUERY)
+
+
+def test_auto_logs_its_choice_once(choose, caplog: pytest.LogCaptureFixture) -> None:  # type: ignore[no-untyped-def]
+    choose("auto")
+    with caplog.at_level(logging.INFO, logger="avsr_kernels.dispatch"):
+        for _ in range(3):
+            dispatch.use_triton(QUERY)
+    assert [record.getMessage() for record in caplog.records] == ["attention on cpu in torch.float32: PyTorch"]
+
+
+def test_an_unknown_choice_is_refused(choose) -> None:  # type: ignore[no-untyped-def]
+    choose("fast")
+    with pytest.raises(KernelsUnavailableError, match="'fast'; it can be auto, reference, triton"):
+        dispatch.use_triton(QUERY)
+
+
+def test_triton_on_a_cpu_is_refused_with_the_reason(choose, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    choose("triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(KernelsUnavailableError, match="run on CUDA GPUs, not on cpu"):
+        dispatch.use_triton(QUERY)
+    with pytest.raises(KernelsUnavailableError, match="AVSR_KERNELS=reference or auto"):
+        dispatch.check_kernels(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [(QUERY.double(), "no kernels for torch.float64"), (torch.zeros(1, 1, 1, 130), "head dimension 130")],
+)
+def test_triton_refuses_what_it_has_no_kernel_for(choose, query: torch.Tensor, reason: str) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("triton")
+    choose("triton")
+    with pytest.raises(KernelsUnavailableError, match=reason):
+        dispatch.use_triton(query)
+
+
+def test_the_reference_never_imports_triton() -> None:
+    code = "import avsr_kernels, sys; sys.exit('triton' in sys.modules)"
+    environment = os.environ | {"AVSR_KERNELS": "reference"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
