@@ -13,8 +13,14 @@ import torch
 
 import avsr
 from avsr import Caption, Recognizer, load_model
-from avsr.corpora import noise_files, read_clip, read_senses, read_table
-from avsr.evaluate.noise_grid import RememberedFaces, measure_grid
+from avsr.corpora import noise_files, read_clip, read_senses
+from avsr.evaluate.bench import Plan, run, select_clips
+from avsr.evaluate.clips import RememberedFaces
+from avsr.evaluate.conditions import CLEAN, Condition
+from avsr.evaluate.journal import Journal
+from avsr.evaluate.noises import NoiseKind, NoiseLibrary
+from avsr.evaluate.scores import compare_texts, score
+from avsr.evaluate.systems import EngineSystem
 from avsr.lips import FaceMesh
 from avsr.types import SAMPLE_RATE, AvChunk, FloatArray, VideoFrame
 
@@ -95,14 +101,17 @@ def _without_timing(caption: Caption) -> Caption:
     return replace(caption, latency_ms=None)
 
 
-def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path) -> None:
-    """A smoke test on few clips; `benchmarks/noise.py` measures."""
-    clips = [utterance for utterance in read_table(shared_data / "grid.tsv") if utterance.split == "test"][:6]
-    voices = [read_senses(path, "audio").samples for path in noise_files(shared_data, "test")[0][:8]]
-    scores = measure_grid(model, clips, voices, [None, -5.0], ["audio", "video", "av"])
-    wer = {(score.modality, score.snr_db): score.wer for score in scores}
-    assert wer["av", None] <= 0.15
-    assert wer["video", None] <= 0.4
-    assert wer["av", -5.0] <= wer["audio", -5.0] / 2
-    trust = {score.snr_db: score.audio_weight for score in scores if score.modality == "av"}
-    assert trust[-5.0] < trust[None]
+def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path, tmp_path: Path) -> None:
+    """A smoke test on few clips; `avsr bench` measures."""
+    clips = select_clips(shared_data / "grid.tsv", "test", limit=6)
+    babble = NoiseKind("babble", tuple((path.name, path) for path in noise_files(shared_data, "test")[0]))
+    systems = [EngineSystem(model, modality, 320) for modality in ("audio", "video", "av")]
+    plan = Plan(clips, systems, [CLEAN, Condition("babble", -5.0)], NoiseLibrary([babble], seed=0))
+    with Journal(tmp_path, {}) as journal:
+        assert run(plan, journal) == {}
+        scores = {(s.system, s.condition.snr_db): s for s in score(compare_texts(plan, journal, (), "basic"))}
+    wer = {cell: found.wer.value for cell, found in scores.items()}
+    assert wer["av@320", None] <= 0.15
+    assert wer["video@320", None] <= 0.4
+    assert wer["av@320", -5.0] <= wer["audio@320", -5.0] / 2
+    assert (scores["av@320", -5.0].audio_weight or 0) < (scores["av@320", None].audio_weight or 0)

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from avsr.cli import demo, models, train, transcribe
+from avsr.cli import bench, demo, models, train, transcribe
 from avsr.errors import AvsrError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("transcribe")(transcribe.run)
 app.command("models")(models.run)
 app.command("demo")(demo.run)
 app.command("train")(train.run)
+app.command("bench")(bench.run)
 
 
 def main() -> None:

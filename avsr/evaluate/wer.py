@@ -1,12 +1,40 @@
-"""Word error rate."""
+"""Word and character errors: counted sentence by sentence, so that they can be summed over any set of sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import jiwer
 
 from avsr.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """The edits of the best alignment of a hypothesis with its reference of ``num_reference`` words or characters."""
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    num_reference: int
+
+    @property
+    def total(self) -> int:
+        """Edits of every kind."""
+        return self.substitutions + self.deletions + self.insertions
+
+    def __add__(self, other: Errors) -> Errors:
+        """Return the errors of both, as of one corpus."""
+        return Errors(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.num_reference + other.num_reference,
+        )
+
+
+NO_ERRORS = Errors(0, 0, 0, 0)
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -17,6 +45,25 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
     """
     if len(references) != len(hypotheses):
         raise InputError(f"{len(references)} references but {len(hypotheses)} hypotheses; give one for each")
-    if not any(reference.split() for reference in references):
+    errors = sum(map(word_errors, references, hypotheses), NO_ERRORS)
+    if not errors.num_reference:
         raise InputError("no reference has a word, so there is no word error rate")
-    return float(jiwer.wer(list(references), list(hypotheses)))
+    return errors.total / errors.num_reference
+
+
+def word_errors(reference: str, hypothesis: str) -> Errors:
+    """Count the errors of one sentence; words are what whitespace separates."""
+    reference, hypothesis = " ".join(reference.split()), " ".join(hypothesis.split())
+    if not reference:
+        return Errors(0, 0, len(hypothesis.split()), 0)
+    found = jiwer.process_words(reference, hypothesis)
+    return Errors(found.substitutions, found.deletions, found.insertions, len(reference.split()))
+
+
+def character_errors(reference: str, hypothesis: str) -> Errors:
+    """Count the errors of one sentence in characters; the single space between two words is one of them."""
+    reference, hypothesis = " ".join(reference.split()), " ".join(hypothesis.split())
+    if not reference:
+        return Errors(0, 0, len(hypothesis), 0)
+    found = jiwer.process_characters(reference, hypothesis)
+    return Errors(found.substitutions, found.deletions, found.insertions, len(reference))

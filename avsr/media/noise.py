@@ -63,14 +63,20 @@ def babble(utterances: Sequence[FloatArray], num_samples: int, rng: np.random.Ge
         raise InputError(f"Babble of {num_samples} samples was asked for; ask for 0 or more.")
     num_voices = int(rng.integers(MIN_BABBLE_VOICES, MAX_BABBLE_VOICES + 1))
     chosen = rng.choice(len(utterances), size=num_voices, replace=num_voices > len(utterances))
+    voices = [_as_mono(utterances[int(index)], f"utterance {index}") for index in chosen]
+    voices = [voice for voice in voices if voice.any()]
+    return sum_voices(voices, [int(rng.integers(voice.size)) for voice in voices], num_samples)
+
+
+def sum_voices(voices: Sequence[FloatArray], start_samples: Sequence[int], num_samples: int) -> FloatArray:
+    """Return f32 (num_samples,): the ``voices`` (n_i,), none of them silent, each at the same level, talking at once.
+
+    Each begins at its own sample and is looped.
+    """
     total = np.zeros(num_samples, dtype=np.float32)
-    for index in chosen:
-        voice = _as_mono(utterances[int(index)], f"utterance {index}")
-        rms = active_rms(voice)
-        if rms == 0.0:
-            continue
-        start_sample = int(rng.integers(voice.size))
-        total += np.resize(np.roll(voice, -start_sample), num_samples) * np.float32(BABBLE_VOICE_RMS / rms)
+    for voice, start_sample in zip(voices, start_samples, strict=True):
+        gain = np.float32(BABBLE_VOICE_RMS / active_rms(voice))
+        total += np.resize(np.roll(voice, -start_sample), num_samples) * gain
     return total
 
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avsr.errors import InputError
-from avsr.evaluate.wer import word_error_rate
+from avsr.evaluate.wer import NO_ERRORS, Errors, character_errors, word_error_rate, word_errors
 
-sentences = st.lists(st.lists(st.sampled_from(["bin", "blue", "at", "f"]), max_size=5).map(" ".join), min_size=1)
+words = st.lists(st.sampled_from(["bin", "blue", "at", "f"]), max_size=5).map(" ".join)
+sentences = st.lists(words, min_size=1)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,19 @@ def test_what_was_said_has_no_mistakes(said: list[str]) -> None:
 def test_no_rate_is_made_up(references: list[str], hypotheses: list[str]) -> None:
     with pytest.raises(InputError):
         word_error_rate(references, hypotheses)
+
+
+@given(st.lists(st.tuples(words, words), min_size=1))
+def test_counts_of_a_corpus_are_the_sums_of_its_sentences(pairs: list[tuple[str, str]]) -> None:
+    total = sum((word_errors(*pair) for pair in pairs), NO_ERRORS)
+    if total.num_reference:
+        assert word_error_rate(*map(list, zip(*pairs, strict=True))) == pytest.approx(total.total / total.num_reference)
+    said, heard = (sum(len(text.split()) for text in side) for side in zip(*pairs, strict=True))
+    assert total.num_reference == said
+    assert heard == said - total.deletions + total.insertions
+
+
+def test_characters_count_the_space_between_words() -> None:
+    assert character_errors("bin blue", "bin  blue ") == Errors(0, 0, 0, 8)
+    assert character_errors("bin blue", "binblue") == Errors(0, 1, 0, 8)
+    assert character_errors("", "no") == Errors(0, 0, 2, 0)

@@ -1,0 +1,251 @@
+"""``avsr bench``: word error rates under noise, for any corpus, beside other recognisers."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from avsr.errors import InputError
+
+if TYPE_CHECKING:
+    from avsr.evaluate.bench import Plan
+    from avsr.evaluate.journal import Journal
+    from avsr.evaluate.report import Report
+    from avsr.evaluate.systems import EngineSystem, System, TestedModality
+    from avsr.recognizer import Recognizer
+
+ALL_SNRS = "clean,20,15,10,5,0,-5,-10"
+
+
+def run(
+    manifest: Annotated[
+        Path,
+        typer.Argument(metavar="MANIFEST", help="Table of clips (.tsv): path speaker split seconds text words."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Results go here; the same command goes on with it."),
+    ],
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]DIR|FILE|TABLE|white|pink",
+            help="A kind of noise, named by its directory; repeatable. The kind `babble` is made of 4 to 8 of its "
+            "voices; of a table, the split of that name: babble=speech.tsv.",
+        ),
+    ] = None,
+    snr: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"dB, and clean. [{ALL_SNRS}; without --noise: clean]")
+    ] = None,
+    modality: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Of: av, audio, video (lips only), blank (av with black pictures)."),
+    ] = "av,audio,video",
+    chunk_ms: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Chunks to compare: 160,320,640. [the model's default]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
+    ] = None,
+    lm: Annotated[Path | None, typer.Option(metavar="ARPA", help="A word n-gram model to fuse.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only clips of this split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N clips.")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Draws other noise for every clip.")] = 0,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Leave out the noise files that `avsr train DATA` trains with."),
+    ] = None,
+    text_norm: Annotated[
+        Literal["basic", "none"],
+        typer.Option(help="basic: case and punctuation do not count; none: they do. The report states the rule."),
+    ] = "basic",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="pocketsphinx|MODULE:NAME",
+            help="Another recogniser, or an adapter of your own (see avsr.evaluate.adapters); repeatable.",
+        ),
+    ] = None,
+    grammar: Annotated[
+        str | None, typer.Option(metavar="grid|FILE", help="JSGF for PocketSphinx. [its n-gram model of English]")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Processor threads.")] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables, no notes.")] = False,
+) -> None:
+    """Measure word error rates of clips in clean sound and in noise, by live streams.
+
+    The ratio is that of the active speech to the noise. Which noise each clip gets depends only on --seed and its name.
+    A run that was stopped goes on where it was, and one with more SNRs, senses or clips adds to it.
+
+    Latencies: "first word" from the beginning of the speech to the first caption with a word; "final" from the end of
+    the last word to the last final caption. In stream time, and with the time that the work takes when packets come in
+    real time.
+    """
+    from avsr.captions.files import prepare_directory
+    from avsr.evaluate.adapters import POCKETSPHINX, open_adapter
+    from avsr.evaluate.bench import Plan, select_clips
+    from avsr.evaluate.conditions import CLEAN_NAME, grid, parse_snrs
+    from avsr.evaluate.journal import Journal
+    from avsr.evaluate.noises import NoiseLibrary, parse_noises
+    from avsr.evaluate.plots import require_matplotlib
+    from avsr.evaluate.report import make_report, write_report
+    from avsr.evaluate.systems import AdapterSystem
+    from avsr.recognizer import load_model
+
+    require_matplotlib()
+    if grammar and POCKETSPHINX not in (compare or []):
+        raise InputError(f"--grammar is for PocketSphinx; add --compare {POCKETSPHINX}")
+    clips = select_clips(manifest, split, limit)
+    trained_with = _trained_with(held_out) if held_out else set()
+    kinds = parse_noises(noise or [], trained_with)
+    conditions = grid([kind.name for kind in kinds], parse_snrs(snr or (ALL_SNRS if kinds else CLEAN_NAME)))
+    modalities = _modalities(modality)
+    systems: list[System] = [
+        *_engine(modalities, chunk_ms, load_model(model, device=device, threads=threads), lm, device, threads),
+        *(AdapterSystem(*open_adapter(spec, grammar)) for spec in compare or []),
+    ]
+    plan = Plan(clips, _unique(systems), conditions, NoiseLibrary(kinds, seed))
+    settings = {
+        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()[:16],
+        "seed": seed,
+        "noise": {kind.name: kind.fingerprint() for kind in kinds},
+        "systems": {system.name: dict(system.settings) for system in systems},
+    }
+
+    prepare_directory(output)
+    with Journal(output, settings) as journal:
+        left_out = _measure(plan, journal, output, is_shown=not quiet and sys.stderr.isatty())
+        report = make_report(
+            plan, journal, left_out, text_norm, manifest=str(manifest), split=split, limit=limit, settings=settings
+        )
+        paths = write_report(report, output)
+    for clip, reason in left_out.items():
+        print(f"avsr: left out: {clip}: {reason}", file=sys.stderr)
+    if not quiet:
+        _print_tables(report)
+        print(f"avsr: wrote {', '.join(path.name for path in paths)} to {output}", file=sys.stderr)
+    if left_out:
+        raise typer.Exit(1)
+
+
+def _modalities(text: str) -> list[TestedModality]:
+    from avsr.evaluate.systems import TITLES
+
+    known: list[TestedModality] = list(TITLES)
+    chosen = [item.strip() for item in text.split(",")]
+    unknown = [item for item in chosen if item not in known]
+    if unknown:
+        raise InputError(f"--modality {text}: {unknown[0]!r} is unknown; use some of {','.join(known)}")
+    return [modality for modality in known if modality in chosen]
+
+
+def _trained_with(data: Path) -> set[Path]:
+    from avsr.corpora import noise_files
+
+    return {path.resolve() for files in noise_files(data, "train") for path in files}
+
+
+def _engine(
+    modalities: list[TestedModality],
+    chunks: str | None,
+    recognizer: Recognizer,
+    lm: Path | None,
+    device: str,
+    threads: int,
+) -> list[EngineSystem]:
+    """Return a system for every chunk and modality."""
+    from avsr.decode import WordLm, read_arpa
+    from avsr.evaluate.systems import EngineSystem
+
+    setup: dict[str, Any] = {"device": device, "threads": threads}
+    if lm:
+        ngrams = WordLm(read_arpa(lm))
+        setup["lm_sha256"] = hashlib.sha256(lm.read_bytes()).hexdigest()[:16]
+    known = recognizer.chunk_choices_ms
+    items = [item.strip() for item in chunks.split(",")] if chunks else [str(recognizer.bundle.config.default_chunk_ms)]
+    wrong = [item for item in items if item not in map(str, known)]
+    if wrong:
+        raise InputError(f"--chunk-ms {wrong[0]}: the model was not trained for it; use some of {_list(known)}")
+    chunks_ms = dict.fromkeys(map(int, items))
+    return [
+        EngineSystem(recognizer, modality, chunk_ms, ngrams if lm else None, setup)
+        for chunk_ms in chunks_ms
+        for modality in modalities
+    ]
+
+
+def _list(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
+
+
+def _unique(systems: list[System]) -> list[System]:
+    names = [system.name for system in systems]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--compare {name} is given twice; once is enough")
+    return systems
+
+
+def _measure(plan: Plan, journal: Journal, output: Path, *, is_shown: bool) -> dict[str, str]:
+    """Run what is missing, with a bar on stderr; return the clips that cannot be read."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from avsr.evaluate.bench import run as measure
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    num_rows, num_done = sum(1 for _ in plan.rows()), 0
+
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=not is_shown
+    ) as progress:
+        task = progress.add_task("", total=num_rows)
+
+        def advance(clip: str) -> None:
+            nonlocal num_done
+            num_done += 1
+            progress.update(task, completed=num_done, description=escape(clip))
+
+        try:
+            return measure(plan, journal, advance)
+        except KeyboardInterrupt:
+            progress.stop()
+            print(f"avsr: stopped at {num_done} of {num_rows}; the same command goes on in {output}", file=sys.stderr)
+            raise
+
+
+def _print_tables(report: Report) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from avsr.evaluate.tables import speed_table, wer_tables
+
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    tables = [
+        *wer_tables(report.scores, report.titles),
+        speed_table(report.scores, report.timings, report.titles),
+    ]
+    for table in tables:
+        # Text, not markup: names come from files.
+        shown = Table(title=Text(table.title), box=box.SIMPLE, title_justify="left")
+        for index, head in enumerate(table.heads):
+            shown.add_column(Text(head), justify="right" if index else "left")
+        for row in table.rows:
+            shown.add_row(*map(Text, row))
+        console.print(shown)

@@ -1,0 +1,141 @@
+"""The benchmark: every clip, in every condition, by every system, each once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avsr.corpora import Utterance, read_table
+from avsr.errors import InputError, MediaError
+from avsr.evaluate.clips import Clip
+from avsr.evaluate.conditions import CLEAN, Condition
+from avsr.evaluate.journal import Journal, Mix, Result
+from avsr.evaluate.noises import NoiseLibrary
+from avsr.evaluate.systems import Hearing, System
+from avsr.media import active_rms, mix_at_snr
+from avsr.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: ``clips`` by their name in the manifest. ``conditions`` are in the order of the report."""
+
+    clips: dict[str, Utterance]
+    systems: Sequence[System]
+    conditions: Sequence[Condition]
+    noises: NoiseLibrary
+
+    def conditions_of(self, system: System) -> Sequence[Condition]:
+        """The conditions of ``system``: only clean for one that does not hear."""
+        return self.conditions if system.hears else (CLEAN,)
+
+    def rows(self) -> Iterator[tuple[str, Condition, System]]:
+        """Yield everything that is to be measured, clip by clip, and systems side by side in a condition."""
+        deaf = [] if CLEAN in self.conditions else [CLEAN]
+        for clip in self.clips:
+            for condition in (*deaf, *self.conditions):
+                for system in self.systems:
+                    if condition in self.conditions_of(system):
+                        yield clip, condition, system
+
+
+def select_clips(manifest: Path, split: str | None = None, limit: int | None = None) -> dict[str, Utterance]:
+    """Return the clips of ``split`` (None: all) that have a transcript, the first ``limit`` of them, by name.
+
+    A clip is named by its path in the table, so that its noise is the same wherever the corpus lies.
+
+    Raises:
+        InputError: the table cannot be read, there are no such clips, or one is listed twice.
+    """
+    utterances = read_table(manifest)
+    chosen = [u for u in utterances if split is None or u.split == split]
+    if not chosen:
+        splits = ", ".join(sorted({u.split for u in utterances})) or "none"
+        raise InputError(f"{manifest}: no clip is in the split {split!r}; its splits are: {splits}")
+    chosen = [u for u in chosen if u.text.strip()][:limit]
+    if not chosen:
+        raise InputError(
+            f"{manifest}: no clip has a transcript to compare with; choose another one, or another --split"
+        )
+    clips: dict[str, Utterance] = {}
+    for utterance in chosen:
+        path = utterance.path
+        name = (path.relative_to(manifest.parent) if path.is_relative_to(manifest.parent) else path).as_posix()
+        if name in clips:
+            raise InputError(f"{manifest}: lists {name} twice; a clip is measured once")
+        clips[name] = utterance
+    return clips
+
+
+def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambda clip: None) -> dict[str, str]:
+    """Measure what the journal lacks; ``on_progress`` is called with the name of the clip after each row.
+
+    Returns:
+        The clips that cannot be read, each with the reason; the others are complete.
+
+    Raises:
+        InputError: a noise file cannot be used, or a recogniser refuses what it is given.
+    """
+    todo: dict[str, list[tuple[Condition, System]]] = {}
+    for name, condition, system in plan.rows():
+        if (name, condition, system.name) in journal.results:
+            on_progress(name)
+        else:
+            todo.setdefault(name, []).append((condition, system))
+    left_out = {}
+    for name, rows in todo.items():
+        try:
+            with Clip(plan.clips[name]) as clip:
+                for condition, hearers in _by_condition(rows):
+                    sound = _mixed(name, clip, condition, plan.noises, journal)
+                    for system in hearers:
+                        result = _result(system.hear(clip, sound), clip)
+                        journal.add_result(name, condition, system.name, result)
+                        on_progress(name)
+        except MediaError as error:
+            left_out[name] = str(error)
+    return left_out
+
+
+def _by_condition(rows: list[tuple[Condition, System]]) -> Iterator[tuple[Condition, list[System]]]:
+    for condition in dict.fromkeys(condition for condition, _ in rows):
+        yield condition, [system for other, system in rows if other == condition]
+
+
+def _mixed(name: str, clip: Clip, condition: Condition, noises: NoiseLibrary, journal: Journal) -> FloatArray:
+    if condition.noise is None or condition.snr_db is None:
+        return clip.samples
+    draw = noises.draw(condition.noise, name, len(clip.samples))
+    speech_rms, noise_rms = active_rms(clip.samples), _rms(draw.samples)
+    journal.add_mix(name, condition, Mix(draw.sources, draw.key, _decibels(speech_rms), _decibels(noise_rms)))
+    return mix_at_snr(clip.samples, draw.samples, condition.snr_db)
+
+
+def _result(hearing: Hearing, clip: Clip) -> Result:
+    start_s, end_s = clip.speech_span_s or (None, None)
+    return Result(
+        text=hearing.text,
+        audio_weight=hearing.audio_weight,
+        first_word_latency_s=_since(start_s, hearing.first_word_s),
+        final_latency_s=_since(end_s, hearing.final_s),
+        live_first_word_latency_s=_since(start_s, hearing.live_first_word_s),
+        live_final_latency_s=_since(end_s, hearing.live_final_s),
+        work_s=hearing.work_s,
+        duration_s=hearing.duration_s,
+    )
+
+
+def _since(spoken_s: float | None, made_s: float | None) -> float | None:
+    return None if spoken_s is None or made_s is None else round(made_s - spoken_s, 6)
+
+
+def _rms(samples: FloatArray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+
+
+def _decibels(rms: float) -> float | None:
+    return round(20 * math.log10(rms), 3) if rms else None

@@ -1,0 +1,136 @@
+"""A clip under test: its sound, its pictures as often as they are wanted, and what was found in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from avsr.corpora import Utterance
+from avsr.lips import Face, FaceMesh, Landmarker
+from avsr.media import AudioAligner, AudioPacket, active_rms, open_media
+from avsr.media.noise import ACTIVE_MARGIN_DB, LEVEL_FRAME_SAMPLES
+from avsr.recognizer import MAX_FACES
+from avsr.types import SAMPLE_RATE, ByteArray, FloatArray, VideoFrame
+
+View = Literal["seen", "blank"]
+"""The pictures of a clip as they are, or black ones in their place."""
+
+
+class Clip:
+    """An open clip; a context manager. ``samples`` f32 (n,) at 16 kHz mono from stream time 0, empty without sound.
+
+    Pictures are decoded anew each time, since a clip may be too long to be kept, but faces are looked for once: noise
+    does not change what is seen.
+
+    Raises:
+        MediaError: the file cannot be used.
+    """
+
+    def __init__(self, utterance: Utterance) -> None:
+        self.utterance = utterance
+        self.samples, self.has_pictures = _read_sound(utterance)
+        self.speech_span_s = speech_span_s(utterance, self.samples)
+        self._open = ExitStack()
+        self._faces: dict[View, RememberedFaces] = {}
+
+    def pictures(self, view: View) -> Iterator[VideoFrame]:
+        """Yield the pictures in the order of their times; none where the clip is only sound."""
+        if not self.has_pictures:
+            return
+        with open_media(self.utterance.path, "video") as media:
+            frames = (packet for packet in media if isinstance(packet, VideoFrame))
+            for frame in frames:
+                yield VideoFrame(np.zeros_like(frame.rgb), frame.pts_us) if view == "blank" else frame
+
+    def faces(self, view: View) -> RememberedFaces:
+        """Return the landmarker for ``view``, at the first picture."""
+        if view not in self._faces:
+            self._faces[view] = RememberedFaces(self._open.enter_context(FaceMesh(MAX_FACES)))
+        return self._faces[view].rewound()
+
+    def __enter__(self) -> Clip:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the face trackers."""
+        self._open.close()
+
+
+@dataclass(slots=True)
+class RememberedFaces:
+    """A landmarker that looks at each picture of a clip once, and answers from memory when the clip comes again.
+
+    ``spared_s`` is the time that looking took, summed over all answers from memory: what must be added to a
+    measurement, so that it is as if every picture had been looked at.
+    """
+
+    mesh: Landmarker
+    spared_s: float = 0.0
+    _known: list[tuple[list[Face], float]] = field(default_factory=list)
+    _next: int = 0
+
+    def __call__(self, rgb: ByteArray) -> list[Face]:
+        """Faces in the next picture of the clip."""
+        self._next += 1
+        if self._next <= len(self._known):
+            faces, took_s = self._known[self._next - 1]
+            self.spared_s += took_s
+            return faces
+        begun_s = time.perf_counter()
+        faces = self.mesh(rgb)
+        self._known.append((faces, time.perf_counter() - begun_s))
+        return faces
+
+    def close(self) -> None:
+        """Nothing: the mesh belongs to the caller."""
+
+    def rewound(self) -> RememberedFaces:
+        """Begin the clip again."""
+        self._next = 0
+        return self
+
+
+def speech_span_s(utterance: Utterance, samples: FloatArray) -> tuple[float, float] | None:
+    """Return when the first word begins and the last one ends, seconds; None where nothing is said.
+
+    From the alignment of the corpus, where it has one; else the first and last 20 ms of the clean sound that are within
+    15.9 dB of its active speech level.
+    """
+    if utterance.words:
+        return utterance.words[0].start_s, utterance.words[-1].end_s
+    num_frames = len(samples) // LEVEL_FRAME_SAMPLES
+    powers = (
+        np.square(samples[: num_frames * LEVEL_FRAME_SAMPLES], dtype=np.float64)
+        .reshape(-1, LEVEL_FRAME_SAMPLES)
+        .mean(1)
+    )
+    level = active_rms(samples) ** 2
+    active = np.flatnonzero(powers >= level * 10.0 ** (-ACTIVE_MARGIN_DB / 10)) if level else np.zeros(0, np.int64)
+    if not len(active):
+        return None
+    frame_s = LEVEL_FRAME_SAMPLES / SAMPLE_RATE
+    return float(active[0] * frame_s), float((active[-1] + 1) * frame_s)
+
+
+def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool]:
+    """Read the sound, and whether there are pictures, without keeping them."""
+    aligner = AudioAligner()
+    state, pieces, has_pictures = aligner.init_state(), [np.zeros(0, np.float32)], False
+    with open_media(utterance.path) as media:
+        for packet in media:
+            if isinstance(packet, AudioPacket):
+                aligned, state = aligner.step(packet, state)
+                pieces += [piece.samples for piece in aligned]
+            else:
+                has_pictures = True
+    pieces += [piece.samples for piece in aligner.flush(state)]
+    return np.concatenate(pieces), has_pictures

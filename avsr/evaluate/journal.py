@@ -1,0 +1,162 @@
+"""What a benchmark has done so far, on disk: a run that was stopped, or is widened, goes on where it was.
+
+settings.json   all that a result depends on besides its clip, condition and system
+journal.jsonl   a line for every noise that was mixed and for every result, in the order in which they came
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from avsr.errors import InputError
+from avsr.evaluate.conditions import Condition
+
+SETTINGS_FILE = "settings.json"
+JOURNAL_FILE = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """The noise under a clip: levels in dB of full scale before mixing, None for silence; see `NoiseDraw`."""
+
+    sources: tuple[str, ...]
+    key: str
+    speech_active_db: float | None
+    noise_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A `Hearing` as it is kept; latencies, seconds, are counted from the speech and not from the start of the clip.
+
+    The first four are the same in every run; ``live_*``, ``work_s`` and ``duration_s`` were timed.
+    """
+
+    text: str
+    audio_weight: float | None
+    first_word_latency_s: float | None
+    final_latency_s: float | None
+    live_first_word_latency_s: float | None
+    live_final_latency_s: float | None
+    work_s: float
+    duration_s: float
+
+
+MixKey = tuple[str, Condition]
+ResultKey = tuple[str, Condition, str]
+
+
+class Journal:
+    """Mixes by clip and condition, and results by clip, condition and system. A context manager.
+
+    Raises:
+        InputError: the directory has results that were made with other settings, is in use, or is damaged.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+        self.mixes: dict[MixKey, Mix] = {}
+        self.results: dict[ResultKey, Result] = {}
+        path = directory / JOURNAL_FILE
+        try:
+            self._file = path.open("a+b")
+            self._lock(directory)
+            try:
+                _settle(directory / SETTINGS_FILE, settings)
+                self._read(path)
+            except BaseException:
+                self._file.close()
+                raise
+        except OSError as error:
+            raise InputError(f"{directory}: cannot be used: {error.strerror}; choose another -o DIR") from error
+
+    def add_mix(self, clip: str, condition: Condition, mix: Mix) -> None:
+        """Keep which noise was mixed, on disk when this returns."""
+        if (clip, condition) not in self.mixes:
+            self._write({"clip": clip, **asdict(condition), "mix": asdict(mix)})
+            self.mixes[clip, condition] = mix
+
+    def add_result(self, clip: str, condition: Condition, system: str, result: Result) -> None:
+        """Keep a result, on disk when this returns."""
+        self._write({"clip": clip, **asdict(condition), "system": system, "result": asdict(result)})
+        self.results[clip, condition, system] = result
+
+    def __enter__(self) -> Journal:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file, for another run to open."""
+        self._file.close()
+
+    def _lock(self, directory: Path) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise InputError(f"{directory}: another run is writing there; wait, or choose another -o DIR") from error
+
+    def _read(self, path: Path) -> None:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._file.truncate(len(whole))  # what was being written when the run was killed
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(f"{path}:{number}: damaged; delete the line, or choose another -o DIR") from error
+
+    def _take(self, row: dict[str, Any]) -> None:
+        condition = Condition(row["noise"], row["snr_db"])
+        if "mix" in row:
+            mix = Mix(**row["mix"])
+            self.mixes[row["clip"], condition] = Mix(tuple(mix.sources), mix.key, mix.speech_active_db, mix.noise_db)
+        else:
+            self.results[row["clip"], condition, row["system"]] = Result(**row["result"])
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row).encode() + b"\n")
+        self._file.flush()
+
+
+def _settle(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse ``settings`` that contradict those in ``path``; else keep both, since a run may widen an earlier one."""
+    known: dict[str, Any] = {}
+    if path.exists():
+        try:
+            known = dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise InputError(f"{path}: damaged; choose another -o DIR") from error
+    for where, there, here in _differences(known, settings):
+        raise InputError(
+            f"{path.parent}: has results of another configuration ({where} was {there!r} and is {here!r} now); "
+            "choose another -o DIR, or delete that one"
+        )
+    path.write_text(json.dumps(_merged(known, settings), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _differences(known: Mapping[str, Any], settings: Mapping[str, Any], where: str = "") -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for name in known.keys() & settings.keys():
+        there, here, place = known[name], settings[name], f"{where} {name}".strip()
+        if isinstance(there, dict) and isinstance(here, Mapping):
+            found += _differences(there, here, place)
+        elif there != here:
+            found.append((place, there, here))
+    return sorted(found, key=lambda difference: difference[0])
+
+
+def _merged(known: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**known, **settings}
+    for name in known.keys() & settings.keys():
+        if isinstance(known[name], dict):
+            both[name] = _merged(known[name], settings[name])
+    return both

@@ -1,0 +1,200 @@
+"""The noises of a benchmark: which piece of which file is heard under which clip.
+
+What is drawn depends on the seed, the kind of noise and the name of the clip and on nothing else: not on the order of
+the clips nor on how many there are. A clip has the same noise at every SNR, so that its conditions can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from avsr.corpora import read_senses, read_table
+from avsr.errors import InputError, MediaError
+from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, sum_voices
+from avsr.types import FloatArray
+
+BABBLE = "babble"
+"""The kind of noise whose files are single voices, 4 to 8 of which talk at once."""
+AUDIO_SUFFIXES = frozenset(
+    {".aac", ".aif", ".aiff", ".caf", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
+    | {".avi", ".mkv", ".mov", ".mp4", ".webm"}
+)
+"""Files in a directory with other endings are no noise."""
+MAX_CACHED_FILES = 64
+QUIET_DB = 20.0
+"""A piece this far below the level of its file is a pause in the noise; another one is drawn."""
+NUM_TRIES = 16
+
+Reader = Callable[[Path], FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseKind:
+    """Noise of one kind: ``files`` by their name in the mixing manifest; without files it is generated."""
+
+    name: str
+    files: tuple[tuple[str, Path], ...] = ()
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes with the names and sizes of the files.
+
+        Raises:
+            InputError: a file is gone.
+        """
+        try:
+            listing = [[name, path.stat().st_size] for name, path in self.files]
+        except OSError as error:
+            raise InputError(f"{self.name} noise: {error}") from error
+        return hashlib.sha256(json.dumps([self.name, listing]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseDraw:
+    """The noise under one clip: ``samples`` f32 (n,), and where they come from, ``file@offset_samples``.
+
+    ``key`` is the state (hexadecimal) from which the random generator of this draw began.
+    """
+
+    samples: FloatArray
+    sources: tuple[str, ...]
+    key: str
+
+
+def parse_noise(spec: str, left_out: Collection[Path] = ()) -> NoiseKind:
+    """Read what ``--noise`` was given.
+
+    ``white`` and ``pink`` are generated. Anything else is a file, a directory (searched with its subdirectories) or a
+    corpus table (``.tsv``: its rows whose split is the name of the kind), optionally as ``NAME=PATH``; without a name
+    the kind is called after the file or directory. The kind ``babble`` is summed from voices. Files of ``left_out``
+    (resolved paths) are not used.
+
+    Raises:
+        InputError: there is no such path, or nothing is left in it.
+    """
+    if spec in GENERATORS:
+        return NoiseKind(spec)
+    given_name, _, tail = spec.partition("=")
+    path, name = (Path(tail), given_name) if tail and not Path(spec).exists() else (Path(spec), "")
+    name = name or (path.resolve().name if path.is_dir() else path.stem)
+    if path.is_dir():
+        found = [(p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES]
+    elif path.suffix == ".tsv":
+        rows = [u.path for u in read_table(path) if u.split == name]
+        found = [(p.relative_to(path.parent).as_posix(), p) for p in rows]
+    elif path.is_file():
+        found = [(path.name, path)]
+    else:
+        known = " or ".join(GENERATORS)
+        raise InputError(f"--noise {spec}: no such file or directory; give one, {known}, or NAME=PATH")
+    files = tuple((label, p) for label, p in sorted(found) if p.resolve() not in left_out)
+    if not files:
+        why = "all of its files were trained with" if found else "no sound file in it"
+        raise InputError(f"--noise {spec}: {why} (as the kind {name!r}); give another one")
+    return NoiseKind(name, files)
+
+
+def parse_noises(specs: Sequence[str], left_out: Collection[Path] = ()) -> list[NoiseKind]:
+    """Read every ``--noise``; see `parse_noise`.
+
+    Raises:
+        InputError: one cannot be used, or two have the same name.
+    """
+    kinds: dict[str, NoiseKind] = {}
+    for spec in specs:
+        kind = parse_noise(spec, left_out)
+        if kind.name in kinds:
+            raise InputError(f"--noise {spec}: there is a kind {kind.name!r} already; name it otherwise: NAME={spec}")
+        kinds[kind.name] = kind
+    return list(kinds.values())
+
+
+class NoiseLibrary:
+    """Draws noise for clips; decoded files are kept, a limited number of them."""
+
+    def __init__(self, kinds: Sequence[NoiseKind], seed: int, read: Reader | None = None) -> None:
+        self.kinds = {kind.name: kind for kind in kinds}
+        self._seed = seed
+        self._read = lru_cache(MAX_CACHED_FILES)(read or _read_sound)
+
+    def draw(self, kind_name: str, clip: str, num_samples: int) -> NoiseDraw:
+        """Return ``num_samples`` of noise for the clip named ``clip``, at the level that it happens to have.
+
+        A file shorter than that is repeated; of a longer one a random piece is taken, and no piece that is a pause.
+
+        Raises:
+            InputError: a noise file cannot be read, or is silent.
+        """
+        kind = self.kinds[kind_name]
+        key = hashlib.sha256(json.dumps([self._seed, kind_name, clip]).encode()).hexdigest()[:32]
+        rng = np.random.default_rng(int(key, 16))
+        if not kind.files:
+            return NoiseDraw(GENERATORS[kind_name](num_samples, rng), (kind_name,), key)
+        num_files = int(rng.integers(MIN_BABBLE_VOICES, MAX_BABBLE_VOICES + 1)) if kind_name == BABBLE else 1
+        chosen = rng.choice(len(kind.files), size=num_files, replace=num_files > len(kind.files))
+        names = [kind.files[index][0] for index in chosen]
+        pieces = [self._sound(kind, index) for index in chosen]
+        if kind_name == BABBLE:
+            starts = [int(rng.integers(len(piece))) for piece in pieces]
+            samples = sum_voices(pieces, starts, num_samples)
+        else:
+            starts = [_loud_start(pieces[0], num_samples, rng)]
+            samples = _looped(pieces[0], starts[0], num_samples)
+        return NoiseDraw(samples, tuple(f"{n}@{s}" for n, s in zip(names, starts, strict=True)), key)
+
+    def _sound(self, kind: NoiseKind, index: int) -> FloatArray:
+        _, path = kind.files[index]
+        try:
+            samples = self._read(path)
+        except MediaError as error:  # of the noise, not of the clip that it is mixed into
+            raise InputError(f"--noise {kind.name}: {error}") from error
+        if not samples.any():
+            raise InputError(f"--noise {kind.name}: {path} is silent; take it out")
+        return samples
+
+
+def _white(num_samples: int, rng: np.random.Generator) -> FloatArray:
+    return (0.1 * rng.standard_normal(num_samples)).astype(np.float32)
+
+
+def _pink(num_samples: int, rng: np.random.Generator) -> FloatArray:
+    """White noise whose power falls with 1/f: 3 dB an octave."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples)) if num_samples else np.zeros(0, np.complex128)
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    spectrum[:1] = 0.0
+    samples = np.fft.irfft(spectrum, num_samples) if num_samples else np.zeros(0)
+    peak = float(np.abs(samples).max(initial=0.0))
+    return (samples / (2 * peak) if peak else samples).astype(np.float32)
+
+
+GENERATORS: dict[str, Callable[[int, np.random.Generator], FloatArray]] = {"white": _white, "pink": _pink}
+"""Noises that need no file."""
+
+
+def _read_sound(path: Path) -> FloatArray:
+    return read_senses(path, "audio").samples
+
+
+def _loud_start(samples: FloatArray, num_samples: int, rng: np.random.Generator) -> int:
+    """Where in ``samples`` to begin: the first of some random places that is no pause, else the loudest of them."""
+    num_places = len(samples) - num_samples + 1
+    starts = [int(start) for start in rng.integers(num_places if num_places > 0 else len(samples), size=NUM_TRIES)]
+    enough = _power(samples) * 10 ** (-QUIET_DB / 10)
+    powers = {start: _power(_looped(samples, start, num_samples)) for start in starts}
+    return next((start for start in starts if powers[start] >= enough), max(starts, key=powers.__getitem__))
+
+
+def _looped(samples: FloatArray, start: int, num_samples: int) -> FloatArray:
+    if start + num_samples <= len(samples):
+        return samples[start : start + num_samples]
+    return np.resize(np.roll(samples, -start), num_samples)
+
+
+def _power(samples: FloatArray) -> float:
+    return float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0

@@ -1,0 +1,233 @@
+"""What is put to the test: the engine with one choice of senses and chunk, or another recogniser behind an adapter."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from avsr.config import dump_config
+from avsr.decode import WordLm
+from avsr.evaluate.adapters import Adapter
+from avsr.evaluate.clips import Clip, RememberedFaces, View
+from avsr.media import AudioPacket
+from avsr.recognizer import Recognizer
+from avsr.types import SAMPLE_RATE, TICK_SAMPLES, Caption, FloatArray, Modality, VideoFrame
+
+TestedModality = Literal["av", "audio", "video", "blank"]
+"""The engine's modalities, and ``blank``: both senses, with black pictures, as from a covered lens."""
+
+TITLES: dict[TestedModality, str] = {
+    "av": "audio-visual",
+    "audio": "audio only",
+    "video": "lips only",
+    "blank": "blank video",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What a system made of a clip of ``duration_s``, in ``work_s`` seconds of work.
+
+    ``audio_weight`` is the mean over its final captions with words, None for a single sense. ``first_word_s`` and
+    ``final_s`` are the stream times at which the first caption with a word, and the last final one, were made;
+    ``live_first_word_s`` and ``live_final_s`` are the same with the time that the work took. None where there was no
+    word, or where the system does not stream.
+    """
+
+    text: str
+    duration_s: float
+    work_s: float
+    audio_weight: float | None = None
+    first_word_s: float | None = None
+    final_s: float | None = None
+    live_first_word_s: float | None = None
+    live_final_s: float | None = None
+
+
+class System(Protocol):
+    """``name`` is unique in a run; two systems with the same name and ``settings`` give the same text."""
+
+    @property
+    def name(self) -> str:
+        """Short name, for files."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        ...
+
+    @property
+    def hears(self) -> bool:
+        """Whether noise can make a difference."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that its text depends on, as JSON."""
+        ...
+
+    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+        """Recognise the clip with ``sound`` f32 (n,), 16 kHz mono, in place of its own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSystem:
+    """avsr itself: a live stream, fed in packets of one tick."""
+
+    recognizer: Recognizer
+    modality: TestedModality
+    chunk_ms: int
+    lm: WordLm | None = None
+    setup: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Such as ``av@320``."""
+        return f"{self.modality}@{self.chunk_ms}"
+
+    @property
+    def title(self) -> str:
+        """Such as ``audio-visual, 320 ms``."""
+        return f"{TITLES[self.modality]}, {self.chunk_ms} ms"
+
+    @property
+    def hears(self) -> bool:
+        """Lips do not hear noise."""
+        return self.modality != "video"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The model by its hash, and how it is run."""
+        return {**self.setup, **model_identity(self.recognizer)}
+
+    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+        """Stream the clip, as `System.hear`."""
+        view: View = "blank" if self.modality == "blank" else "seen"
+        modality: Modality = "av" if self.modality == "blank" else self.modality
+        faces = None if modality == "audio" else clip.faces(view)
+        pictures = iter(()) if modality == "audio" else clip.pictures(view)
+        run = _LiveRun(faces)
+        stream = self.recognizer.stream(modality=modality, chunk_ms=self.chunk_ms, lm=self.lm, landmarker=faces)
+        with stream:
+            for arrival_s, packet in arrivals(sound, pictures):
+                run.begin(arrival_s)
+                stream.accept(packet)
+                run.end(stream.captions())
+            run.begin(run.arrival_s)
+            stream.finish()
+            run.end(stream.captions())
+            hearing = run.hearing(stream.duration_s)
+        return hearing if modality == "av" else replace(hearing, audio_weight=None)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSystem:
+    """Another recogniser, given each clip whole."""
+
+    name: str
+    adapter: Adapter
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def hears(self) -> bool:
+        """It is given the sound."""
+        return True
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it says of itself."""
+        return {"adapter": self.adapter.describe()}
+
+    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+        """Hand the clip over, as `System.hear`."""
+        begun_s = time.perf_counter()
+        text = self.adapter.transcribe(sound, clip.utterance.path if clip.has_pictures else None)
+        return Hearing(text, len(sound) / SAMPLE_RATE, time.perf_counter() - begun_s)
+
+
+def model_identity(recognizer: Recognizer) -> dict[str, Any]:
+    """Name a model so that no other one has the same: name, version and a hash of all that is in it."""
+    bundle = recognizer.bundle
+    content = hashlib.sha256(bundle.weights)
+    content.update(bundle.tokenizer_bytes)
+    content.update(dump_config(bundle.config).encode())
+    return {"model": bundle.config.name, "version": bundle.config.version, "sha256": content.hexdigest()[:16]}
+
+
+Packet = AudioPacket | VideoFrame
+
+
+def arrivals(sound: FloatArray, pictures: Iterator[VideoFrame]) -> Iterator[tuple[float, Packet]]:
+    """Yield packets with the stream time, seconds, at which they are there: sound when its last sample was recorded."""
+
+    def sounds() -> Iterator[tuple[float, Packet]]:
+        for start in range(0, len(sound), TICK_SAMPLES):
+            piece = sound[start : start + TICK_SAMPLES]
+            yield (start + len(piece)) / SAMPLE_RATE, AudioPacket(piece, SAMPLE_RATE, start / SAMPLE_RATE)
+
+    seen = ((frame.pts_us / 1e6, frame) for frame in pictures)
+    return heapq.merge(sounds(), seen, key=lambda arrival: arrival[0])
+
+
+@dataclass(slots=True)
+class _LiveRun:
+    """Works out when captions would be there if packets came in real time, while they are fed without waiting.
+
+    Work on a packet begins when it is there and the one before it is done: ``done_s = max(arrival_s, done_s) + work``.
+    """
+
+    faces: RememberedFaces | None
+    arrival_s: float = 0.0
+    done_s: float = 0.0
+    work_s: float = 0.0
+    finals: list[Caption] = field(default_factory=list)
+    first_word: tuple[float, float] | None = None
+    final: tuple[float, float] | None = None
+    _begun_s: float = 0.0
+
+    def begin(self, arrival_s: float) -> None:
+        """Start the clock for what arrives at ``arrival_s``."""
+        self.arrival_s = arrival_s
+        self._begun_s = self._clock_s()
+
+    def end(self, captions: Iterator[Caption]) -> None:
+        """Stop the clock and take the captions that came of it."""
+        work_s = self._clock_s() - self._begun_s
+        self.work_s += work_s
+        self.done_s = max(self.arrival_s, self.done_s) + work_s
+        now = self.arrival_s, self.done_s
+        for caption in captions:
+            if caption.words:
+                self.first_word = self.first_word or now
+            if caption.words and caption.is_final:
+                self.finals.append(caption)
+                self.final = now
+
+    def hearing(self, duration_s: float) -> Hearing:
+        """Return what was found."""
+        weights = [caption.audio_weight for caption in self.finals]
+        first_word, live_first_word = self.first_word or (None, None)
+        final, live_final = self.final or (None, None)
+        return Hearing(
+            text=" ".join(caption.text for caption in self.finals),
+            duration_s=duration_s,
+            work_s=self.work_s,
+            audio_weight=sum(weights) / len(weights) if weights else None,
+            first_word_s=first_word,
+            final_s=final,
+            live_first_word_s=live_first_word,
+            live_final_s=live_final,
+        )
+
+    def _clock_s(self) -> float:
+        return time.perf_counter() + (self.faces.spared_s if self.faces else 0.0)

@@ -1,0 +1,166 @@
+"""``avsr bench`` as a user runs it: twice the same, on from where it stopped, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import sys
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stand_ins import sound, tiny_recognizer
+
+from avsr import Recognizer, cli
+from avsr.errors import BundleError
+from avsr.evaluate.systems import EngineSystem
+from avsr.types import SAMPLE_RATE
+
+HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    return tiny_recognizer(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    rows = []
+    for index, (speaker, split) in enumerate([("a", "test"), ("b", "test"), ("a", "dev")]):
+        with wave.open(str(tmp_path / f"{index}.wav"), "wb") as file:
+            file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+            file.writeframes((sound(1.6, seed=index) * 32767).astype("<i2").tobytes())
+        rows.append(f"{index}.wav\t{speaker}\t{split}\t1.6\tbin blue at f\t\n")
+    (tmp_path / "corpus.tsv").write_text(HEADER + "".join(rows))
+    return tmp_path / "corpus.tsv"
+
+
+Bench = Callable[..., int]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, engine: Recognizer, corpus: Path) -> Bench:
+    def load_model(model: str | None = None, **_: object) -> Recognizer:
+        if model == "none":
+            raise BundleError("none: no such model or directory")
+        return engine
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["avsr", "bench", str(corpus), *arguments])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        return int(exited.value.code or 0)
+
+    monkeypatch.setattr("avsr.recognizer.load_model", load_model)
+    return run
+
+
+GRID = ["--split", "test", "--noise", "white", "--noise", "pink", "--snr", "clean,-5", "--modality", "audio"]
+
+
+def test_a_table_of_every_noise_is_printed_and_all_files_are_written(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(*GRID, "-o", str(tmp_path / "out")) == 0
+    out, err = capsys.readouterr()
+    assert "word error rate, % (95 % interval): white" in out and "pink" in out and "-5 dB" in out
+    assert "report.html" in err
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(s["noise"], s["snr_db"]) for s in results["scores"]] == [(None, None), ("white", -5.0), ("pink", -5.0)]
+    assert {s["speaker"] for s in results["speakers"]} == {"a", "b"}
+
+
+def test_two_runs_are_identical_and_a_third_measures_nothing_anew(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        assert bench(*GRID, "-q", "-o", str(tmp_path / name)) == 0
+    for file in ("results.json", "results.csv", "speakers.csv", "conditions.tsv", "hypotheses.tsv", "wer.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    monkeypatch.setattr(EngineSystem, "hear", None)
+    assert bench(*GRID, "-q", "-o", str(tmp_path / "a")) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+
+
+def test_fewer_clips_have_the_same_noise(bench: Bench, tmp_path: Path) -> None:
+    for name, options in (("all", []), ("one", ["--limit", "1"])):
+        assert bench(*GRID, *options, "-q", "-o", str(tmp_path / name)) == 0
+    rows = [(tmp_path / name / "conditions.tsv").read_text().splitlines() for name in ("all", "one")]
+    assert len(rows[1]) == 1 + 2
+    assert rows[0][:3] == rows[1]
+
+
+def test_ctrl_c_keeps_what_is_done(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hear, num_heard = EngineSystem.hear, 0
+
+    def interrupted(*arguments: object) -> object:
+        nonlocal num_heard
+        num_heard += 1
+        if num_heard == 3:
+            raise KeyboardInterrupt
+        return hear(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EngineSystem, "hear", interrupted)
+    assert bench(*GRID, "-o", str(tmp_path / "out")) == 130
+    assert "stopped at 2 of 6; the same command goes on" in capsys.readouterr().err
+    assert bench(*GRID, "-o", str(tmp_path / "out")) == 0
+    assert num_heard == 3 + 4
+
+
+def test_another_seed_does_not_go_into_the_same_directory(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*GRID, "--limit", "1", "-q", "-o", str(tmp_path / "out")]
+    assert bench(*options) == 0
+    assert bench(*options, "--seed", "1") == 2
+    assert "another configuration (seed was 0 and is 1 now)" in capsys.readouterr().err
+    assert bench(*options, "--text-norm", "none") == 0, "it only changes how texts are compared"
+
+
+def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
+    bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0.wav").unlink()
+    assert bench("--modality", "audio", "-o", str(tmp_path / "out")) == 1
+    assert "left out: 0.wav" in capsys.readouterr().err
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["num_clips"], list(results["left_out"])) == (2, ["0.wav"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--split", "none"], "its splits are: dev, test"),
+        (["--snr", "loud"], "'loud' is no signal-to-noise ratio"),
+        (["--snr", "0"], "wants noise"),
+        (["--noise", "white", "--snr", "clean"], "no ratio"),
+        (["--noise", "no/such/place"], "--noise no/such/place"),
+        (["--modality", "smell"], "'smell' is unknown"),
+        (["--chunk-ms", "200"], "use some of 160,320,640"),
+        (["--model", "none"], "no such model"),
+        (["--compare", "whisper"], "use pocketsphinx, or MODULE:NAME"),
+        (["--grammar", "grid"], "add --compare pocketsphinx"),
+        (["--held-out", "no/such/place"], "no/such/place"),
+        (["--lm", "no/such.arpa"], "no/such.arpa"),
+        (["--limit", "0"], "--limit"),
+        (["--text-norm", "loose"], "loose"),
+        (["-o", f"{__file__}/out"], "choose another -o DIR"),
+    ],
+)
+def test_wrong_use_or_input_exits_2_without_a_traceback(
+    bench: Bench, arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench("-o", str(tmp_path / "out"), *arguments) == 2
+    out, err = capsys.readouterr()
+    assert says in " ".join(err.split())
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_missing_manifest_is_refused(bench: Bench, corpus: Path, tmp_path: Path) -> None:
+    corpus.unlink()
+    assert bench("-o", str(tmp_path / "out")) == 2

@@ -1,0 +1,141 @@
+"""The run: each row once, whatever comes between; and the sound is what it is said to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_systems import NOISY, FakeSystem, corpus, plan_of
+
+import avsr
+from avsr.errors import InputError
+from avsr.evaluate.bench import run, select_clips
+from avsr.evaluate.conditions import CLEAN
+from avsr.evaluate.journal import Journal
+from avsr.evaluate.noises import NoiseKind, NoiseLibrary
+from avsr.media import active_rms
+
+BABBLE = Path(avsr.__file__).parent / "talker" / "demo" / "babble.ogg"
+HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
+
+
+def test_every_system_hears_the_same_sound_in_the_same_condition(tmp_path: Path) -> None:
+    one, two = FakeSystem("one"), FakeSystem("two")
+    with Journal(tmp_path, {}) as journal:
+        assert run(plan_of(corpus(tmp_path, BABBLE), one, two), journal) == {}
+    assert [name for name, _ in one.sounds] == [f"{i}.mp4" for i in range(3) for _ in NOISY]
+    for (_, first), (_, second) in zip(one.sounds, two.sounds, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_noise_has_the_ratio_to_the_active_speech(tmp_path: Path) -> None:
+    system = FakeSystem()
+    with Journal(tmp_path, {}) as journal:
+        run(plan_of(corpus(tmp_path, BABBLE, 1), system), journal)
+        (mix,) = set(journal.mixes.values())
+    clean, *noisy = (sound for _, sound in system.sounds)
+    assert mix.speech_active_db == pytest.approx(20 * np.log10(active_rms(clean)), abs=0.01)
+    assert mix.sources == ("white",)
+    for sound, condition in zip(noisy, NOISY[1:], strict=True):
+        turned_down = np.dot(sound, clean) / np.dot(clean, clean)  # white noise has nothing in common with the speech
+        noise = sound / turned_down - clean
+        ratio_db = 20 * np.log10(active_rms(clean) / np.sqrt(np.mean(np.square(noise))))
+        assert ratio_db == pytest.approx(condition.snr_db, abs=0.5)
+
+
+def test_lips_are_measured_once_and_only_clean(tmp_path: Path) -> None:
+    lips, ears = FakeSystem("lips", hears=False), FakeSystem("ears")
+    with Journal(tmp_path, {}) as journal:
+        run(plan_of(corpus(tmp_path, BABBLE), lips, ears, conditions=NOISY[1:]), journal)
+    assert len(lips.sounds) == 3
+    assert {condition for _, condition, system in journal.results if system == "lips"} == {CLEAN}
+    assert {condition for _, condition, system in journal.results if system == "ears"} == set(NOISY[1:])
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    clips, whole, system = corpus(tmp_path, BABBLE), FakeSystem(), FakeSystem(stop_after=4)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with Journal(tmp_path / "a", {}) as undisturbed:
+        run(plan_of(clips, whole), undisturbed)
+    with Journal(tmp_path / "b", {}) as journal, pytest.raises(KeyboardInterrupt):
+        run(plan_of(clips, system), journal)
+    system.stop_after = None
+    seen: list[str] = []
+    with Journal(tmp_path / "b", {}) as journal:
+        run(plan_of(clips, system), journal, seen.append)
+    assert len(system.sounds) == len(whole.sounds) == len(seen) == 9
+    assert journal.mixes == undisturbed.mixes
+    assert {key: replace(r, work_s=0) for key, r in journal.results.items()} == {
+        key: replace(r, work_s=0) for key, r in undisturbed.results.items()
+    }
+
+
+def test_more_clips_and_conditions_are_added_to_what_is_there(tmp_path: Path) -> None:
+    clips, system = corpus(tmp_path, BABBLE), FakeSystem()
+    with Journal(tmp_path, {}) as journal:
+        run(plan_of({"1.mp4": clips["1.mp4"]}, system, conditions=[CLEAN]), journal)
+        run(plan_of(clips, system), journal)
+    assert len(system.sounds) == 9
+
+
+def test_a_broken_clip_is_left_out_and_the_others_are_measured(tmp_path: Path) -> None:
+    clips = corpus(tmp_path, BABBLE)
+    clips["1.mp4"].path.unlink()
+    clips["1.mp4"].path.write_text("no media")
+    with Journal(tmp_path, {}) as journal:
+        left_out = run(plan_of(clips, FakeSystem()), journal)
+    assert list(left_out) == ["1.mp4"]
+    assert "1.mp4" in left_out["1.mp4"]
+    assert {clip for clip, _, _ in journal.results} == {"0.mp4", "2.mp4"}
+
+
+def test_a_broken_noise_is_no_broken_clip(tmp_path: Path) -> None:
+    plan = plan_of(corpus(tmp_path, BABBLE), FakeSystem())
+    (tmp_path / "rain.wav").write_text("no media")
+    noises = NoiseLibrary([NoiseKind("white", (("rain.wav", tmp_path / "rain.wav"),))], 0)
+    with Journal(tmp_path, {}) as journal, pytest.raises(InputError, match="--noise white"):
+        run(replace(plan, noises=noises), journal)
+
+
+def test_latency_is_counted_from_the_speech(tmp_path: Path) -> None:
+    clips = corpus(tmp_path, BABBLE, 1)
+    aligned = select_clips(_table(tmp_path, "0.mp4\ts\ttest\t4\tbin blue\tbin:0.5-0.75 blue:0.75-1.5\n"))
+    with Journal(tmp_path, {}) as journal:
+        run(plan_of(aligned, FakeSystem(), conditions=[CLEAN]), journal)
+    (result,) = journal.results.values()
+    assert (result.first_word_latency_s, result.final_latency_s) == (0.5, 2.0)
+    assert (result.live_first_word_latency_s, result.live_final_latency_s) == (0.6, 2.4)
+    assert clips["0.mp4"].words == ()
+
+
+def test_clips_are_named_as_the_manifest_names_them(tmp_path: Path) -> None:
+    table = _table(tmp_path, "a/1.mp4\ts\tdev\t1\tbin\t\n/abs/2.mp4\ts\ttest\t1\tblue\t\nb/3.mp4\ts\ttest\t1\t\t\n")
+    assert list(select_clips(table)) == ["a/1.mp4", "/abs/2.mp4"]
+    assert list(select_clips(table, "test")) == ["/abs/2.mp4"]
+    assert list(select_clips(table, limit=1)) == ["a/1.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "split", "message"),
+    [
+        ("a.mp4\ts\tdev\t1\tbin\t\n", "test", "its splits are: dev"),
+        ("a.mp4\ts\tdev\t1\t\t\n", None, "no clip has a transcript"),
+        ("", None, "no clip"),
+        ("a.mp4\ts\tdev\t1\tbin\t\n" * 2, None, "a.mp4 twice"),
+    ],
+)
+def test_a_manifest_without_what_is_needed_is_refused(
+    rows: str, split: str | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        select_clips(_table(tmp_path, rows), split)
+    assert "table.tsv" in str(caught.value)
+
+
+def _table(directory: Path, rows: str) -> Path:
+    table = directory / "table.tsv"
+    table.write_text(HEADER + rows)
+    return table

@@ -1,0 +1,84 @@
+"""The journal: nothing is lost, nothing is mixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avsr.errors import InputError
+from avsr.evaluate.conditions import CLEAN, Condition
+from avsr.evaluate.journal import JOURNAL_FILE, Journal, Mix, Result
+
+SETTINGS = {"seed": 0, "noise": {"rain": "1"}, "systems": {"av@320": {"model": "a"}}}
+RAIN = Condition("rain", -5.0)
+
+
+def result(text: str) -> Result:
+    return Result(text, 0.25, 0.1, None, 0.123456, None, 0.5, 3.0)
+
+
+def test_what_was_written_is_there_again(tmp_path: Path) -> None:
+    mix = Mix(("r.wav@3", "s.wav@0"), "ff", -20.125, None)
+    with Journal(tmp_path, SETTINGS) as journal:
+        journal.add_mix("a", RAIN, mix)
+        journal.add_mix("a", RAIN, mix)
+        journal.add_result("a", RAIN, "av@320", result("caf\udce9 \u00e9"))
+        journal.add_result("a", CLEAN, "av@320", result("bin"))
+    with Journal(tmp_path, SETTINGS) as again:
+        assert again.mixes == journal.mixes == {("a", RAIN): mix}
+        assert again.results == journal.results
+    assert len((tmp_path / JOURNAL_FILE).read_bytes().splitlines()) == 3
+
+
+@settings(deadline=None, max_examples=20)
+@given(num_bytes=st.integers(1, 150))
+def test_a_run_killed_while_writing_loses_only_that_line(
+    num_bytes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("killed")
+    with Journal(directory, SETTINGS) as journal:
+        for clip in "ab":
+            journal.add_result(clip, CLEAN, "av@320", result("bin blue"))
+    path = directory / JOURNAL_FILE
+    path.write_bytes(path.read_bytes()[:-num_bytes])
+    with Journal(directory, SETTINGS) as journal:
+        assert set(journal.results) == {("a", CLEAN, "av@320")}
+        journal.add_result("b", CLEAN, "av@320", result("bin blue"))
+    with Journal(directory, SETTINGS) as journal:
+        assert len(journal.results) == 2
+
+
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"noise": {"rain": "2"}}, {"systems": {"av@320": {"model": "b"}}}], ids=str
+)
+def test_another_configuration_is_refused_and_changes_nothing(other: dict[str, object], tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS) as journal:
+        journal.add_result("a", CLEAN, "av@320", result("bin"))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=r"another configuration.*choose another -o"):
+        Journal(tmp_path, {**SETTINGS, **other})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_may_be_widened(tmp_path: Path) -> None:
+    more = {"seed": 0, "noise": {"cafe": "3"}, "systems": {"audio@320": {"model": "a"}}}
+    Journal(tmp_path, SETTINGS).__exit__(None, None, None)
+    Journal(tmp_path, more).__exit__(None, None, None)
+    with pytest.raises(InputError, match="noise rain"):
+        Journal(tmp_path, {"noise": {"rain": "4"}})
+
+
+def test_two_runs_do_not_write_to_one_journal(tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS), pytest.raises(InputError, match="another run"):
+        Journal(tmp_path, SETTINGS)
+    Journal(tmp_path, SETTINGS).__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("line", ["{}", "nonsense", '{"clip": "a", "noise": null, "snr_db": null, "mix": {"x": 1}}'])
+def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / JOURNAL_FILE).write_text(f"{line}\n")
+    with pytest.raises(InputError, match=rf"{JOURNAL_FILE}:1: damaged"):
+        Journal(tmp_path, SETTINGS)

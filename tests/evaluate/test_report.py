@@ -1,0 +1,115 @@
+"""The report: the same bytes every time, the same figures in every file, and a page that stands alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_systems import FakeSystem, corpus, plan_of
+
+import avsr
+from avsr.errors import InputError, MissingExtraError
+from avsr.evaluate import plots
+from avsr.evaluate.bench import run
+from avsr.evaluate.conditions import CLEAN, Condition
+from avsr.evaluate.journal import Journal
+from avsr.evaluate.report import Report, make_report, write_report
+from avsr.evaluate.tables import speaker_table, wer_tables
+
+BABBLE = Path(avsr.__file__).parent / "talker" / "demo" / "babble.ogg"
+TIMED = {"timings.json", "report.html"}
+
+
+def bench(clips: Path, output: Path, work_s: float = 0.5, conditions: list[Condition] | None = None) -> Report:
+    output.mkdir()
+    plan = plan_of(corpus(clips, BABBLE), FakeSystem("<ears>"), FakeSystem("lips", hears=False), conditions=conditions)
+    with Journal(output, {}) as journal:
+        left_out = run(plan, journal)
+        journal.results.update({key: replace(r, work_s=work_s) for key, r in journal.results.items()})
+        report = make_report(
+            plan, journal, left_out, "basic", manifest="<b>&.tsv", split="test", limit=None, settings={"seed": 0}
+        )
+    write_report(report, output)
+    return report
+
+
+def test_two_runs_are_the_same_byte_for_byte_but_for_their_times(tmp_path: Path) -> None:
+    bench(tmp_path, tmp_path / "a", work_s=0.5)
+    bench(tmp_path, tmp_path / "b", work_s=1.5)
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names >= {"results.json", "results.csv", "speakers.csv", "conditions.tsv", "hypotheses.tsv", "wer.png"}
+    differ = {name for name in names if (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()}
+    assert differ <= TIMED
+    assert "timings.json" in differ
+
+
+def test_every_file_tells_the_same(tmp_path: Path) -> None:
+    bench(tmp_path, tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["num_clips"] == 3
+    assert "basic" in results["text_normalisation"]
+    cells = {(cell["system"], cell["snr_db"]): cell for cell in results["scores"]}
+    assert set(cells) == {("<ears>", None), ("<ears>", 0.0), ("<ears>", -5.0), ("lips", None)}
+    assert (cells["<ears>", 0.0]["wer"], cells["<ears>", 0.0]["deletions"]) == (pytest.approx(2 / 6, abs=1e-6), 6)
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["system"], float(row["wer"])) for row in rows] == [
+        (cell["system"], cell["wer"]) for cell in results["scores"]
+    ]
+    with (tmp_path / "out" / "speakers.csv").open() as file:
+        assert {row["speaker"] for row in csv.DictReader(file)} == {"s0", "s1"}
+    with (tmp_path / "out" / "conditions.tsv").open() as file:
+        mixes = list(csv.DictReader(file, delimiter="\t"))
+    assert [(row["clip"], row["snr_db"]) for row in mixes] == [
+        (f"{i}.mp4", snr) for i in range(3) for snr in ("0.0", "-5.0")
+    ]
+    with (tmp_path / "out" / "hypotheses.tsv").open() as file:
+        assert sum(int(row["errors"]) for row in csv.DictReader(file, delimiter="\t")) == 3 * (1 + 2 + 2 + 1)
+    timings = json.loads((tmp_path / "out" / "timings.json").read_text())["timings"]
+    assert {timing["rtf"] for timing in timings} == {0.125}
+    assert not any("rtf" in key or "compute" in key for cell in results["scores"] for key in cell)
+
+
+def test_the_page_needs_nothing_beside_it_and_believes_no_file_name(tmp_path: Path) -> None:
+    bench(tmp_path, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    assert "data:image/png;base64," in page
+    assert "<b>&.tsv" not in page and "&lt;b&gt;&amp;.tsv" in page
+    assert "<ears>" not in page
+    for stated in ("bootstrap", "case folded", "active speech", "Real-time factor"):
+        assert stated in page
+
+
+def test_tables_say_ditto_where_noise_changes_nothing(tmp_path: Path) -> None:
+    report = bench(tmp_path, tmp_path / "out")
+    (table,) = wer_tables(report.scores, report.titles)
+    assert table.heads == ("", "clean", "0 dB", "-5 dB")
+    assert table.rows[0][1:] == ("16.7 (16.7-16.7)", "33.3 (33.3-33.3)", "33.3 (33.3-33.3)")
+    assert table.rows[1][2:] == ('"', '"')
+    assert table.rows[2] == ("trust in sound: the <ears> one", "0.75", "0.75", "0.75")
+    assert len(speaker_table(report.speakers, report.titles).rows) == 4
+
+
+@pytest.mark.parametrize("conditions", [[CLEAN], [Condition("white", 0.0)]])
+def test_a_single_condition_can_be_drawn_too(conditions: list[Condition], tmp_path: Path) -> None:
+    bench(tmp_path, tmp_path / "out", conditions=conditions)
+    assert (tmp_path / "out" / "wer.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "wer.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_full_directory_is_one_error(tmp_path: Path) -> None:
+    report = bench(tmp_path, tmp_path / "out")
+    (tmp_path / "other" / "results.json").mkdir(parents=True)
+    with pytest.raises(InputError, match="choose another -o"):
+        write_report(report, tmp_path / "other")
+
+
+def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"avsr\[bench\]"):
+        plots.require_matplotlib()

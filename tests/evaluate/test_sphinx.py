@@ -1,0 +1,94 @@
+"""PocketSphinx beside us: a fair chance on GRID, and clear words where it cannot be used."""
+
+from __future__ import annotations
+
+import re
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avsr.corpora import read_senses, read_table
+from avsr.errors import InputError, MissingExtraError, TextError
+from avsr.evaluate.sphinx import GRID_GRAMMAR, SPELLED_LETTER, PocketSphinx
+from avsr.evaluate.wer import word_error_rate
+from avsr.types import FloatArray
+
+GRID_WORDS = (
+    "bin lay place set blue green red white at by in with a b c d e f g h i j k l m n o p q r s t u v x y z "
+    "zero one two three four five six seven eight nine again now please soon"
+)
+
+
+def test_the_grammar_has_the_words_of_the_corpus_and_no_others() -> None:
+    rules = re.sub(r"//.*|#JSGF.*|<\w+>|grammar grid|public", "", GRID_GRAMMAR.read_text())
+    words = [SPELLED_LETTER.sub(r"\1", word) for word in re.findall(r"[a-z]+\.?", rules)]
+    assert sorted(words) == sorted(GRID_WORDS.split())
+
+
+def test_every_word_is_in_its_dictionary_and_the_letter_a_is_no_article() -> None:
+    pocketsphinx = pytest.importorskip("pocketsphinx")
+    dictionary = Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
+    sounds = dict(line.split(maxsplit=1) for line in dictionary.read_text().splitlines())
+    for word in GRID_WORDS.split():
+        assert (f"{word}." if len(word) == 1 else word) in sounds
+    assert sounds["a."].strip() == "EY"
+    assert "a.(2)" not in sounds
+
+
+@pytest.fixture(scope="module")
+def sphinx() -> PocketSphinx:
+    pytest.importorskip("pocketsphinx")
+    return PocketSphinx("grid")
+
+
+def test_it_hears_grid_and_does_not_depend_on_what_came_before(sphinx: PocketSphinx, shared_data: Path) -> None:
+    rows = islice((row for row in read_table(shared_data / "grid.tsv") if row.split == "dev"), 0, 30, 5)
+    said, sounds = zip(*((row.text, read_senses(row.path, "audio").samples) for row in rows), strict=True)
+    heard = [sphinx.transcribe(sound, None) for sound in sounds]
+    assert word_error_rate(said, heard) <= 0.3
+    assert [sphinx.transcribe(sound, None) for sound in reversed(sounds)] == heard[::-1]
+    assert set(" ".join(heard).split()) <= set(GRID_WORDS.split())
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0), np.zeros(80), np.zeros(16_000), np.full(16_000, 5.0)])
+def test_nothing_is_heard_in_nothing(samples: FloatArray, sphinx: PocketSphinx) -> None:
+    assert sphinx.transcribe(samples.astype(np.float32), None) == ""
+
+
+def test_it_says_which_version_and_grammar(sphinx: PocketSphinx, tmp_path: Path) -> None:
+    other = tmp_path / "mine.jsgf"
+    other.write_text("#JSGF V1.0;\ngrammar mine;\npublic <word> = yes | no;\n")
+    assert re.fullmatch(r"PocketSphinx [\d.]+, acoustic model en-us, grammar grid\.jsgf \w{16}", sphinx.describe())
+    assert "mine.jsgf" in PocketSphinx(str(other)).describe()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("#JSGF V1.0;\ngrammar g;\npublic <word> = yes | zorkblat;\n", "zorkblat"),
+        ("#JSGF V1.0;\ngrammar g;\n<word> = yes;\n", "public"),
+        ("", "grammar"),
+    ],
+)
+def test_a_grammar_that_cannot_be_used_is_refused_with_the_reason(content: str, message: str, tmp_path: Path) -> None:
+    pytest.importorskip("pocketsphinx")
+    path = tmp_path / "g.jsgf"
+    path.write_text(content)
+    with pytest.raises(TextError, match=message) as caught:
+        PocketSphinx(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_grammar_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pocketsphinx")
+    with pytest.raises(InputError, match="--grammar"):
+        PocketSphinx(str(tmp_path / "none.jsgf"))
+
+
+def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    with pytest.raises(MissingExtraError, match=r"avsr\[bench\]"):
+        PocketSphinx("grid")
