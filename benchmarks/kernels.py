@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     machine = describe_machine(device)
-    dispatch.check(device)
+    dispatch.check_kernels(device)
     machine["kernels"] = "triton" if dispatch.use_triton(torch.empty(1, 1, 1, 64, device=device)) else "reference"
     report = Report(machine, options.json)
     print(", ".join(f"{name} {value}" for name, value in machine.items() if value))

@@ -44,8 +44,13 @@ class KeyValueCache:
 
     def newest(self, ticks: int) -> KeyValueCache:
         """Return the last ``ticks`` ticks (fewer where fewer are held)."""
-        start = max(0, self.mask.shape[1] - ticks)
-        return KeyValueCache(self.key[:, :, start:], self.value[:, :, start:], self.mask[:, start:], self.next_tick)
+        held = self.mask.shape[1]
+        if held <= ticks:
+            return self
+        window = held - ticks, ticks
+        return KeyValueCache(
+            self.key.narrow(2, *window), self.value.narrow(2, *window), self.mask.narrow(1, *window), self.next_tick
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,8 @@ def turn_rates(half: int, device: torch.device) -> torch.Tensor:
     return torch.tensor(rates, dtype=torch.int32, device=device)
 
 
-def cos_sin(
-    next_tick: torch.Tensor, num_ticks: int, half: int, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cosines and sines of the turns at ``num_ticks`` ticks, each (B, 1, num_ticks, half).
+def cos_sin(next_tick: torch.Tensor, num_ticks: int, half: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cosines and sines that ``rotate`` takes, each (B, 1, num_ticks, 2 half).
 
     Args:
         next_tick: int32 (B,), the first of the ticks; wraps around.
@@ -35,13 +33,26 @@ def cos_sin(
         half: feature pairs.
         dtype: of the features; angles are computed in at least single precision.
     """
-    ticks = next_tick[:, None, None, None] + torch.arange(num_ticks, device=next_tick.device)[:, None]
-    turns = (ticks * turn_rates(half, next_tick.device)).to(torch.int32)
+    real = type(next_tick) is torch.Tensor  # a fake tensor's constants are fake too, and must not be kept
+    tables = _signed_turns if real else _signed_turns.__wrapped__
+    rates, turns_within = tables(num_ticks, half, next_tick.device)
+    turns = (next_tick.view(-1, 1, 1, 1) * rates + turns_within).to(torch.int32)
     angles = turns.to(torch.promote_types(dtype, torch.float32)) * (math.tau / WHOLE_TURN)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn feature pairs (i, i + D/2) of ``x`` (B, H, T, D) by the angles of ``cos_sin``."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+@lru_cache(maxsize=64)
+def _signed_turns(num_ticks: int, half: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return int64 (2 half,) turns in one tick, and (num_ticks, 2 half) from the first of a call's ticks to each.
+
+    The first feature of a pair takes the second's share with a minus, so it gets the opposite angle: a cosine does
+    not mind. In 64 bits no product of two 32-bit integers overflows.
+    """
+    rates = turn_rates.__wrapped__(half, device).long()
+    rates = torch.cat([-rates, rates])
+    return rates, torch.arange(num_ticks, device=device)[:, None] * rates

@@ -42,7 +42,7 @@ def windowed_attention(
         (B, H, T, D), zero for queries that may see nothing.
     """
     num_queries, num_keys = query.shape[2], window.mask.shape[1]
-    visible = window.mask[:, None, None, :]
+    visible = window.mask.view(-1, 1, 1, num_keys)
     if num_queries > chunk_ticks or num_keys - num_queries > left_ticks:  # else position hides nothing from one chunk
         key_ticks = torch.arange(num_queries - num_keys, num_queries, device=query.device)
         query_ticks = key_ticks[num_keys - num_queries :]
