@@ -9,15 +9,16 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 import numpy as np
 
 from avsr.errors import InputError
 from avsr.frontend import FrontEnd, SenseTicks
-from avsr.lips import FaceMesh, LipTracker
-from avsr.media import AudioAligner, AudioPacket, open_media
-from avsr.types import FloatArray, Modality, VideoFrame
+from avsr.lips import Face, FaceMesh, LipTracker
+from avsr.media import AudioAligner, AudioPacket
+from avsr.types import ByteArray, FloatArray, Modality, VideoFrame
 
 BABBLE_TABLE, BABBLE_SPLIT = "speech.tsv", "babble"
 NOISE_TABLE = "noise.tsv"
@@ -100,11 +101,36 @@ def read_senses(path: Path, modality: Modality) -> SenseTicks:
     """
     if modality == "audio":
         return _read_senses(path, FrontEnd(modality, tracker=None))
-    with FaceMesh() as mesh:
+    with _LateFaceMesh() as mesh:
         return _read_senses(path, FrontEnd(modality, LipTracker(mesh)))
 
 
+class _LateFaceMesh:
+    """A FaceMesh that is opened at the first picture: many a file of a corpus holds sound only."""
+
+    def __init__(self) -> None:
+        self._mesh: FaceMesh | None = None
+
+    def __call__(self, rgb: ByteArray) -> list[Face]:
+        self._mesh = self._mesh or FaceMesh()
+        return self._mesh(rgb)
+
+    def close(self) -> None:
+        if self._mesh is not None:
+            self._mesh.close()
+
+    def __enter__(self) -> _LateFaceMesh:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def _read_senses(path: Path, front: FrontEnd) -> SenseTicks:
+    from avsr.media import open_media  # it needs PyAV, which a machine that trains from a pack can do without
+
     state, pieces = front.init_state(), []
 
     def take() -> None:
@@ -135,6 +161,8 @@ def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
     Raises:
         MediaError: the file cannot be used.
     """
+    from avsr.media import open_media
+
     aligner = AudioAligner()
     state, pieces, frames = aligner.init_state(), [np.zeros(0, np.float32)], []
     with open_media(path) as media:

@@ -126,3 +126,10 @@ def test_a_clip_is_read_whole_and_as_its_senses() -> None:
     assert len(senses.samples) == TICK_SAMPLES * senses.num_ticks
     assert senses.num_ticks == pytest.approx(100, abs=2)
     assert not senses.visible.any()
+
+
+def test_sound_alone_is_read_without_looking_for_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("avsr.corpora.FaceMesh", None)
+    senses = read_senses(DEMO_CLIP.with_name("babble.ogg"), "av")
+    assert senses.heard.all()
+    assert not senses.visible.any()

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from avsr.cli import bench, demo, models, train, transcribe
+from avsr.cli import bench, demo, models, prepare, train, transcribe
 from avsr.errors import AvsrError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("transcribe")(transcribe.run)
 app.command("models")(models.run)
 app.command("demo")(demo.run)
+app.command("prepare")(prepare.run)
 app.command("train")(train.run)
 app.command("bench")(bench.run)
 

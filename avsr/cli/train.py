@@ -12,7 +12,8 @@ def run(
     data: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA", help="The corpora: the recipe's table, speech.tsv and noise.tsv, and their media."
+            metavar="DATA",
+            help="The corpora: the recipe's table, speech.tsv and noise.tsv, and their media. Or a --work with packs.",
         ),
     ],
     recipe: Annotated[
@@ -20,7 +21,7 @@ def run(
     ] = "default",
     work: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keeps prepared clips and checkpoints; a killed run goes on. [runs/RECIPE]"),
+        typer.Option(metavar="DIR", help="Keeps packs and checkpoints; a killed run goes on. [runs/RECIPE]"),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the bundle goes. [WORK/bundle]")

@@ -1,5 +1,8 @@
 """Sources of sound and pictures, and their alignment to the common clock."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from avsr.media.align import (
     AlignedAudio,
     AlignedVideo,
@@ -9,9 +12,11 @@ from avsr.media.align import (
     VideoAligner,
     VideoAlignerState,
 )
-from avsr.media.file import MediaFile, open_media
 from avsr.media.noise import active_rms, babble, mix_at_snr
 from avsr.media.resample import Resampler, ResamplerState, to_mono
+
+if TYPE_CHECKING:
+    from avsr.media.file import MediaFile, open_media
 
 __all__ = [
     "AlignedAudio",
@@ -30,3 +35,10 @@ __all__ = [
     "open_media",
     "to_mono",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import PyAV only where a file is opened: a machine that trains from packs does without."""
+    if name not in ("MediaFile", "open_media"):
+        raise AttributeError(f"module 'avsr.media' has no attribute {name!r}")
+    return getattr(import_module("avsr.media.file"), name)

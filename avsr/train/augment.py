@@ -1,78 +1,97 @@
-"""What training does to clean clips so that the model meets the world: windows, lip jitter, noise, lost senses."""
+"""What training does to clean clips so that the model meets the world.
+
+    clips ─► windows around the words, joined ─► speed ─┬─► pitch ─► room ─► gain ─► noise ─────────────┬─► a sense lost
+                                                        └─► place, light, focus, stalls ─► late or early ┘
+
+Everything is drawn from one generator that the caller seeds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-import cv2
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from avsr.config import Section
 from avsr.corpora import AlignedWord
-from avsr.errors import InputError
-from avsr.media.noise import babble, mix_at_snr
+from avsr.media.noise import mix_at_snr
+from avsr.train.lips import (
+    blur,
+    cover,
+    drop_pictures,
+    freeze,
+    late,
+    random_light,
+    random_turn,
+    turn_and_light,
+)
+from avsr.train.noise import NoiseSource, NoiseWeights
 from avsr.train.prepared import Clip, ClipData
-from avsr.types import TICK_S, ByteArray, FloatArray
+from avsr.train.reverberation import random_room, reverberate
+from avsr.train.senses import lose_a_sense
+from avsr.train.speed import change_speed, shift_pitch
+from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 
 CLEAN_SNR_DB = 30.0
 """What clean clips count as when the noise estimate is trained."""
 
-
 Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class AugmentConfig(Section):
-    """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example."""
+    """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
+
+    ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way, ``lip_blur_px`` the
+    greatest sigma, ``av_offset_ticks`` the most that lips come late or early. ``lip_mask_share`` is of clips with a
+    freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to 0.6 s, ``lip_drop_share`` of pictures
+    that are lost. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
+    """
 
     join_share: Share = 0.0
     window_margin_s: float = 0.6
+    speed: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    pitch_semitones: Annotated[float, Field(ge=0, le=12)] = 0.0
     lip_shift_px: float = 4.0
     lip_zoom: float = 0.08
     lip_roll_deg: float = 5.0
     lip_mirror_share: Share = 0.5
     lip_gain: float = 0.25
+    lip_blur_px: NotNegative = 0.0
     lip_mask_share: Share = 0.5
+    lip_cover_share: Share = 0.0
+    lip_drop_share: Share = 0.0
+    av_offset_ticks: Annotated[int, Field(ge=0)] = 0
+    reverb_share: Share = 0.0
     gain_db: float = 8.0
     noise_share: Share = 0.0
+    noise: NoiseWeights = NoiseWeights()
     snr_low_db: float = -8.0
     snr_high_db: float = 20.0
     drop_audio_share: Share = 0.0
     drop_video_share: Share = 0.0
+    vanish_audio_share: Share = 0.0
+    vanish_video_share: Share = 0.0
+
+    @model_validator(mode="after")
+    def _one_loss_at_most(self) -> AugmentConfig:
+        shares = self.drop_audio_share + self.drop_video_share + self.vanish_audio_share + self.vanish_video_share
+        if shares > 1 + 1e-9:
+            raise ValueError(f"the shares of drop_* and vanish_* add up to {shares:g}; at most 1 is possible")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example: ``ClipData`` with masks for both senses, the words' times in it and its SNR."""
+    """One training example: what is heard and seen, the words' times in it (if known) and its SNR."""
 
     data: ClipData
     words: tuple[AlignedWord, ...]
     text: str
-    keep_audio: bool
-    keep_video: bool
     snr_db: float
-
-
-class NoiseSource:
-    """Draws noise: babble of several speakers half of the time, else a recorded noise."""
-
-    def __init__(self, voices: list[FloatArray], noises: list[FloatArray]) -> None:
-        self._voices, self._noises = voices, noises
-
-    def draw(self, num_samples: int, rng: np.random.Generator) -> FloatArray:
-        """Return f32 (num_samples,).
-
-        Raises:
-            InputError: there is nothing to draw from.
-        """
-        if not self._voices and not self._noises:
-            raise InputError("noise was asked for, but there are neither voices nor noises to draw from")
-        if self._voices and (not self._noises or rng.random() < 0.5):
-            return babble(self._voices, num_samples, rng)
-        noise = self._noises[int(rng.integers(len(self._noises)))]
-        return np.resize(np.roll(noise, -int(rng.integers(len(noise)))), num_samples)
 
 
 def augment(
@@ -82,52 +101,63 @@ def augment(
 
     Joined clips teach the network that one sentence may follow another, which a single clip never shows.
     """
-    windows = [_window(clip, config.window_margin_s, rng) for clip, _ in clips]
+    data, words = _joined_windows(clips, config.window_margin_s, rng)
+    if config.speed:
+        data, words = change_speed(data, words, 1 + rng.uniform(-1, 1) * config.speed)
+    audio, snr_db = _change_sound(data.audio, config, noise, rng)
+    data = replace(data, audio=audio * data.heard.repeat(TICK_SAMPLES).astype(np.float32))
+    data = _change_pictures(data, config, rng)
+    data = lose_a_sense(
+        data,
+        rng,
+        drop_audio=config.drop_audio_share,
+        drop_video=config.drop_video_share,
+        vanish_audio=config.vanish_audio_share,
+        vanish_video=config.vanish_video_share,
+    )
+    return Example(data, words, " ".join(clip.text for clip, _ in clips), snr_db)
+
+
+def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator) -> ByteArray:
+    """Change the crops u8 (T, 96, 96): place, light and focus all along, stalls and covers here and there."""
+    turn = random_turn(
+        lips.shape[1],
+        rng,
+        shift_px=config.lip_shift_px,
+        zoom=config.lip_zoom,
+        roll_deg=config.lip_roll_deg,
+        mirror_share=config.lip_mirror_share,
+    )
+    lips = turn_and_light(lips, turn, random_light(rng, config.lip_gain))
+    if config.lip_blur_px:
+        lips = blur(lips, rng.uniform(0, config.lip_blur_px))
+    if rng.random() < config.lip_mask_share:
+        lips = freeze(lips, rng)
+    if rng.random() < config.lip_cover_share:
+        lips = cover(lips, rng)
+    if config.lip_drop_share:
+        lips = drop_pictures(lips, config.lip_drop_share, rng)
+    return lips
+
+
+def _joined_windows(
+    clips: Sequence[tuple[Clip, ClipData]], margin_s: float, rng: np.random.Generator
+) -> tuple[ClipData, tuple[AlignedWord, ...]]:
     pieces, words, ticks_before = [], [], 0
-    for (clip, data), (first, last) in zip(clips, windows, strict=True):
+    for clip, data in clips:
+        first, last = _window(clip, margin_s, rng)
         pieces.append(data.cut(first, last))
         shift_s = (ticks_before - first) * TICK_S
         words += [AlignedWord(word.text, word.start_s + shift_s, word.end_s + shift_s) for word in clip.words]
         ticks_before += last - first
-    audio = np.concatenate([piece.audio for piece in pieces])
-    audio *= np.float32(10 ** (rng.uniform(-1, 1) * config.gain_db / 20))
-    snr_db = CLEAN_SNR_DB
-    if rng.random() < config.noise_share:
-        snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
-        audio = mix_at_snr(audio, noise.draw(len(audio), rng), snr_db)
-    dropped = rng.random()
-    lips = jitter_lips(np.concatenate([piece.lips for piece in pieces]), config, rng)
-    return Example(
-        data=ClipData(audio, lips, np.concatenate([piece.visible for piece in pieces])),
-        # Times for some of the words would say that the others are never spoken.
-        words=tuple(words) if all(clip.words or not clip.text for clip, _ in clips) else (),
-        text=" ".join(clip.text for clip, _ in clips),
-        keep_audio=dropped >= config.drop_audio_share,
-        keep_video=not config.drop_audio_share <= dropped < config.drop_audio_share + config.drop_video_share,
-        snr_db=snr_db,
+    joined = ClipData(
+        audio=np.concatenate([piece.audio for piece in pieces]),
+        lips=np.concatenate([piece.lips for piece in pieces]),
+        heard=np.concatenate([piece.heard for piece in pieces]),
+        visible=np.concatenate([piece.visible for piece in pieces]),
     )
-
-
-def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator) -> ByteArray:
-    """Mirror, move, zoom, turn, brighten and partly cover the crops u8 (T, 96, 96), alike over the whole clip."""
-    side = lips.shape[1]
-    zoom = 1 + rng.uniform(-1, 1) * config.lip_zoom
-    turn = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-1, 1) * config.lip_roll_deg, zoom)
-    turn = turn + np.array([[0, 0, 1], [0, 0, 1]]) * rng.uniform(-1, 1, size=(2, 1)) * config.lip_shift_px
-    if rng.random() < config.lip_mirror_share:
-        turn = turn @ np.array([[-1, 0, side - 1], [0, 1, 0], [0, 0, 1]], dtype=np.float64)
-    gain = 1 + rng.uniform(-1, 1) * config.lip_gain
-    offset = 255 * rng.uniform(-0.5, 0.5) * config.lip_gain
-    levels = np.clip(np.arange(256) * gain + offset, 0, 255).astype(np.uint8)
-    out: ByteArray = np.stack(
-        [levels[cv2.warpAffine(lip, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)] for lip in lips]
-    )
-    if rng.random() < config.lip_mask_share:
-        # A short freeze: the network must bridge it, as it must bridge a hand before the mouth.
-        length = int(rng.integers(1, 5))
-        start = int(rng.integers(0, max(1, len(out) - length)))
-        out[start : start + length] = out[max(0, start - 1)]
-    return out
+    # Times for some of the words would say that the others are never spoken.
+    return joined, tuple(words) if all(clip.words or not clip.text for clip, _ in clips) else ()
 
 
 def _window(clip: Clip, margin_s: float, rng: np.random.Generator) -> tuple[int, int]:
@@ -137,3 +167,29 @@ def _window(clip: Clip, margin_s: float, rng: np.random.Generator) -> tuple[int,
     start_s = clip.words[0].start_s - rng.uniform(0.08, margin_s)
     end_s = clip.words[-1].end_s + rng.uniform(0.16, margin_s)
     return max(0, int(start_s / TICK_S)), min(clip.num_ticks, round(end_s / TICK_S) + 1)
+
+
+def _change_sound(
+    audio: FloatArray, config: AugmentConfig, noise: NoiseSource, rng: np.random.Generator
+) -> tuple[FloatArray, float]:
+    """Return the changed sound and its SNR."""
+    if config.pitch_semitones:
+        audio = shift_pitch(audio, rng.uniform(-1, 1) * config.pitch_semitones)
+    if rng.random() < config.reverb_share:
+        audio = reverberate(audio, random_room(rng))
+    audio = audio * np.float32(10 ** (rng.uniform(-1, 1) * config.gain_db / 20))
+    if rng.random() >= config.noise_share:
+        return audio, CLEAN_SNR_DB
+    snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
+    return mix_at_snr(audio, noise.draw(len(audio), rng, config.noise), snr_db), snr_db
+
+
+def _change_pictures(data: ClipData, config: AugmentConfig, rng: np.random.Generator) -> ClipData:
+    if not data.visible.any():
+        return data
+    lips = jitter_lips(data.lips, config, rng) * data.visible[:, None, None].astype(np.uint8)
+    if not config.av_offset_ticks:
+        return replace(data, lips=lips)
+    offset_ticks = int(rng.integers(-config.av_offset_ticks, config.av_offset_ticks + 1))
+    shown = late(data.num_ticks, offset_ticks)
+    return replace(data, lips=lips[shown], visible=data.visible[shown])

@@ -59,8 +59,8 @@ class Collator:
         ticks = int(lengths.max())
         valid = torch.arange(ticks) < lengths[:, None]
         targets = [torch.tensor(self._tokenizer.encode(e.text), dtype=torch.long) for e in examples]
-        visible = _pad([torch.from_numpy(e.data.visible & e.keep_video) for e in examples])
-        heard = valid & torch.tensor([e.keep_audio for e in examples])[:, None]
+        visible = _pad([torch.from_numpy(e.data.visible) for e in examples])
+        heard = _pad([torch.from_numpy(e.data.heard) for e in examples])
         return Batch(
             chunk=AvChunk(
                 mel=_pad([self._mel(e) for e in examples]),
@@ -79,7 +79,7 @@ class Collator:
 
     def whole(self, clip: Clip, data: ClipData) -> Example:
         """Take a clip as it is."""
-        return Example(data, clip.words, clip.text, keep_audio=True, keep_video=True, snr_db=CLEAN_SNR_DB)
+        return Example(data, clip.words, clip.text, CLEAN_SNR_DB)
 
     def mask_spectrum(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """Mask a band and a moment of each spectrogram (Park et al. 2019, "SpecAugment")."""

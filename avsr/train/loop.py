@@ -19,8 +19,9 @@ from avsr.errors import InputError
 from avsr.evaluate.wer import word_error_rate
 from avsr.model import AvsrModel
 from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
-from avsr.train.augment import Example, NoiseSource, augment
+from avsr.train.augment import Example, augment
 from avsr.train.batch import IGNORED, Batch, Collator
+from avsr.train.noise import NoiseSource
 from avsr.train.prepared import Clip, PreparedCorpus
 from avsr.train.recipe import Branch, StageConfig
 

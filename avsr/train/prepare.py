@@ -1,66 +1,192 @@
-"""Clips of a table to a prepared corpus, through the engine's own front end, on every processor."""
+"""A corpus to a pack, through the engine's own front end, on every processor, as far as it is not there yet."""
 
 from __future__ import annotations
 
+import csv
 import multiprocessing
-from collections.abc import Iterable, Iterator
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+import cv2
 import numpy as np
-import torch
 
-from avsr.corpora import Utterance, noise_files, read_senses, read_table
-from avsr.train.augment import NoiseSource
-from avsr.train.prepared import INDEX_FILE, Clip, ClipData, write_prepared
+from avsr.corpora import Utterance, read_senses
+from avsr.errors import InputError, MediaError, MissingExtraError
+from avsr.frontend import SenseTicks
+from avsr.train.codec import encode_audio, encode_lips
+from avsr.train.pack import EncodedClip, PackWriter
+from avsr.train.prepared import Clip, spans_of
+from avsr.train.sync import QUIET_DB, correlate
 from avsr.types import FloatArray
 
-Item = TypeVar("Item")
+FAILED_FILE = "failed.tsv"
 
 
-def prepare(table: Path, directory: Path) -> None:
-    """Prepare every utterance of ``table``; does nothing where that is done.
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far `prepare` is, in media files; ``failed`` says why for each file that cannot be used."""
+
+    num_done: int
+    num_files: int
+    failed: dict[str, str]
+
+
+def prepare(
+    utterances: Sequence[Utterance],
+    root: Path,
+    directory: Path,
+    *,
+    jobs: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Make ``directory`` the pack of ``utterances``; files are named relative to ``root``.
+
+    Files that the pack holds are not read again, though what is said of them may have changed; clips of others drop out
+    of it. A file that cannot be used is listed in ``failed.tsv`` and passed over; the next run tries it again. ``jobs``
+    is the number of processes (all processors). A run that was killed is gone on with by the next.
 
     Raises:
-        InputError: the table or one of its clips cannot be used.
+        InputError: no file can be used, or ``directory`` holds the pack of another corpus.
+        MissingExtraError: PyAV or MediaPipe is not installed.
     """
-    if (directory / INDEX_FILE).exists():
-        return
-    utterances = read_table(table)
-    with _pool() as pool:
-        results = pool.imap(_prepare_one, utterances, chunksize=4)
-        data = list(_with_progress(results, len(utterances), f"preparing {table.name}"))
-    clips = [Clip(str(u.path), u.speaker, u.split, u.text, u.words, start_tick=0, num_ticks=0) for u in utterances]
-    write_prepared(directory, clips, data)
+    files: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        files.setdefault(_name(utterance.path, root), []).append(utterance)
+    failed: dict[str, str] = {}
+    with PackWriter(directory) as pack:
+        known = {clip.path: (clip.num_ticks, media) for clip, media in pack.entries}
+        if known and not known.keys() & files.keys():
+            raise InputError(f"{directory}: holds the pack of another corpus; choose another directory")
+        ready = [(name, *known[name]) for name in files if name in known]
+        pack.keep([(clip, media) for name, ticks, media in ready for clip in _clips(name, files[name], ticks)])
+        paths = {files[name][0].path: name for name in files if name not in known}
+        on_progress(Progress(len(ready), len(files), failed))
+        for num_done, (path, result) in enumerate(
+            _encode_all(list(paths), jobs or os.cpu_count() or 1), len(ready) + 1
+        ):
+            name = paths[path]
+            if isinstance(result, EncodedClip):
+                pack.add(_clips(name, files[name], result.num_ticks), result)
+            else:
+                failed[name] = result
+            on_progress(Progress(num_done, len(files), failed))
+        _write_failed(directory / FAILED_FILE, failed)
+        if not pack.entries:
+            reason = next(iter(failed.values()), "the corpus is empty")
+            raise InputError(f"{directory}: nothing could be prepared; the first reason: {reason}")
+    return Progress(len(files), len(files), failed)
 
 
-def read_noise(data: Path) -> NoiseSource:
-    """Load the training half of the babble voices and noises under ``data``."""
-    voices, noises = noise_files(data, "train")
-    with _pool() as pool:
-        results = pool.imap(_read_audio, [*voices, *noises], chunksize=8)
-        samples = list(_with_progress(results, len(voices) + len(noises), "reading noise"))
-    audible = [noise for noise in samples[len(voices) :] if np.any(noise)]
-    return NoiseSource(samples[: len(voices)], audible)
+def encode(path: Path) -> EncodedClip:
+    """Read one file through the engine's front end.
+
+    Raises:
+        MediaError: the file cannot be used.
+        InputError: there is neither sound nor a face in it.
+    """
+    senses = read_senses(path, "av")
+    openings = [lip.mouth_opening if lip.visible else None for lip in senses.lips]
+    if not senses.heard.any() and not senses.visible.any():
+        raise InputError(f"{path}: neither sound nor a face is in it")
+    return EncodedClip(
+        num_ticks=senses.num_ticks,
+        audio=encode_audio(senses.samples) if senses.heard.any() else b"",
+        lips=encode_lips(np.stack([lip.gray for lip in senses.lips])) if senses.visible.any() else b"",
+        heard=spans_of(senses.heard),
+        visible=spans_of(senses.visible),
+        is_filmed=bool(senses.visible.any()) or _has_pictures(path),
+        sync_percent=correlate(openings, _loudness(senses)) if senses.heard.all() else None,
+    )
 
 
-def _prepare_one(utterance: Utterance) -> ClipData:
-    senses = read_senses(utterance.path, "av")
-    lips = np.stack([lip.gray for lip in senses.lips])
-    return ClipData(senses.samples, lips, senses.visible)
+def _has_pictures(path: Path) -> bool:
+    from avsr.media import open_media  # it needs PyAV, which a machine that trains from a pack can do without
+
+    try:
+        open_media(path, "video").close()
+    except MediaError:
+        return False
+    return True
 
 
-def _read_audio(path: Path) -> FloatArray:
-    return read_senses(path, "audio").samples
+def _loudness(senses: SenseTicks) -> FloatArray:
+    levels = [senses.loudness_db(index) for index in range(senses.num_ticks)]
+    return np.array([QUIET_DB if level is None else level for level in levels], np.float32)
 
 
-def _pool() -> multiprocessing.pool.Pool:
-    # Forking a process in which torch or MediaPipe has threads can hang it.
-    return multiprocessing.get_context("spawn").Pool(initializer=torch.set_num_threads, initargs=(1,))
+def _name(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def _with_progress(items: Iterable[Item], total: int, name: str) -> Iterator[Item]:
-    for index, item in enumerate(items, start=1):
-        if index % max(1, total // 10) == 0 or index == total:
-            print(f"{name}: {index} of {total}", flush=True)
-        yield item
+def _clips(name: str, utterances: list[Utterance], num_ticks: int) -> list[Clip]:
+    return [Clip(name, u.speaker, u.split, u.text, u.words, num_ticks) for u in utterances]
+
+
+def _encode_all(paths: list[Path], jobs: int) -> Iterator[tuple[Path, EncodedClip | str]]:
+    """Encode in ``jobs`` processes; yield each file with its bytes, or with why it cannot be used."""
+    waiting = deque(paths)
+    while waiting:
+        running: dict[Future[EncodedClip | str], Path] = {}
+        executor = _executor(min(jobs, len(waiting)))
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * jobs:
+                    running[executor.submit(_try_to_encode, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future), result
+        except BrokenExecutor:
+            pass  # a process died: one of the running files did that, and is found out below
+        finally:
+            executor.shutdown(cancel_futures=True)
+        for path in running.values():
+            yield path, _encode_alone(path)
+
+
+def _encode_alone(path: Path) -> EncodedClip | str:
+    with _executor(1) as executor:
+        try:
+            return executor.submit(_try_to_encode, path).result()
+        except BrokenExecutor:
+            return "the process that read it was ended: the file breaks its decoder, or needs more memory than there is"
+
+
+def _try_to_encode(path: Path) -> EncodedClip | str:
+    try:
+        return encode(path)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever is wrong with one file must not end the work on the others
+        return " ".join(str(error).split()) or type(error).__name__
+
+
+def _executor(jobs: int) -> Executor:
+    # Forking a process in which MediaPipe or OpenCV has threads can hang it.
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent was killed: the queues between them would never tell."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _write_failed(path: Path, failed: dict[str, str]) -> None:
+    with path.open("w", encoding="utf-8", newline="", errors="replace") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
+        writer.writerows([("path", "reason"), *sorted(failed.items())])

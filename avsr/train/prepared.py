@@ -1,13 +1,21 @@
-"""Corpora on disk, ready to train from: what the engine's own front end made of each clip.
+"""Packs: corpora on disk, ready to train from, as the engine's own front end saw and heard each clip.
 
-A prepared directory holds four files, all clips one behind the other on a common tick axis of N ticks:
-``audio.npy`` i16 (640 N,), ``lips.npy`` u8 (N, 96, 96), ``visible.npy`` bool (N,) and ``index.jsonl``, a ``Clip`` a
-line.
+A pack is a directory:
+
+    index.jsonl       first {"avsr_pack": 1}, then a line for each clip: a ``Clip`` and where its ``Media`` lie
+    shard-00000.bin   at most 64 MB: for each clip its sound (Ogg Opus, 16 kHz mono) and right behind it its lip crops
+    shard-00001.bin   (H.264 in MP4, 96x96, 25 a second), one picture a tick; an absent sense takes no bytes
+    failed.tsv        path and reason of every clip that could not be prepared
+
+A 3 s clip takes about 22 kB. Reading one needs neither MediaPipe nor PyAV. A line is written when its clip is whole in
+the shard, so a pack is whole at any moment: a last line without its end, and bytes that no line speaks of, are what
+was being written when the writer was killed, and do not count.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,89 +23,191 @@ import numpy as np
 
 from avsr.corpora import AlignedWord
 from avsr.errors import InputError
+from avsr.train.codec import decode_audio, decode_lips
 from avsr.types import TICK_SAMPLES, BoolArray, ByteArray, FloatArray
 
-AUDIO_FILE, LIPS_FILE, VISIBLE_FILE, INDEX_FILE = "audio.npy", "lips.npy", "visible.npy", "index.jsonl"
-FULL_SCALE = 32767.0
+INDEX_FILE = "index.jsonl"
+HEADER = {"avsr_pack": 1}
+AGAIN = "copy the pack again, or remove it and prepare it anew"
+MEMORY_BYTES = 2 << 30
+"""Decoded clips that a reader keeps, unless told otherwise: an hour of lips and sound takes about 1 GB."""
+
+Spans = tuple[tuple[int, int], ...]
+"""Where something is so: from tick to before tick."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One utterance: where it came from, what is said, and its place on the tick axis of its prepared directory."""
+    """One utterance: its file as the corpus names it, who speaks, what is said and when, its length."""
 
     path: str
     speaker: str
     split: str
     text: str
     words: tuple[AlignedWord, ...]
-    start_tick: int
     num_ticks: int
 
 
 @dataclass(frozen=True, slots=True)
+class Media:
+    """Where a clip's bytes are, where its senses are present, and how well they fit (see ``avsr.train.sync``).
+
+    ``is_filmed`` tells a film without a face from a sound recording.
+    """
+
+    shard: int
+    offset_bytes: int
+    num_audio_bytes: int
+    num_lips_bytes: int
+    crc32: int
+    heard: Spans
+    visible: Spans
+    is_filmed: bool
+    sync_percent: tuple[int, ...] | None
+
+    @property
+    def end_bytes(self) -> int:
+        """Where the next clip of the shard may begin."""
+        return self.offset_bytes + self.num_audio_bytes + self.num_lips_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ClipData:
-    """``audio`` f32 (640 T,); ``lips`` u8 (T, 96, 96); ``visible`` bool (T,)."""
+    """``audio`` f32 (640 T,); ``lips`` u8 (T, 96, 96); ``heard`` and ``visible`` bool (T,): where each is present."""
 
     audio: FloatArray
     lips: ByteArray
+    heard: BoolArray
     visible: BoolArray
+
+    @property
+    def num_ticks(self) -> int:
+        """Ticks in this piece (T)."""
+        return len(self.visible)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        return self.audio.nbytes + self.lips.nbytes + self.heard.nbytes + self.visible.nbytes
 
     def cut(self, first: int, last: int) -> ClipData:
         """Return the ticks from ``first`` to before ``last``."""
-        return ClipData(
-            self.audio[first * TICK_SAMPLES : last * TICK_SAMPLES], self.lips[first:last], self.visible[first:last]
-        )
+        span = slice(first, last)
+        audio = self.audio[first * TICK_SAMPLES : last * TICK_SAMPLES]
+        return ClipData(audio, self.lips[span], self.heard[span], self.visible[span])
+
+    def copy(self) -> ClipData:
+        """Return the same in memory of its own."""
+        return ClipData(self.audio.copy(), self.lips.copy(), self.heard.copy(), self.visible.copy())
 
 
 class PreparedCorpus:
-    """Reads a prepared directory; the arrays are memory-mapped."""
+    """Reads a pack. What was decoded once stays in memory, up to ``memory_bytes``."""
 
-    def __init__(self, directory: Path) -> None:
-        try:
-            lines = (directory / INDEX_FILE).read_text(encoding="utf-8").splitlines()
-            self._audio = np.load(directory / AUDIO_FILE, mmap_mode="r")
-            self._lips = np.load(directory / LIPS_FILE, mmap_mode="r")
-            self._visible = np.load(directory / VISIBLE_FILE, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{directory}: not a prepared corpus ({error}); run `avsr train` again with another --work"
-            ) from error
-        try:
-            self.clips = tuple(_read_clip(line) for line in lines)
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{directory / INDEX_FILE}: a line is not a clip ({error}); remove the directory"
-            ) from error
+    def __init__(self, directory: Path, memory_bytes: int = MEMORY_BYTES) -> None:
+        # In the order of their names: the order in which the clips were prepared depends on chance.
+        self._media = dict(sorted(read_index(directory), key=lambda entry: _order(entry[0])))
+        self.clips = tuple(self._media)
+        self._directory = directory
+        self._memory: dict[Clip, ClipData] = {}
+        self._memory_left_bytes = memory_bytes
 
     def select(self, *splits: str) -> list[Clip]:
         """Return the clips of these splits."""
         return [clip for clip in self.clips if clip.split in splits]
 
+    def media(self, clip: Clip) -> Media:
+        """Return what the pack knows of a clip without decoding it."""
+        return self._media[clip]
+
     def load(self, clip: Clip) -> ClipData:
-        """Read one clip."""
-        start, end = clip.start_tick, clip.start_tick + clip.num_ticks
-        audio = np.asarray(self._audio[start * TICK_SAMPLES : end * TICK_SAMPLES], dtype=np.float32) / FULL_SCALE
-        return ClipData(audio, np.array(self._lips[start:end]), np.array(self._visible[start:end]))
+        """Decode one clip; what is returned belongs to the caller.
+
+        Raises:
+            InputError: the clip's bytes are missing or damaged.
+            MissingExtraError: soundfile is not installed.
+        """
+        if clip in self._memory:
+            return self._memory[clip].copy()
+        data = self._decode(clip, self._media[clip])
+        if data.num_bytes <= self._memory_left_bytes:
+            self._memory_left_bytes -= data.num_bytes
+            self._memory[clip] = data.copy()
+        return data
+
+    def _decode(self, clip: Clip, media: Media) -> ClipData:
+        path = shard_path(self._directory, media.shard)
+        try:
+            with path.open("rb") as shard:
+                shard.seek(media.offset_bytes)
+                data = shard.read(media.num_audio_bytes + media.num_lips_bytes)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error}); {AGAIN}") from error
+        if zlib.crc32(data) != media.crc32:
+            raise InputError(f"{path}: {clip.path} is damaged in it; {AGAIN}")
+        try:
+            audio = decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
+            lips = decode_lips(data[media.num_audio_bytes :], clip.num_ticks)
+        except InputError as error:
+            raise InputError(f"{path}: {clip.path}: {error}; {AGAIN}") from error
+        heard, visible = (_mask(spans, clip.num_ticks) for spans in (media.heard, media.visible))
+        lips[~visible] = 0
+        return ClipData(audio, lips, heard, visible)
 
 
-def write_prepared(directory: Path, clips: list[Clip], data: list[ClipData]) -> None:
-    """Write a prepared directory; ``start_tick`` of each clip is set here."""
-    directory.mkdir(parents=True, exist_ok=True)
-    audio = [np.clip(np.round(piece.audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE).astype(np.int16) for piece in data]
-    np.save(directory / AUDIO_FILE, np.concatenate(audio))
-    np.save(directory / LIPS_FILE, np.concatenate([piece.lips for piece in data]))
-    np.save(directory / VISIBLE_FILE, np.concatenate([piece.visible for piece in data]))
-    tick = 0
-    partial = directory / f"{INDEX_FILE}.partial"  # the index says that the rest is whole, so it comes last and whole
-    with partial.open("w", encoding="utf-8") as index:
-        for clip, piece in zip(clips, data, strict=True):
-            fields = asdict(clip) | {"start_tick": tick, "num_ticks": len(piece.visible)}
-            index.write(json.dumps(fields) + "\n")
-            tick += len(piece.visible)
-    partial.replace(directory / INDEX_FILE)
+def read_index(directory: Path) -> list[tuple[Clip, Media]]:
+    """Read what a pack holds, in the order in which it was written.
+
+    Raises:
+        InputError: there is no pack, or it is of another format, or a line is no clip.
+    """
+    path = directory / INDEX_FILE
+    try:
+        *lines, _unfinished = path.read_text(encoding="utf-8").split("\n")
+        header = json.loads(lines[0]) if lines else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{directory}: not a pack ({error}); make one with `avsr prepare`") from error
+    if header != HEADER:
+        raise InputError(f"{directory}: a pack of another format ({header}); remove it and prepare it anew")
+    try:
+        return [_read_line(line) for line in lines[1:]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: a line is not a clip ({error}); {AGAIN}") from error
 
 
-def _read_clip(line: str) -> Clip:
+def index_line(clip: Clip, media: Media) -> str:
+    """Return the line that `read_index` reads back."""
+    words = [(word.text, word.start_s, word.end_s) for word in clip.words]
+    return json.dumps(asdict(clip) | {"words": words} | asdict(media)) + "\n"
+
+
+def shard_path(directory: Path, shard: int) -> Path:
+    """Return where a shard lies."""
+    return directory / f"shard-{shard:05d}.bin"
+
+
+def spans_of(mask: BoolArray) -> Spans:
+    """Return where ``mask`` bool (T,) is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return tuple((int(first), int(last)) for first, last in edges.reshape(-1, 2))
+
+
+def _order(clip: Clip) -> tuple[str, str, str, str]:
+    return clip.path, clip.speaker, clip.split, clip.text
+
+
+def _mask(spans: Spans, num_ticks: int) -> BoolArray:
+    mask = np.zeros(num_ticks, np.bool_)
+    for first, last in spans:
+        mask[first:last] = True
+    return mask
+
+
+def _read_line(line: str) -> tuple[Clip, Media]:
     fields = json.loads(line)
-    words = tuple(AlignedWord(**word) for word in fields.pop("words"))
-    return Clip(words=words, **fields)
+    words = tuple(AlignedWord(*word) for word in fields.pop("words"))
+    clip = Clip(words=words, **{name: fields.pop(name) for name in ("path", "speaker", "split", "text", "num_ticks")})
+    for name in ("heard", "visible"):
+        fields[name] = tuple((first, last) for first, last in fields[name])
+    sync = fields.pop("sync_percent")
+    return clip, Media(**fields, sync_percent=None if sync is None else tuple(sync))

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from avsr.bundle import SUMS_FILE, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
+from avsr.corpora import Utterance, noise_files, read_table
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
 from avsr.errors import AvsrError, InputError
-from avsr.train.augment import NoiseSource
 from avsr.train.loop import Source, Trainer
-from avsr.train.prepare import prepare, read_noise
-from avsr.train.prepared import PreparedCorpus
+from avsr.train.noise import NoiseSource
+from avsr.train.prepare import Progress, prepare
+from avsr.train.prepared import INDEX_FILE, PreparedCorpus
 from avsr.train.recipe import Branch, RecipeConfig
 from avsr.train.statistics import measure_features
-from avsr.train.talkers import make_talkers
 
 TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml", "recipe.yaml"
+CORPUS_PACK, TALKERS_PACK, NOISE_PACK = "corpus", "talkers", "noise"
 TRAIN_SPLIT, DEV_SPLIT = "train", "dev"
+VOICE_SPLIT, NOISE_SPLIT = "babble", "noise"
+BRANCHES: tuple[Branch, ...] = ("audio", "video", "fusion")
 
 
 def run_recipe(recipe: RecipeConfig, data: Path, work: Path, bundle: Path) -> None:
     """Train ``recipe`` on the corpora under ``data`` and write the bundle; ``work`` keeps everything in between.
 
-    A run that was killed goes on where it was: prepared corpora and finished epochs are kept.
+    Where ``data`` holds packs (``corpus``, and what the recipe needs of ``talkers`` and ``noise``), as an earlier run
+    left them in its ``work``, these are trained from; else the packs are prepared in ``work``. A run that was killed
+    goes on where it was: prepared clips and finished epochs are kept.
 
     Raises:
         InputError: a table or a clip cannot be used, ``work`` belongs to another recipe, or ``bundle`` is taken.
@@ -35,12 +41,10 @@ def run_recipe(recipe: RecipeConfig, data: Path, work: Path, bundle: Path) -> No
     if bundle.exists() and not (bundle / SUMS_FILE).exists():
         raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
     _claim(work, recipe)
-    prepare(data / recipe.table, work / "corpus")
-    if recipe.num_talkers:
-        prepare(make_talkers(work / "talker_clips", recipe.num_talkers, seed=1), work / "talkers")
-    _make_tokenizer_and_features(recipe, work)
-    _train_branches_apart(recipe, data, work)
-    trainer = _trainer(recipe, "fusion", data, work)
+    packs = data if (data / CORPUS_PACK / INDEX_FILE).exists() else prepare_packs(recipe, data, work)
+    _make_tokenizer_and_features(recipe, packs, work)
+    _train_branches_apart(recipe, packs, work)
+    trainer = _trainer(recipe, "fusion", packs, work)
     trainer.load_branches(work / "audio", work / "video")
     network = trainer.run()
     features = load_config(work / FEATURES_FILE, FeatureConfig)
@@ -48,6 +52,46 @@ def run_recipe(recipe: RecipeConfig, data: Path, work: Path, bundle: Path) -> No
         name=recipe.name, version=recipe.version, model=network.config, features=features, decode=recipe.decode
     )
     save_bundle(bundle, config, network.state_dict(), (work / TOKENIZER_FILE).read_bytes(), recipe.card)
+
+
+def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
+    """Prepare in ``work`` the packs that ``recipe`` trains from, as far as they are not there; return ``work``.
+
+    Of the noises and babble voices it takes the half that is never tested with.
+
+    Raises:
+        InputError: a table cannot be used, or none of its clips.
+    """
+    prepare(read_table(data / recipe.table), data, work / CORPUS_PACK, on_progress=_print_progress(recipe.table))
+    if recipe.num_talkers:
+        from avsr.train.talkers import make_talkers  # it needs PyAV, as all of preparing does, and training does not
+
+        table = make_talkers(work / "talker_clips", recipe.num_talkers, seed=1)
+        prepare(read_table(table), table.parent, work / TALKERS_PACK, on_progress=_print_progress(table.name))
+    if any(recipe.stage(branch).augment.noise_share for branch in BRANCHES):
+        voices, noises = noise_files(data, "train")
+        sounds = [Utterance(path, "", VOICE_SPLIT, "", ()) for path in voices]
+        sounds += [Utterance(path, "", NOISE_SPLIT, "", ()) for path in noises]
+        prepare(sounds, data, work / NOISE_PACK, on_progress=_print_progress("noise"))
+    return work
+
+
+def _print_progress(name: str) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        if progress.num_done % max(1, progress.num_files // 10) == 0 or progress.num_done == progress.num_files:
+            failed = f", {len(progress.failed)} cannot be used" if progress.failed else ""
+            print(f"preparing {name}: {progress.num_done} of {progress.num_files}{failed}", flush=True)
+
+    return show
+
+
+def read_noise(pack: Path) -> NoiseSource:
+    """Load the babble voices and noises of a pack."""
+    corpus = PreparedCorpus(pack, memory_bytes=0)
+    voices, noises = (
+        [corpus.load(clip).audio for clip in corpus.select(split)] for split in (VOICE_SPLIT, NOISE_SPLIT)
+    )
+    return NoiseSource(voices, [noise for noise in noises if noise.any()])
 
 
 def _claim(work: Path, recipe: RecipeConfig) -> None:
@@ -60,18 +104,18 @@ def _claim(work: Path, recipe: RecipeConfig) -> None:
         raise InputError(f"{work}: holds the work of another recipe ({noted}); choose another --work")
 
 
-def train_branch(recipe: RecipeConfig, branch: Branch, data: Path, work: Path, threads: int) -> None:
+def train_branch(recipe: RecipeConfig, branch: Branch, packs: Path, work: Path, threads: int) -> None:
     """Train one branch alone in this process."""
     torch.set_num_threads(threads)
-    _trainer(recipe, branch, data, work).run()
+    _trainer(recipe, branch, packs, work).run()
 
 
-def _train_branches_apart(recipe: RecipeConfig, data: Path, work: Path) -> None:
+def _train_branches_apart(recipe: RecipeConfig, packs: Path, work: Path) -> None:
     """Both branches at once, each with half of the processors."""
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 2) // 2)
-    branches: tuple[Branch, ...] = ("audio", "video")
-    workers = [context.Process(target=train_branch, args=(recipe, branch, data, work, threads)) for branch in branches]
+    branches = BRANCHES[:2]
+    workers = [context.Process(target=train_branch, args=(recipe, branch, packs, work, threads)) for branch in branches]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -81,8 +125,8 @@ def _train_branches_apart(recipe: RecipeConfig, data: Path, work: Path) -> None:
         raise AvsrError(f"training the branch(es) {', '.join(failed)} failed; the reason is above")
 
 
-def _make_tokenizer_and_features(recipe: RecipeConfig, work: Path) -> None:
-    corpus = PreparedCorpus(work / "corpus")
+def _make_tokenizer_and_features(recipe: RecipeConfig, packs: Path, work: Path) -> None:
+    corpus = PreparedCorpus(packs / CORPUS_PACK, memory_bytes=0)
     clips = corpus.select(TRAIN_SPLIT)
     if not (work / TOKENIZER_FILE).exists():
         (work / TOKENIZER_FILE).write_bytes(train_tokenizer([clip.text for clip in clips], recipe.vocab_size))
@@ -91,15 +135,15 @@ def _make_tokenizer_and_features(recipe: RecipeConfig, work: Path) -> None:
         (work / FEATURES_FILE).write_text(dump_config(features), encoding="utf-8")
 
 
-def _trainer(recipe: RecipeConfig, branch: Branch, data: Path, work: Path) -> Trainer:
+def _trainer(recipe: RecipeConfig, branch: Branch, packs: Path, work: Path) -> Trainer:
     stage = recipe.stage(branch)
     tokenizer = Tokenizer((work / TOKENIZER_FILE).read_bytes())
-    corpus = PreparedCorpus(work / "corpus")
+    corpus = PreparedCorpus(packs / CORPUS_PACK)
     sources = [Source(corpus, corpus.select(TRAIN_SPLIT))]
     if recipe.num_talkers and stage.talker_repeat:
-        talkers = PreparedCorpus(work / "talkers")
+        talkers = PreparedCorpus(packs / TALKERS_PACK)
         sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
-    noise = read_noise(data) if stage.augment.noise_share else NoiseSource([], [])
+    noise = read_noise(packs / NOISE_PACK) if stage.augment.noise_share else NoiseSource([], [])
     return Trainer(
         branch,
         recipe.sizes(tokenizer.vocab_size),

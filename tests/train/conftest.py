@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy_clips import WORDS, make_clip
+from toy_clips import WORDS, make_clip, write_pack
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer, train_tokenizer
-from avsr.train.prepared import PreparedCorpus, write_prepared
+from avsr.train.prepared import PreparedCorpus
 from avsr.types import NUM_MELS
 
 
@@ -30,5 +30,5 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> PreparedCorpus:
     directory = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(3)
     made = [make_clip([str(word) for word in rng.permutation(WORDS)[:3]], index) for index in range(12)]
-    write_prepared(directory, [clip for clip, _ in made], [data for _, data in made])
+    write_pack(directory, made)
     return PreparedCorpus(directory)

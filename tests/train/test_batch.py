@@ -22,14 +22,17 @@ def collator(features: FeatureConfig, tokenizer: Tokenizer) -> Collator:
     return Collator(features, tokenizer)
 
 
-def example(words: tuple[AlignedWord, ...], num_ticks: int, text: str | None = None, **kept: bool) -> Example:
+def example(
+    words: tuple[AlignedWord, ...], num_ticks: int, text: str | None = None, *, heard: bool = True, visible: bool = True
+) -> Example:
     data = ClipData(
         np.random.default_rng(num_ticks).normal(scale=0.1, size=num_ticks * TICK_SAMPLES).astype(np.float32),
         np.full((num_ticks, LIP_SIZE, LIP_SIZE), 7, np.uint8),
-        np.ones(num_ticks, np.bool_),
+        heard=np.full(num_ticks, heard),
+        visible=np.full(num_ticks, visible),
     )
     spoken = " ".join(word.text for word in words) if text is None else text
-    return Example(data, words, spoken, **({"keep_audio": True, "keep_video": True} | kept), snr_db=3.0)
+    return Example(data, words, spoken, snr_db=3.0)
 
 
 def test_frame_labels_follow_the_words(collator: Collator, tokenizer: Tokenizer) -> None:
@@ -74,7 +77,7 @@ def test_without_times_nothing_is_labelled_and_all_may_be_written(collator: Coll
 @pytest.fixture
 def padded(collator: Collator) -> Batch:
     words = (AlignedWord("bin", 0.04, 0.16),)
-    return collator([example(words, 5, keep_audio=False), example((*words, *words), 9, keep_video=False)])
+    return collator([example(words, 5, heard=False), example((*words, *words), 9, visible=False)])
 
 
 def test_padding_is_marked(padded: Batch) -> None:

@@ -11,8 +11,9 @@ from stand_ins import tiny_sizes
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
-from avsr.train.augment import AugmentConfig, NoiseSource
+from avsr.train.augment import AugmentConfig
 from avsr.train.loop import CHECKPOINT, Source, Trainer
+from avsr.train.noise import NoiseSource
 from avsr.train.prepared import PreparedCorpus
 from avsr.train.recipe import Branch, StageConfig
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from stand_ins import tiny_sizes
 
 import avsr
 from avsr.config import ModelConfig, load_config
+from avsr.corpora import read_table
 from avsr.errors import ConfigError
 from avsr.features import LogMel
 from avsr.train import prepare, run
@@ -91,7 +92,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In this process: what is tried here is the way of the data, not the processes.
-    monkeypatch.setattr(prepare, "_pool", lambda: ThreadPool(1))
+    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
     monkeypatch.setattr(
         run,
         "_train_branches_apart",
@@ -112,9 +113,25 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     assert all(torch.equal(loaded[name], value.half().float()) for name, value in floats.items())
 
     # Everything is there: a second run only writes the bundle again.
-    monkeypatch.setattr(prepare, "_pool", None)
+    monkeypatch.setattr(prepare, "_executor", None)
     monkeypatch.setattr(run, "_train_branches_apart", lambda *_: None)
     monkeypatch.setattr(run, "read_noise", lambda _: run.NoiseSource([], []))
     before = (bundle / "model.safetensors").read_bytes()
     run.run_recipe(recipe, data, work, bundle)
     assert (bundle / "model.safetensors").read_bytes() == before
+
+
+def test_packs_that_were_prepared_elsewhere_are_trained_from(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    utterances = read_table(data / "toy.tsv")
+    prepare.prepare(utterances, data, tmp_path / "packs" / "corpus")
+    prepare.prepare(read_table(data / "speech.tsv"), data, tmp_path / "packs" / "noise")
+    trained: list[Path] = []
+    monkeypatch.setattr(run, "prepare_packs", None)
+    monkeypatch.setattr(run, "_train_branches_apart", lambda recipe, packs, work: trained.append(packs))
+    monkeypatch.setattr(run, "_trainer", lambda recipe, branch, packs, work: trained.append(packs))
+    with pytest.raises(AttributeError):
+        run.run_recipe(recipe_of(), tmp_path / "packs", tmp_path / "work", tmp_path / "bundle")
+    assert trained == [tmp_path / "packs"] * 2

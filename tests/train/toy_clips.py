@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from avsr.corpora import AlignedWord
-from avsr.train.prepared import Clip, ClipData
+from avsr.train.codec import encode_audio, encode_lips
+from avsr.train.pack import EncodedClip, PackWriter
+from avsr.train.prepared import Clip, ClipData, spans_of
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES
 
 WORDS = ("bin", "blue", "lay", "red")
@@ -26,5 +31,26 @@ def make_clip(words: list[str], index: int) -> tuple[Clip, ClipData]:
         lips[start : start + WORD_TICKS] = 50 * WORDS.index(word)
         aligned.append(AlignedWord(word, start * TICK_S, (start + WORD_TICKS) * TICK_S))
     split = "train" if index < 8 else "dev"
-    clip = Clip(f"{index}.mp4", "s1", split, " ".join(words), tuple(aligned), start_tick=0, num_ticks=num_ticks)
-    return clip, ClipData(audio.astype(np.float32), lips, np.ones(num_ticks, np.bool_))
+    clip = Clip(f"{index}.mp4", "s1", split, " ".join(words), tuple(aligned), num_ticks)
+    present = np.ones(num_ticks, np.bool_)
+    return clip, ClipData(audio.astype(np.float32), lips, present, present.copy())
+
+
+def write_pack(directory: Path, made: Sequence[tuple[Clip, ClipData]]) -> None:
+    """Write clips as `prepare` would."""
+    with PackWriter(directory) as pack:
+        for clip, data in made:
+            pack.add([clip], encoded(data))
+
+
+def encoded(data: ClipData) -> EncodedClip:
+    """Encode a clip as `prepare` would."""
+    return EncodedClip(
+        num_ticks=data.num_ticks,
+        audio=encode_audio(data.audio) if data.heard.any() else b"",
+        lips=encode_lips(data.lips) if data.visible.any() else b"",
+        heard=spans_of(data.heard),
+        visible=spans_of(data.visible),
+        is_filmed=bool(data.visible.any()),
+        sync_percent=None,
+    )

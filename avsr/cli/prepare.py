@@ -1,0 +1,93 @@
+"""``avsr prepare``: a corpus to a pack that trains without MediaPipe and PyAV; and what is in a pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from avsr.errors import InputError
+
+if TYPE_CHECKING:
+    from avsr.train.check import PackReport
+
+
+def run(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A table of clips (.tsv), or a directory as GRID, LRS2 or LRS3 lay it out. With --check: a pack.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PACK", help="Where the pack goes; what is there already is kept."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes. [all processors]")
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Report durations, missing faces, and lips that do not fit the sound."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Prepare a corpus for training: crop the lips and pack them with the sound. Run it again to go on after a stop."""
+    if output is None and not check:
+        raise InputError("nowhere to put the pack; add -o PACK, or --check to look into one")
+    num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
+    if check:
+        from avsr.train.check import check_pack
+
+        _show(check_pack(output or source))
+    if num_failed:
+        raise typer.Exit(1)
+
+
+def _prepare(source: Path, output: Path, jobs: int | None, *, is_shown: bool) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    from avsr.train.layouts import read_corpus
+    from avsr.train.prepare import FAILED_FILE, Progress, prepare
+
+    utterances = read_corpus(source)
+    console = Console(stderr=True)
+    columns = TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not is_shown) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(progress: Progress) -> None:
+            failed = f"{len(progress.failed)} failed" if progress.failed else ""
+            bar.update(task, completed=progress.num_done, total=progress.num_files, description=failed)
+
+        root = source if source.is_dir() else source.parent
+        progress = prepare(utterances, root, output, jobs=jobs, on_progress=show)
+    num_ready = progress.num_files - len(progress.failed)
+    print(f"{output}: {num_ready} of {progress.num_files} files are ready")
+    if progress.failed:
+        print(f"{output / FAILED_FILE}: why {len(progress.failed)} are not")
+    return len(progress.failed)
+
+
+def _show(report: PackReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{report.num_bytes / 1e6:.1f} MB")
+    for name in ("split", "clips", "speakers", "hours", "min s", "median s", "max s", "heard %", "face %"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split in report.splits:
+        lengths = f"{split.shortest_s:.1f}", f"{split.median_s:.1f}", f"{split.longest_s:.1f}"
+        shares = f"{100 * split.heard_share:.1f}", f"{100 * split.visible_share:.1f}"
+        counts = f"{split.num_clips}", f"{split.num_speakers}", f"{split.total_s / 3600:.2f}"
+        table.add_row(split.split, *counts, *lengths, *shares)
+    console = Console()
+    console.print(table)
+    for what, problem in report.findings:
+        console.out(f"{what}: {problem}", highlight=False)
+    for path, reason in report.failed:
+        console.out(f"{path}: not in the pack: {reason}", highlight=False)

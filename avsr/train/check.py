@@ -1,0 +1,122 @@
+"""What a pack holds, and which of its clips look wrong. Nothing is decoded: all of it was measured in preparing."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from avsr.train.prepare import FAILED_FILE
+from avsr.train.prepared import Clip, Media, Spans, read_index
+from avsr.train.sync import best_lag, is_outlier
+from avsr.types import TICK_MS, TICK_S
+
+FACE_SHARE = 0.8
+"""Clips that show a face for less of their time are named."""
+CURVES_FOR_A_SPEAKER = 8
+"""So many clips tell a speaker's own offset; with fewer, lips and sound are taken to fit."""
+SPEAKER_MARGIN = 0.1
+"""How much better their mean correlation must be elsewhere: about twice its error."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitReport:
+    """One split; durations in seconds."""
+
+    split: str
+    num_clips: int
+    num_speakers: int
+    total_s: float
+    shortest_s: float
+    median_s: float
+    longest_s: float
+    heard_share: float
+    visible_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """``findings`` are (what, what is wrong with it); ``failed`` (path, reason) of what is not in the pack."""
+
+    splits: tuple[SplitReport, ...]
+    num_bytes: int
+    findings: tuple[tuple[str, str], ...]
+    failed: tuple[tuple[str, str], ...]
+
+
+def check_pack(directory: Path) -> PackReport:
+    """Report on the pack in ``directory``.
+
+    Raises:
+        InputError: there is no pack.
+    """
+    entries = read_index(directory)
+    splits = sorted({clip.split for clip, _ in entries})
+    return PackReport(
+        tuple(_split_report(split, [entry for entry in entries if entry[0].split == split]) for split in splits),
+        sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
+        (*_faces(entries), *_offsets(entries)),
+        _read_failed(directory / FAILED_FILE),
+    )
+
+
+def _split_report(split: str, entries: Sequence[tuple[Clip, Media]]) -> SplitReport:
+    ticks = [clip.num_ticks for clip, _ in entries]
+    return SplitReport(
+        split,
+        len(entries),
+        len({clip.speaker for clip, _ in entries}),
+        sum(ticks) * TICK_S,
+        min(ticks) * TICK_S,
+        median(ticks) * TICK_S,
+        max(ticks) * TICK_S,
+        sum(_length(media.heard) for _, media in entries) / max(1, sum(ticks)),
+        sum(_length(media.visible) for _, media in entries) / max(1, sum(ticks)),
+    )
+
+
+def _faces(entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
+    for clip, media in entries:
+        share = _length(media.visible) / max(1, clip.num_ticks)
+        if media.is_filmed and share == 0:
+            yield clip.path, "no face"
+        elif media.is_filmed and share < FACE_SHARE:
+            yield clip.path, f"a face for {100 * share:.0f} % of the time only"
+        if not media.heard:
+            yield clip.path, "no sound"
+
+
+def _offsets(entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
+    curves: dict[str, list[tuple[str, tuple[int, ...]]]] = defaultdict(list)
+    for clip, media in entries:
+        if media.sync_percent is not None:
+            curves[clip.speaker].append((clip.path, media.sync_percent))
+    for speaker, found in sorted(curves.items()):
+        expected_lag, together = 0, np.mean([curve for _, curve in found], axis=0).tolist()
+        if len(found) >= CURVES_FOR_A_SPEAKER and is_outlier(together, 0, SPEAKER_MARGIN):
+            expected_lag = best_lag(together)
+            yield f"speaker {speaker}", f"lips {_late(expected_lag)} in all {len(found)} clips together"
+        for path, curve in found:
+            if is_outlier(curve, expected_lag):
+                yield path, f"lips perhaps {_late(best_lag(curve))}"
+
+
+def _late(lag_ticks: int) -> str:
+    return f"{abs(lag_ticks) * TICK_MS} ms {'late' if lag_ticks > 0 else 'early'}"
+
+
+def _length(spans: Spans) -> int:
+    return sum(last - first for first, last in spans)
+
+
+def _read_failed(path: Path) -> tuple[tuple[str, str], ...]:
+    if not path.exists():
+        return ()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
+    return tuple((row[0], row[1]) for row in rows[1:] if len(row) == 2)

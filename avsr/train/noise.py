@@ -1,0 +1,81 @@
+"""The noises of training: babble, one other talker, recordings, and coloured noise that never ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from pydantic import Field
+
+from avsr.config import Section
+from avsr.errors import InputError
+from avsr.media.noise import babble
+from avsr.types import SAMPLE_RATE, FloatArray
+
+LOWEST_HZ = 20.0
+"""Coloured noise is flat below."""
+STEEPEST = 1.2
+"""Power falls with frequency at most like f^-1.2: a little more than pink."""
+
+
+class NoiseWeights(Section):
+    """How often each kind comes, as weights; a kind of which there is nothing does not come.
+
+    ``babble`` is 4 to 8 voices at once, ``talker`` a single one, ``recorded`` a recording, ``coloured`` anything from
+    white to pink.
+    """
+
+    babble: float = Field(1.0, ge=0)
+    talker: float = Field(0.0, ge=0)
+    recorded: float = Field(1.0, ge=0)
+    coloured: float = Field(0.0, ge=0)
+
+
+class NoiseSource:
+    """Draws noise made of ``voices`` and ``noises``, each f32 (n,)."""
+
+    def __init__(self, voices: Sequence[FloatArray], noises: Sequence[FloatArray]) -> None:
+        self._voices, self._noises = voices, noises
+
+    def draw(self, num_samples: int, rng: np.random.Generator, weights: NoiseWeights | None = None) -> FloatArray:
+        """Return f32 (num_samples,) of a kind that is drawn by ``weights`` (default: half babble, half recorded).
+
+        Raises:
+            InputError: there is nothing to draw from.
+        """
+        weights = weights or NoiseWeights()
+        voices, noises = self._voices, self._noises
+        kinds: list[tuple[float, Callable[[], FloatArray]]] = [
+            (weights.babble * bool(voices), lambda: babble(voices, num_samples, rng)),
+            (weights.talker * bool(voices), lambda: _excerpt(voices, num_samples, rng)),
+            (weights.recorded * bool(noises), lambda: _excerpt(noises, num_samples, rng)),
+            (weights.coloured, lambda: coloured_noise(num_samples, rng.uniform(0, STEEPEST), rng)),
+        ]
+        total = sum(weight for weight, _ in kinds)
+        if not total:
+            raise InputError("noise was asked for, but there are neither voices nor noises to draw from")
+        return kinds[int(rng.choice(len(kinds), p=[weight / total for weight, _ in kinds]))][1]()
+
+
+def coloured_noise(num_samples: int, slope: float, rng: np.random.Generator) -> FloatArray:
+    """Return Gaussian noise, f32 (num_samples,), of mean power 0.01, whose power falls with frequency as f^-slope.
+
+    0 is white, 1 is pink.
+    """
+    if num_samples == 0:
+        return np.zeros(0, np.float32)
+    frequencies_hz = np.fft.rfftfreq(num_samples, 1 / SAMPLE_RATE)
+    gains = np.maximum(frequencies_hz, LOWEST_HZ) ** (-slope / 2)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(num_samples)) * gains, num_samples)
+    scaled: FloatArray = (0.1 * noise / max(float(np.sqrt(np.mean(noise**2))), 1e-12)).astype(np.float32)
+    return scaled
+
+
+def _excerpt(recordings: Sequence[FloatArray], num_samples: int, rng: np.random.Generator) -> FloatArray:
+    """Begin one of the recordings anywhere, and loop it."""
+    recording = recordings[int(rng.integers(len(recordings)))]
+    start = int(rng.integers(len(recording)))
+    excerpt = recording[start : start + num_samples]
+    if len(excerpt) == num_samples:
+        return excerpt
+    return np.resize(np.concatenate([recording[start:], recording[:start]]), num_samples)

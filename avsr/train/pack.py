@@ -1,0 +1,128 @@
+"""Writing a pack clip by clip, so that a kill at any moment leaves a whole pack that can be gone on with."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from avsr.errors import InputError
+from avsr.train.prepared import HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
+
+SHARD_BYTES = 64_000_000
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """What goes into a pack of one file; the fields are those of ``Media``."""
+
+    num_ticks: int
+    audio: bytes
+    lips: bytes
+    heard: Spans
+    visible: Spans
+    is_filmed: bool
+    sync_percent: tuple[int, ...] | None
+
+
+class PackWriter:
+    """Opens or begins the pack in ``directory``; one writer at a time.
+
+    ``entries`` is what the pack holds. Clips of which the shards lack bytes, as after a power cut, are forgotten.
+
+    Raises:
+        InputError: the directory cannot be written, holds something else, or another process is writing it.
+    """
+
+    def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
+        self._directory, self._shard_bytes = directory, shard_bytes
+        self._lock = _lock(directory)
+        self._index: IO[str] | None = None
+        found = read_index(directory) if (directory / INDEX_FILE).exists() else []
+        sizes: dict[int, int] = {}
+        for _, media in found:
+            sizes.setdefault(media.shard, _size(shard_path(directory, media.shard)))
+        self.entries = [(clip, media) for clip, media in found if media.end_bytes <= sizes[media.shard]]
+        self._shard = max((media.shard for _, media in self.entries), default=0)
+        self._end_bytes = max((media.end_bytes for _, media in self.entries if media.shard == self._shard), default=0)
+        self.keep(self.entries)
+
+    def keep(self, entries: Sequence[tuple[Clip, Media]]) -> None:
+        """Make the index say exactly this."""
+        if self._index is not None:
+            self._index.close()
+        path = self._directory / INDEX_FILE
+        partial = path.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8") as index:
+            index.writelines([json.dumps(HEADER) + "\n", *(index_line(clip, media) for clip, media in entries)])
+            index.flush()
+            os.fsync(index.fileno())
+        partial.replace(path)
+        self.entries = list(entries)
+        self._index = path.open("a", encoding="utf-8")
+
+    def add(self, clips: Sequence[Clip], encoded: EncodedClip) -> None:
+        """Write the file of ``clips``, which differ in what the corpus says of it."""
+        data = encoded.audio + encoded.lips
+        if self._end_bytes and self._end_bytes + len(data) > self._shard_bytes:
+            self._shard, self._end_bytes = self._shard + 1, 0
+        media = Media(
+            self._shard,
+            self._end_bytes,
+            len(encoded.audio),
+            len(encoded.lips),
+            zlib.crc32(data),
+            encoded.heard,
+            encoded.visible,
+            encoded.is_filmed,
+            encoded.sync_percent,
+        )
+        with shard_path(self._directory, self._shard).open("ab") as shard:
+            shard.truncate(self._end_bytes)  # what a killed writer left
+            shard.write(data)
+            shard.flush()
+            os.fsync(shard.fileno())
+        self._end_bytes = media.end_bytes
+        assert self._index is not None
+        self._index.write("".join(index_line(clip, media) for clip in clips))
+        self._index.flush()
+        self.entries += [(clip, media) for clip in clips]
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._index is not None:
+            self._index.close()
+        self._lock.close()
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _lock(directory: Path) -> IO[str]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / LOCK_FILE).open("w")
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error}); choose another directory for the pack") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system even when this process is killed
+    except OSError as error:
+        lock.close()
+        raise InputError(f"{directory}: another process is writing this pack; wait until it is done") from error
+    return lock
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,72 @@
+"""``avsr prepare``: its words to the user, and its exit codes."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import avsr as package
+from avsr import cli
+from avsr.train import prepare
+
+SOUND = Path(package.__file__).parent / "talker" / "demo" / "babble.ogg"
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sound, and a file that is none."""
+    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    (tmp_path / "a.ogg").symlink_to(SOUND)
+    (tmp_path / "b.ogg").write_text("no sound")
+    path = tmp_path / "t.tsv"
+    path.write_text("path\tspeaker\tsplit\tseconds\ttext\twords\na.ogg\ts\ttrain\t8\thi\t\nb.ogg\ts\tdev\t8\thi\t\n")
+    return path
+
+
+def avsr(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["avsr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exited:
+        cli.main()
+    return int(exited.value.code or 0)
+
+
+def test_a_corpus_is_prepared_and_what_failed_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+) -> None:
+    pack = tmp_path / "pack"
+    assert avsr(monkeypatch, "prepare", table, "-o", pack, "--jobs", 1, "--quiet") == 1
+    out, err = capsys.readouterr()
+    assert out == f"{pack}: 1 of 2 files are ready\n{pack / 'failed.tsv'}: why 1 are not\n"
+    assert err == ""
+    assert avsr(monkeypatch, "prepare", "--check", pack) == 0
+    out, _ = capsys.readouterr()
+    assert "train" in out
+    assert "b.ogg: not in the pack:" in out
+    (tmp_path / "b.ogg").unlink()
+    (tmp_path / "b.ogg").symlink_to(SOUND)
+    assert avsr(monkeypatch, "prepare", table, "-o", pack, "--check", "-q") == 0
+    assert "not in the pack" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["t.tsv"], "add -o PACK"),
+        (["none.tsv", "-o", "pack"], "none.tsv"),
+        (["--check", "none"], "not a pack"),
+        (["t.tsv", "-o", "t.tsv"], "choose another directory"),
+        (["t.tsv", "-o", "pack", "--jobs", "0"], "--jobs"),
+        ([], "SOURCE"),
+    ],
+)
+def test_wrong_use_exits_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(table.parent)
+    assert avsr(monkeypatch, "prepare", *arguments) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert "Traceback" not in err
