@@ -223,9 +223,13 @@ def stream_flex(
 
 
 def stream_inputs(job: Job, *, turns_given: bool) -> Tensors:
-    """Return the arguments of the rivals for one chunk; the angles are computed here unless given."""
-    turns = job.turns if turns_given else job.compute_turns()
-    cache = job.cache
+    """Return the arguments of the rivals for one chunk.
+
+    Unless the angles are given, they are computed here, and the tick that the next ones start from, as in every cache.
+    """
+    turns, cache = job.turns, job.cache
+    if not turns_given:
+        turns, _ = job.compute_turns(), cache.next_tick + job.shape.ticks
     return job.query, job.key, job.value, job.mask, cache.key, cache.value, cache.mask, *turns
 
 

@@ -33,23 +33,25 @@ class KeyValueCache:
         mask = torch.zeros(batch, ticks, dtype=torch.bool, device=blank.device)
         return cls(blank, blank, mask, torch.zeros(batch, dtype=torch.int32, device=blank.device))
 
-    def append(self, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> KeyValueCache:
-        """Return the cache followed by newer ticks; nothing is dropped."""
-        return KeyValueCache(
+    def append(
+        self, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return key, value and mask of the ticks held, followed by newer ones."""
+        return (
             torch.cat([self.key, key], dim=2),
             torch.cat([self.value, value], dim=2),
             torch.cat([self.mask, mask], dim=1),
-            self.next_tick + mask.shape[1],
         )
 
-    def newest(self, ticks: int) -> KeyValueCache:
-        """Return the last ``ticks`` ticks (fewer where fewer are held)."""
-        held = self.mask.shape[1]
-        if held <= ticks:
-            return self
-        window = held - ticks, ticks
+    def after(
+        self, window: tuple[torch.Tensor, torch.Tensor, torch.Tensor], num_ticks: int, ticks: int
+    ) -> KeyValueCache:
+        """Return the cache of the newest ``ticks`` ticks of ``window``, whose last ``num_ticks`` are new."""
+        key, value, mask = window
+        kept = min(ticks, mask.shape[1])
+        newest = mask.shape[1] - kept, kept
         return KeyValueCache(
-            self.key.narrow(2, *window), self.value.narrow(2, *window), self.mask.narrow(1, *window), self.next_tick
+            key.narrow(2, *newest), value.narrow(2, *newest), mask.narrow(1, *newest), self.next_tick + num_ticks
         )
 
 

@@ -14,6 +14,7 @@ from functools import cache
 
 import torch
 
+VARIABLE = "AVSR_KERNELS"
 CHOICES = ("auto", "reference", "triton")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 MAX_HEAD_DIM = 128
@@ -33,16 +34,13 @@ def use_triton(query: torch.Tensor) -> bool:
     Raises:
         KernelsUnavailableError: ``AVSR_KERNELS`` is ``triton`` and Triton cannot, or it is no known choice.
     """
-    return _constant(_choice(), query.device, query.dtype, query.shape[-1])
+    decide = _constant if torch.compiler.is_compiling() else _decide
+    return decide(os.environ.get(VARIABLE, "auto"), query.device, query.dtype, query.shape[-1])
 
 
 def check_kernels(device: torch.device) -> None:
     """Raise ``KernelsUnavailableError``, before any work, if ``AVSR_KERNELS`` cannot be followed on ``device``."""
-    _decide(_choice(), device, torch.float32, 64)
-
-
-def _choice() -> str:
-    return os.environ.get("AVSR_KERNELS", "auto")
+    _decide(os.environ.get(VARIABLE, "auto"), device, torch.float32, 64)
 
 
 def _constant(choice: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:

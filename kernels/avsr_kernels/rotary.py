@@ -24,7 +24,9 @@ def turn_rates(half: int, device: torch.device) -> torch.Tensor:
     return torch.tensor(rates, dtype=torch.int32, device=device)
 
 
-def cos_sin(next_tick: torch.Tensor, num_ticks: int, half: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def cos_sin(
+    next_tick: torch.Tensor, num_ticks: int, half: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the cosines and sines that ``rotate`` takes, each (B, 1, num_ticks, 2 half).
 
     Args:

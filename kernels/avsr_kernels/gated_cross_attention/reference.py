@@ -25,11 +25,14 @@ def gated_cross_attention(
     turns = cos_sin(cache.audio.next_tick, num_ticks, half, audio[0].dtype)
     heard_window = cache.audio.append(rotate(audio[1], *turns), audio[2], heard)
     seen_window = cache.video.append(rotate(video[1], *turns), video[2], visible)
-    sound = windowed_attention(rotate(video[0], *turns), heard_window, chunk_ticks=chunk_ticks, left_ticks=left_ticks)
-    lips = windowed_attention(rotate(audio[0], *turns), seen_window, chunk_ticks=chunk_ticks, left_ticks=left_ticks)
+    sound = windowed_attention(rotate(video[0], *turns), *heard_window, chunk_ticks=chunk_ticks, left_ticks=left_ticks)
+    lips = windowed_attention(rotate(audio[0], *turns), *seen_window, chunk_ticks=chunk_ticks, left_ticks=left_ticks)
     weights = masked_softmax(gate_logits, torch.stack([heard, visible], dim=-1))
     mixed = weights[:, None, :, :1] * sound + weights[:, None, :, 1:] * lips
-    return mixed, weights, FusionCache(heard_window.newest(left_ticks), seen_window.newest(left_ticks))
+    new = FusionCache(
+        cache.audio.after(heard_window, num_ticks, left_ticks), cache.video.after(seen_window, num_ticks, left_ticks)
+    )
+    return mixed, weights, new
 
 
 def masked_softmax(logits: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
