@@ -14,7 +14,6 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from _timing import Call, Spread, capture, launched, replayed
-from torch import nn
 
 from avsr.bundle import load_bundle
 from avsr.model import AvsrModel
@@ -22,7 +21,6 @@ from avsr.nn import attention, fusion
 from avsr.nn.attention import ChunkSelfAttention
 from avsr.nn.conformer import FeedForward
 from avsr.nn.convolution import ConvModule
-from avsr.nn.visual import GRAY_MEAN, GRAY_STD, STEM_TICKS, VIEW_SIZE, LipFrontEnd
 from avsr.types import LIP_SIZE, MELS_PER_TICK, NUM_MELS, AvChunk, LogProbs
 
 T = TypeVar("T")
@@ -91,37 +89,11 @@ class GraphedStep:
         return sum(x.nbytes for x in tensors_of(self._state))
 
 
-class EveryLip(nn.Module):
-    """``LipFrontEnd`` that computes hidden ticks too and blanks them afterwards, with the same results.
-
-    How many are hidden then never leaves the GPU, as a captured graph needs.
-    """
-
-    def __init__(self, front: LipFrontEnd) -> None:
-        super().__init__()
-        self.front = front
-
-    def init_state(self, batch: int) -> torch.Tensor:
-        """Return a dark past."""
-        return self.front.init_state(batch)
-
-    def step(self, lips: torch.Tensor, visible: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn ``lips`` u8 (B, T, 96, 96) into (B, T, dim), zeros where not ``visible``."""
-        view = slice((LIP_SIZE - VIEW_SIZE) // 2, (LIP_SIZE + VIEW_SIZE) // 2)
-        joined = torch.cat([state, lips], dim=1)
-        stacks = joined[..., view, view].unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3).flatten(0, 1)
-        x = (stacks.to(self.front.project.get_parameter("0.weight").dtype) / 255 - GRAY_MEAN) / GRAY_STD
-        y = self.front.project(self.front.trunk(self.front.stem(x)).flatten(1))
-        return y.unflatten(0, visible.shape) * visible[..., None], joined[:, joined.shape[1] - STEM_TICKS + 1 :]
-
-
 def load_default_model(device: torch.device, dtype: torch.dtype) -> AvsrModel:
     """Return the network of the default bundle, for inference."""
     bundle = load_bundle()
     model = AvsrModel(bundle.config.model)
     model.load_state_dict(bundle.state_dict())
-    if device.type == "cuda":
-        model.video_front = EveryLip(model.video_front)  # type: ignore[assignment]
     return model.to(device, dtype).eval().requires_grad_(False)
 
 

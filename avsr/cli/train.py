@@ -23,11 +23,18 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="Keeps packs and checkpoints; a killed run goes on. [runs/RECIPE]"),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Go on from this model (a name or a directory), not from scratch."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the bundle goes. [WORK/bundle]")
     ] = None,
 ) -> None:
     """Train a model: prepare the clips, teach each sense alone, then both together under noise."""
+    from avsr.bundle import load_bundle
     from avsr.config import load_config
     from avsr.train.recipe import RECIPES, RecipeConfig
     from avsr.train.run import run_recipe
@@ -36,5 +43,5 @@ def run(
     settings = load_config(shipped if shipped.exists() else Path(recipe), RecipeConfig)
     work = work or Path("runs") / Path(recipe).stem
     output = output or work / "bundle"
-    run_recipe(settings, data, work, output)
+    run_recipe(settings, data, work, output, start=load_bundle(start) if start else None)
     print(f"{output}: done. Try it: avsr transcribe --model {output} FILE")

@@ -51,15 +51,28 @@ class LipFrontEnd(nn.Module):
         return torch.zeros(batch, STEM_TICKS - 1, LIP_SIZE, LIP_SIZE, dtype=torch.uint8, device=device)
 
     def step(self, lips: torch.Tensor, visible: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn ``lips`` u8 (B, T, 96, 96) into (B, T, dim); ticks not ``visible`` cost nothing and give zeros."""
+        """Turn ``lips`` u8 (B, T, 96, 96) into (B, T, dim), zeros where not ``visible``."""
         joined = torch.cat([state, lips], dim=1)
-        stacks = joined[..., _VIEW, _VIEW].unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3)[visible]
-        y = self.project.get_parameter("0.weight").new_zeros(*visible.shape, self._dim)
-        if len(stacks):
-            x = (stacks.to(y.dtype) / 255 - GRAY_MEAN) / GRAY_STD
-            x = self.trunk(self.stem(x))
-            y = y.masked_scatter(visible[..., None], self.project(x.flatten(1)))
+        stacks = joined[..., _VIEW, _VIEW].unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3)
+        if _picking_waits(visible) and not self.training:
+            y = self._embed(stacks.flatten(0, 1)).view(*visible.shape, self._dim) * visible[..., None]
+        else:  # hidden ticks cost nothing, and never enter the statistics of batch normalisation
+            y = self.project.get_parameter("0.weight").new_zeros(*visible.shape, self._dim)
+            seen = stacks[visible]
+            if len(seen):
+                y = y.masked_scatter(visible[..., None], self._embed(seen))
         return y, joined[:, joined.shape[1] - STEM_TICKS + 1 :]
+
+    def _embed(self, stacks: torch.Tensor) -> torch.Tensor:
+        """Map pictures u8 (N, 3, VIEW_SIZE, VIEW_SIZE) to (N, dim)."""
+        x = (stacks.to(self.project.get_parameter("0.weight").dtype) / 255 - GRAY_MEAN) / GRAY_STD
+        y: torch.Tensor = self.project(self.trunk(self.stem(x)).flatten(1))
+        return y
+
+
+def _picking_waits(mask: torch.Tensor) -> bool:
+    """On a GPU the processor must wait to learn how many elements a mask picks, which no captured graph can."""
+    return mask.is_cuda
 
 
 class ResidualStage(nn.Module):

@@ -18,7 +18,8 @@ Branch = Literal["audio", "video", "fusion"]
 class StageConfig(Section):
     """One stage: for how long a branch learns, and from what augmentation.
 
-    ``talker_repeat`` is how often each synthetic clip comes in an epoch; real clips come once.
+    ``talker_repeat`` is how often each synthetic clip comes in an epoch. Real clips come once on the average:
+    ``speaker_balance`` 0 takes each once, 1 gives every speaker the same share of the epoch, 0.5 goes half the way.
     """
 
     epochs: int = Field(gt=0)
@@ -28,6 +29,7 @@ class StageConfig(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     validate_every: int = Field(5, gt=0)
     talker_repeat: float = Field(0.5, ge=0)
+    speaker_balance: float = Field(0.0, ge=0, le=1)
     seed: int = 1
     augment: AugmentConfig = AugmentConfig()
 

@@ -87,15 +87,3 @@ def test_a_graphed_step_carries_the_state_from_chunk_to_chunk(
         launched, graphed = model_step.LaunchedStep(model, chunks[0]), model_step.GraphedStep(model, chunks[0])
         for chunk in chunks:
             torch.testing.assert_close(graphed(chunk).values, launched(chunk).values, rtol=0, atol=1e-5)
-
-
-def test_lips_computed_on_every_tick_are_the_same_where_visible(benchmark: ModuleType) -> None:
-    import _model_step as model_step
-
-    front = model_step.load_default_model(torch.device("cpu"), torch.float32).video_front
-    chunk = model_step.draw_chunk(2, 5, torch.float32)
-    visible = torch.rand(2, 5) > 0.4
-    wanted, state = front.step(chunk.lips, visible, front.init_state(2))
-    found, same_state = model_step.EveryLip(front).step(chunk.lips, visible, front.init_state(2))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
-    assert torch.equal(state, same_state)

@@ -221,8 +221,8 @@ recipe = RecipeConfig.model_validate(
     | {"audio": stage, "video": stage, "fusion": stage}
 )
 packs, work = Path(sys.argv[1]) / "packs", Path(sys.argv[1])
-_make_tokenizer_and_features(recipe, packs, work)
-train_branch(recipe, "audio", packs, work, 1)
+_make_tokenizer_and_features(recipe, packs, work, None)
+train_branch(recipe, "audio", packs, work, None, 1)
 """
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ import torch
 from stand_ins import tiny_sizes
 
 import avsr
+from avsr.bundle import load_bundle
 from avsr.config import ModelConfig, load_config
 from avsr.corpora import read_table
-from avsr.errors import ConfigError
+from avsr.errors import ConfigError, InputError
 from avsr.features import LogMel
 from avsr.train import prepare, run
+from avsr.train.prepared import Clip, PreparedCorpus
 from avsr.train.recipe import RECIPES, Branch, RecipeConfig
 from avsr.train.statistics import LEAST_STD, measure_features
 from avsr.types import FloatArray
@@ -112,6 +116,18 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     floats = {name: value for name, value in trained.items() if value.is_floating_point()}
     assert all(torch.equal(loaded[name], value.half().float()) for name, value in floats.items())
 
+    # Another model can go on from it, in a folder of its own.
+    start = load_bundle(bundle)
+    with pytest.raises(InputError, match="another recipe or model"):
+        run.run_recipe(recipe, data, work, bundle, start=start)
+    (tmp_path / "further").mkdir()
+    run._make_tokenizer_and_features(recipe, work, tmp_path / "further", start)
+    beginner = run._trainer(recipe, "audio", work, tmp_path / "further", start)
+    assert all(torch.equal(value, loaded[name]) for name, value in beginner.model.state_dict().items())
+    assert (tmp_path / "further" / "tokenizer.model").read_bytes() == start.tokenizer_bytes
+    with pytest.raises(InputError, match="of other sizes"):
+        run.run_recipe(recipe_of(model={"dim": 64}), data, tmp_path / "wide", bundle, start=start)
+
     # Everything is there: a second run only writes the bundle again.
     monkeypatch.setattr(prepare, "_executor", None)
     monkeypatch.setattr(run, "_train_branches_apart", lambda *_: None)
@@ -119,6 +135,17 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     before = (bundle / "model.safetensors").read_bytes()
     run.run_recipe(recipe, data, work, bundle)
     assert (bundle / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balance_moves_an_epoch_towards_rare_speakers(balance: float) -> None:
+    counts = {"many": 80, "few": 20}
+    clips = [Clip(f"{i}", speaker, "train", "", (), 1) for speaker, count in counts.items() for i in range(count)]
+    corpus = cast(PreparedCorpus, SimpleNamespace(select=lambda split: clips))
+    many, few = run.balanced_sources(corpus, balance)
+    shares = many.repeat * len(many.clips), few.repeat * len(few.clips)
+    assert sum(shares) == pytest.approx(100)
+    assert shares[0] / shares[1] == pytest.approx(4 ** (1 - balance))
 
 
 def test_packs_that_were_prepared_elsewhere_are_trained_from(
@@ -130,8 +157,8 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
     prepare.prepare(read_table(data / "speech.tsv"), data, tmp_path / "packs" / "noise")
     trained: list[Path] = []
     monkeypatch.setattr(run, "prepare_packs", None)
-    monkeypatch.setattr(run, "_train_branches_apart", lambda recipe, packs, work: trained.append(packs))
-    monkeypatch.setattr(run, "_trainer", lambda recipe, branch, packs, work: trained.append(packs))
+    monkeypatch.setattr(run, "_train_branches_apart", lambda recipe, packs, work, start: trained.append(packs))
+    monkeypatch.setattr(run, "_trainer", lambda recipe, branch, packs, work, start: trained.append(packs))
     with pytest.raises(AttributeError):
         run.run_recipe(recipe_of(), tmp_path / "packs", tmp_path / "work", tmp_path / "bundle")
     assert trained == [tmp_path / "packs"] * 2
