@@ -1,7 +1,7 @@
 # Everything a fresh machine needs: `make demo` to see it work, `make test` to trust it. POSIX make.
 # The stamps in .venv make a second run instant; a change of pyproject.toml installs again.
 .POSIX:
-.PHONY: help demo test check fix bench clean
+.PHONY: help demo test check fix bench kernels clean
 BIN = .venv/bin
 OURS = avsr kernels tests benchmarks
 
@@ -26,6 +26,9 @@ fix: .venv/.installed-dev ## format, and repair what ruff can
 
 bench: .venv/.installed-dev ## run every benchmark with short inputs
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+kernels: .venv/.installed-dev ## compile every GPU kernel for sm_90, which needs no GPU, and list its registers and spills
+	$(BIN)/python -m avsr_kernels.offline
 
 clean: ## remove what was made here: .venv, caches, build output
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -54,7 +54,6 @@ _constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 @cache
 def _decide(choice: str, device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """Cached, so that it costs little, and so that ``auto`` is logged once for each kind of input."""
     if choice not in CHOICES:
         raise KernelsUnavailableError(f"AVSR_KERNELS is {choice!r}; it can be {', '.join(CHOICES)}")
     if choice == "reference":
@@ -65,8 +64,13 @@ def _decide(choice: str, device: torch.device, dtype: torch.dtype, head_dim: int
             raise KernelsUnavailableError(f"AVSR_KERNELS=triton, but {obstacle}; set AVSR_KERNELS=reference or auto")
         return True
     fused = obstacle is None and device.type == "cuda"
-    _log.info("attention on %s in %s: %s", device, dtype, "Triton kernels" if fused else "PyTorch")
+    _log_once(f"attention on {device} in {dtype}: {'Triton kernels' if fused else 'PyTorch'}")
     return fused
+
+
+@cache
+def _log_once(message: str) -> None:
+    _log.info(message)
 
 
 def _obstacle(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
@@ -74,6 +78,8 @@ def _obstacle(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | 
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
     if device.type == "cuda":
+        if torch.version.hip is not None:
+            return "the kernels are made for NVIDIA GPUs, and this PyTorch is for AMD's"
         if torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
             return f"{torch.cuda.get_device_name(device)} is older than compute capability 8.0"
     elif os.environ.get("TRITON_INTERPRET") != "1":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+
+from avsr_kernels.cache import KeyValueCache
 
 NARROW = 64
 """Head dimensions up to this one leave registers for larger tiles."""
@@ -14,7 +18,7 @@ def forward_tiles(num_ticks: int, head_dim: int, dtype: torch.dtype) -> dict[str
     """Return a forward kernel's compile-time sizes for ``num_ticks`` new ticks: tiles, warps and pipeline stages.
 
     New keys, which must be turned, come in small tiles; cached ones, which a step has more of, in larger ones. The
-    sizes are the largest that leave no kernel spilling registers (``python -m avsr_kernels.offline``).
+    sizes spill no registers for the default model, and a few bytes at most elsewhere (``avsr_kernels.offline``).
     """
     rows = next(size for size in (16, 32, 64) if size >= min(num_ticks, 64))
     columns, warps = (64, 4) if head_dim <= NARROW else (32, 8)
@@ -36,6 +40,40 @@ def backward_tiles(head_dim: int, dtype: torch.dtype) -> dict[str, int]:
 def _width(head_dim: int) -> dict[str, int]:
     half = padded(head_dim // 2)
     return {"D": head_dim, "HALF": half, "WIDTH": 2 * half}
+
+
+def check_window(
+    query: torch.Tensor, others: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], caches: Sequence[KeyValueCache],
+    chunk_ticks: int, left_ticks: int,
+) -> None:  # fmt: skip
+    """Refuse what would make a kernel read or write elsewhere than in its tensors.
+
+    Raises:
+        ValueError: ``others`` are not as ``query`` (B, H, T, D), ``masks`` are not (B, T), ``caches`` do not fit or are
+            not equally long, T is 0 or the chunk is.
+    """
+    batch, num_heads, num_ticks, head_dim = query.shape
+    if num_ticks < 1 or chunk_ticks < 1 or left_ticks < 0:
+        raise ValueError(f"{num_ticks} ticks, chunks of {chunk_ticks}, {left_ticks} before: needed are 1, 1 and 0")
+    num_cached = caches[0].mask.shape[1]
+    for wanted, tensors in (
+        (query.shape, others),
+        ((batch, num_ticks), masks),
+        ((batch, num_heads, num_cached, head_dim), [tensor for cache in caches for tensor in (cache.key, cache.value)]),
+        ((batch, num_cached), [cache.mask for cache in caches]),
+        ((batch,), [cache.next_tick for cache in caches]),
+    ):
+        for tensor in tensors:
+            if tensor.shape != torch.Size(wanted) or tensor.device != query.device:
+                raise ValueError(
+                    f"queries are {tuple(query.shape)} on {query.device}: {tuple(wanted)} was expected there, not"
+                    f" {tuple(tensor.shape)} on {tensor.device}"
+                )
+
+
+def window_sizes(num_ticks: int, num_cached: int, chunk_ticks: int, left_ticks: int) -> tuple[int, int]:
+    """Return chunk and left context, no larger than matters: so any number may stand for "all" and none overflows."""
+    return min(chunk_ticks, num_ticks), min(left_ticks, num_cached + num_ticks)
 
 
 def padded(size: int) -> int:

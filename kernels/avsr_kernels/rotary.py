@@ -9,7 +9,7 @@ alone, exactly, though both numbers are bounded. So keys can be cached already t
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 
@@ -17,7 +17,7 @@ BASE = 10_000.0
 WHOLE_TURN = 2**32
 
 
-@lru_cache(maxsize=64)
+@cache
 def turn_rates(half: int, device: torch.device) -> torch.Tensor:
     """Return int32 (half,): the turn of each feature pair in one tick."""
     rates = [round(BASE ** (-i / half) / math.tau * WHOLE_TURN) for i in range(half)]
@@ -36,8 +36,9 @@ def cos_sin(
         dtype: of the features; angles are computed in at least single precision.
     """
     real = type(next_tick) is torch.Tensor  # a fake tensor's constants are fake too, and must not be kept
-    tables = _signed_turns if real else _signed_turns.__wrapped__
-    rates, turns_within = tables(num_ticks, half, next_tick.device)
+    # Nor are the tables of a GPU kept: a captured graph would read on where a dropped one was.
+    tables = _kept_tables if real and next_tick.device.type == "cpu" else _tables
+    rates, turns_within = tables((turn_rates if real else turn_rates.__wrapped__)(half, next_tick.device), num_ticks)
     turns = (next_tick.view(-1, 1, 1, 1) * rates + turns_within).to(torch.int32)
     angles = turns.to(torch.promote_types(dtype, torch.float32)) * (math.tau / WHOLE_TURN)
     return angles.cos().to(dtype), angles.sin().to(dtype)
@@ -48,13 +49,16 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-@lru_cache(maxsize=64)
-def _signed_turns(num_ticks: int, half: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _tables(rates: torch.Tensor, num_ticks: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return int64 (2 half,) turns in one tick, and (num_ticks, 2 half) from the first of a call's ticks to each.
 
     The first feature of a pair takes the second's share with a minus, so it gets the opposite angle: a cosine does
     not mind. In 64 bits no product of two 32-bit integers overflows.
     """
-    rates = turn_rates.__wrapped__(half, device).long()
+    rates = rates.long()
     rates = torch.cat([-rates, rates])
-    return rates, torch.arange(num_ticks, device=device)[:, None] * rates
+    return rates, torch.arange(num_ticks, device=rates.device)[:, None] * rates
+
+
+_kept_tables = lru_cache(maxsize=64)(_tables)
+"""Tensors are told apart by identity, and ``turn_rates`` gives the same one for the same sizes."""

@@ -17,6 +17,7 @@ QUERY = torch.zeros(1, 1, 1, 64)
 @pytest.fixture(autouse=True)
 def forget_decisions() -> None:
     dispatch._decide.cache_clear()
+    dispatch._log_once.cache_clear()
 
 
 @pytest.fixture
@@ -57,9 +58,12 @@ def test_triton_on_a_cpu_is_refused_with_the_reason(choose, monkeypatch: pytest.
     ("query", "reason"),
     [(QUERY.double(), "no kernels for torch.float64"), (torch.zeros(1, 1, 1, 130), "head dimension 130")],
 )
-def test_triton_refuses_what_it_has_no_kernel_for(choose, query: torch.Tensor, reason: str) -> None:  # type: ignore[no-untyped-def]
+def test_triton_refuses_what_it_has_no_kernel_for(
+    choose, monkeypatch: pytest.MonkeyPatch, query: torch.Tensor, reason: str
+) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("triton")
     choose("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
     with pytest.raises(KernelsUnavailableError, match=reason):
         dispatch.use_triton(query)
 

@@ -47,10 +47,10 @@ def test_compiled_code_takes_the_kernels_whole(monkeypatch: pytest.MonkeyPatch) 
     cache = KeyValueCache(cache_key, cache_value, cache_mask, next_tick)
 
     def fuse(query: torch.Tensor) -> torch.Tensor:
-        out, new = chunk_attention(query, key, value, shown, cache, chunk_ticks=4, left_ticks=6)
+        out, _ = chunk_attention(query, key, value, shown, cache, chunk_ticks=4, left_ticks=6)
         heads = (out, key, value)
         mixed, weights, _ = gated_cross_attention(
-            heads, heads, logits, shown, shown, FusionCache(cache, new), chunk_ticks=4, left_ticks=6
+            heads, heads, logits, shown, shown, FusionCache(cache, cache), chunk_ticks=4, left_ticks=6
         )
         return mixed * weights[:, None, :, :1]
 

@@ -46,64 +46,74 @@ class Case:
     left: int
     dtype: torch.dtype
     density: float
-    layout: str
     seed: int
 
 
 @st.composite
 def cases(draw: st.DrawFn, max_ticks: int) -> Case:
-    left = draw(st.one_of(st.integers(0, 40), st.sampled_from([64, 130])))
+    left = draw(st.one_of(st.integers(0, 40), st.sampled_from([64, 130, 512])))
     return Case(
         batch=draw(st.integers(1, 2)),
         heads=draw(st.integers(1, 2)),
         ticks=draw(st.integers(1, max_ticks)),
-        cached=draw(st.integers(0, left)),
+        cached=draw(st.one_of(st.integers(0, min(left, 130)), st.just(left))),
         head_dim=draw(st.sampled_from([32, 48, 64, 96, 128, 10])),
         chunk=draw(st.sampled_from([1, 3, 4, 8, 16, 33, 64])),
         left=left,
         dtype=draw(st.sampled_from(DTYPES)),
         density=draw(st.sampled_from([0.0, 0.3, 0.8, 1.0])),
-        layout=draw(st.sampled_from(["packed", "heads outside", "heads inside", "every other"])),
         seed=draw(st.integers(0, 10_000)),
     )
 
 
 class Draw:
-    """Random tensors of a case, each in its own block of NaN."""
+    """Random tensors of a case, each in its own block of NaN and laid out as chance has it."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
         self._generator = torch.Generator().manual_seed(case.seed)
 
     def heads(self) -> list[torch.Tensor]:
-        """Query, key and value (B, H, T, D), with the strides of the layout drawn."""
+        """Query, key and value (B, H, T, D): parts of one projection, or each for itself."""
         c = self._case
-        if c.layout == "packed":
+        if self._chance():
             return list(self._poisoned(c.batch, c.ticks, 3, c.heads, c.head_dim).permute(2, 0, 3, 1, 4).unbind(0))
-        if c.layout == "heads inside":
-            return [self._poisoned(c.batch, c.ticks, c.heads, c.head_dim).transpose(1, 2) for _ in range(3)]
-        if c.layout == "every other":
-            return [self._poisoned(c.batch, c.heads, c.ticks, 2 * c.head_dim)[..., ::2] for _ in range(3)]
-        return [self._poisoned(c.batch, c.heads, c.ticks, c.head_dim) for _ in range(3)]
+        return [self._laid_out(c.ticks) for _ in range(3)]
 
     def cache(self, next_tick: torch.Tensor) -> KeyValueCache:
         """Keys and values (B, H, L, D) and their mask."""
-        c = self._case
-        key, value = (self._poisoned(c.batch, c.heads, c.cached, c.head_dim) for _ in range(2))
-        return KeyValueCache(key, value, self.mask(c.cached), next_tick)
+        key, value = self._laid_out(self._case.cached), self._laid_out(self._case.cached)
+        return KeyValueCache(key, value, self.mask(self._case.cached), next_tick)
 
     def next_tick(self) -> torch.Tensor:
-        """Any tick, (B,)."""
-        drawn = torch.randint(-(2**31), 2**31 - 1, (self._case.batch,), generator=self._generator)
-        return drawn.to(torch.int32).to(DEVICE)
+        """Any tick, (B,), the same for all or one for each."""
+        size = 1 if self._chance() else 2 * self._case.batch
+        drawn = torch.randint(-(2**31), 2**31 - 1, (size,), generator=self._generator).to(torch.int32).to(DEVICE)
+        return drawn.expand(self._case.batch) if size == 1 else drawn[::2]
 
     def mask(self, ticks: int) -> torch.Tensor:
-        """Bool (B, ticks), True as often as was drawn."""
-        return (torch.rand(self._case.batch, ticks, generator=self._generator) < self._case.density).to(DEVICE)
+        """Bool (B, ticks), True as often as was drawn; a part of a longer one."""
+        drawn = torch.rand(self._case.batch, ticks + 3, generator=self._generator) < self._case.density
+        return drawn.to(DEVICE)[:, 2 : 2 + ticks]
 
     def logits(self) -> torch.Tensor:
         """Gate logits (B, T, 2)."""
         return self._poisoned(self._case.batch, self._case.ticks, 2)
+
+    def _laid_out(self, ticks: int) -> torch.Tensor:
+        """(B, H, ticks, D) with heads outside, heads inside, every other feature of more, or a part of more ticks."""
+        c = self._case
+        layout = int(torch.randint(4, (), generator=self._generator))
+        if layout == 0:
+            return self._poisoned(c.batch, c.heads, ticks, c.head_dim)
+        if layout == 1:
+            return self._poisoned(c.batch, ticks, c.heads, c.head_dim).transpose(1, 2)
+        if layout == 2:
+            return self._poisoned(c.batch, c.heads, ticks, 2 * c.head_dim)[..., ::2]
+        return self._poisoned(c.batch, c.heads, ticks + 5, c.head_dim).narrow(2, 3, ticks)
+
+    def _chance(self) -> bool:
+        return bool(torch.rand((), generator=self._generator) < 0.4)
 
     def _poisoned(self, *shape: int) -> torch.Tensor:
         values = torch.randn(shape, generator=self._generator)
@@ -133,16 +143,19 @@ def guarded_memory() -> Iterator[None]:
 
 
 def run(
-    operation: Callable[..., list[torch.Tensor]], inputs: list[torch.Tensor], dtype: torch.dtype
+    operation: Callable[..., list[torch.Tensor]], inputs: list[torch.Tensor], dtype: torch.dtype, seed: int
 ) -> list[torch.Tensor]:
-    """Return the outputs of ``operation`` and the gradients of its inputs, for a fixed random upstream gradient."""
+    """Return the outputs of ``operation`` and its inputs' gradients, for upstream gradients of some of the outputs."""
     leaves = [x.detach().to(dtype) if x.dtype != dtype else x.detach() for x in inputs]
     for leaf in leaves:
         leaf.requires_grad_()
     outputs = operation(*leaves)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     upstream = [torch.randn(x.shape, generator=generator).to(inputs[0].dtype).to(DEVICE, dtype) for x in outputs]
-    grads = torch.autograd.grad(outputs, leaves, upstream)
+    used = [index for index in range(len(outputs)) if torch.rand((), generator=generator) < 0.6] or [0]
+    grads = torch.autograd.grad(
+        [outputs[index] for index in used], leaves, [upstream[index] for index in used], materialize_grads=True
+    )
     return [*(x.detach() for x in outputs), *grads]
 
 
@@ -175,8 +188,8 @@ def test_chunk_attention_equals_the_reference(case: Case) -> None:
 
     inputs = [*heads, cache.key, cache.value]
     with guarded_memory():
-        actual = run(operation(chunk_attention), inputs, case.dtype)
-    expected = run(operation(chunk_reference.chunk_attention), inputs, torch.float64)
+        actual = run(operation(chunk_attention), inputs, case.dtype, case.seed)
+    expected = run(operation(chunk_reference.chunk_attention), inputs, torch.float64, case.seed)
     assert_all_close(actual, expected, TOLERANCE[case.dtype])
     assert torch.equal(states[0].mask, states[1].mask)
     assert torch.equal(states[0].next_tick, states[1].next_tick)
@@ -208,8 +221,8 @@ def test_gated_cross_attention_equals_the_reference(case: Case) -> None:
 
     inputs = [*audio, *video, logits, old.audio.key, old.audio.value, old.video.key, old.video.value]
     with guarded_memory():
-        actual = run(operation(gated_cross_attention), inputs, case.dtype)
-    expected = run(operation(gated_reference.gated_cross_attention), inputs, torch.float64)
+        actual = run(operation(gated_cross_attention), inputs, case.dtype, case.seed)
+    expected = run(operation(gated_reference.gated_cross_attention), inputs, torch.float64, case.seed)
     assert_all_close(actual, expected, TOLERANCE[case.dtype])
     for ours, exact in zip((states[0].audio, states[0].video), (states[1].audio, states[1].video), strict=True):
         assert torch.equal(ours.mask, exact.mask)
@@ -252,3 +265,67 @@ def test_steps_equal_the_whole(chunk: int) -> None:
     torch.testing.assert_close(torch.cat(parts, 2), whole, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(cache.key, last.key, atol=0, rtol=0)
     assert torch.equal(cache.next_tick, last.next_tick)
+
+
+@pytest.mark.parametrize(("chunk", "left"), [(2**31 - 1, 6), (4, 2**31 - 1), (2**40, 2**40)])
+def test_any_large_number_stands_for_all(chunk: int, left: int) -> None:
+    heads = torch.randn(3, 1, 1, 12, 32, device=DEVICE).unbind(0)
+    shown = torch.ones(1, 12, dtype=torch.bool, device=DEVICE)
+    empty = KeyValueCache.empty(1, 1, 0, 32, like=heads[0])
+
+    def attend(implementation: Callable[..., Any], chunk: int, left: int) -> list[torch.Tensor]:
+        return run(
+            lambda *x: [implementation(*x, shown, empty, chunk_ticks=chunk, left_ticks=left)[0]],
+            list(heads), torch.float32, 1,
+        )  # fmt: skip
+
+    expected = attend(chunk_reference.chunk_attention, min(chunk, 12), min(left, 24))
+    assert_all_close(attend(chunk_attention, chunk, left), [x.double() for x in expected], 1e-5)
+
+
+def test_a_cache_of_another_precision_is_taken_over() -> None:
+    heads = torch.randn(3, 1, 1, 4, 32, device=DEVICE).half()
+    cache = KeyValueCache.empty(1, 1, 8, 32, like=torch.zeros(0, device=DEVICE))
+    shown = torch.ones(1, 4, dtype=torch.bool, device=DEVICE)
+    out, new = chunk_attention(*heads, shown, cache, chunk_ticks=4, left_ticks=8)
+    assert out.dtype == new.key.dtype == torch.float16
+    logits = torch.zeros(1, 4, 2, device=DEVICE, requires_grad=True)
+    audio = tuple(x.clone().requires_grad_() for x in heads)
+    mixed, _, _ = gated_cross_attention(
+        audio, tuple(heads), logits, shown, shown, FusionCache(cache, cache), chunk_ticks=4, left_ticks=8
+    )  # type: ignore[arg-type]
+    grads = torch.autograd.grad(mixed.float().sum(), [*audio[1:], logits])
+    assert [grad.dtype for grad in grads] == [torch.float16, torch.float16, torch.float32]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"mask": torch.ones(2, 5, dtype=torch.bool, device=DEVICE)}, r"\(2, 4\) was expected"),
+        ({"key": torch.zeros(2, 1, 4, 16, device=DEVICE)}, r"\(2, 1, 4, 32\) was expected"),
+        ({"cache": KeyValueCache.empty(1, 1, 3, 32, like=torch.zeros(0, device=DEVICE))}, r"\(2, 1, 3, 32\) was"),
+        ({"chunk_ticks": 0}, "chunks of 0"),
+        ({"left_ticks": -1}, "-1 before"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, Any], complaint: str) -> None:
+    heads = torch.zeros(2, 1, 4, 32, device=DEVICE)
+    arguments = {
+        "query": heads, "key": heads, "value": heads, "mask": torch.ones(2, 4, dtype=torch.bool, device=DEVICE),
+        "cache": KeyValueCache.empty(2, 1, 3, 32, like=heads), "chunk_ticks": 4, "left_ticks": 6,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=complaint):
+        chunk_attention(**(arguments | change))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_the_reference_gives_blind_queries_zeros_too(dtype: torch.dtype) -> None:
+    heads = torch.randn(1, 2, 8, 32, device=DEVICE, dtype=dtype, requires_grad=True)
+    shown = torch.zeros(1, 8, dtype=torch.bool, device=DEVICE)
+    shown[:, :4] = True  # the second chunk sees nothing
+    cache = KeyValueCache.empty(1, 2, 0, 32, like=heads.detach())
+    out, _ = chunk_reference.chunk_attention(heads, heads, heads, shown, cache, chunk_ticks=4, left_ticks=0)
+    assert torch.all(out[:, :, 4:] == 0)
+    (gradient,) = torch.autograd.grad(out.float().sum(), heads)
+    assert gradient.isfinite().all()
+    assert torch.all(gradient[:, :, 4:] == 0)

@@ -9,7 +9,15 @@ import torch
 
 from avsr_kernels.cache import KeyValueCache
 from avsr_kernels.chunk_attention.triton import chunk_attention_kernel, key_gradient_kernel, query_gradient_kernel
-from avsr_kernels.launch import alike, backward_tiles, empty_heads_inside, forward_tiles, heads_inside
+from avsr_kernels.launch import (
+    alike,
+    backward_tiles,
+    check_window,
+    empty_heads_inside,
+    forward_tiles,
+    heads_inside,
+    window_sizes,
+)
 from avsr_kernels.rotary import turn_rates
 
 Tensors = tuple[torch.Tensor, ...]
@@ -26,9 +34,12 @@ def chunk_attention(
     left_ticks: int,
 ) -> tuple[torch.Tensor, KeyValueCache]:
     """See ``avsr_kernels.chunk_attention``."""
+    check_window(query, (key, value), (mask,), (cache,), chunk_ticks, left_ticks)
+    window = window_sizes(query.shape[2], cache.mask.shape[1], chunk_ticks, left_ticks)
     out, new_key, new_value, new_mask, new_tick, _ = torch.ops.avsr_kernels.chunk_attention(
-        query, key, value, mask, cache.key, cache.value, cache.mask, cache.next_tick, chunk_ticks, left_ticks
-    )
+        query, key, value, mask,
+        cache.key.to(query.dtype), cache.value.to(query.dtype), cache.mask, cache.next_tick, *window,
+    )  # fmt: skip
     return out, KeyValueCache(new_key, new_value, new_mask, new_tick)
 
 
@@ -55,7 +66,7 @@ def _forward(
     with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
         chunk_attention_kernel[(batch * num_heads, -(-num_ticks // tiles["BLOCK_M"]))](
             query, key, value, mask.contiguous(),
-            cache_key.contiguous(), cache_value.contiguous(), cache_mask.contiguous(), next_tick,
+            cache_key.contiguous(), cache_value.contiguous(), cache_mask.contiguous(), next_tick.contiguous(),
             turn_rates(head_dim // 2, query.device),
             out, log_sums, new_key, new_value, new_mask, new_tick,
             *query.stride()[:3], num_heads, num_ticks, num_cached, new_mask.shape[1], chunk_ticks, left_ticks,
@@ -124,18 +135,18 @@ def backward(
     grad_out = heads_inside(grad_out)
     inputs = (
         query, key, value, mask.contiguous(),
-        cache_key.contiguous(), cache_value.contiguous(), cache_mask.contiguous(), next_tick,
+        cache_key.contiguous(), cache_value.contiguous(), cache_mask.contiguous(), next_tick.contiguous(),
         turn_rates(head_dim // 2, query.device),
     )  # fmt: skip
-    grad_query, grad_key, grad_value = (empty_heads_inside(query) for _ in range(3))
-    grad_cache_key = torch.empty(cache_key.shape, dtype=query.dtype, device=query.device)
-    grad_cache_value = torch.empty(cache_key.shape, dtype=query.dtype, device=query.device)
+    grads = _allocate_gradients(query, cache_mask.shape[1])
+    grad_query, grad_key, grad_value, grad_cache_key, grad_cache_value = grads
     delta = torch.empty(log_sums.shape, dtype=log_sums.dtype, device=query.device)
     sizes = (*query.stride()[:3], num_heads, num_ticks, num_cached)
     scale = 1.0 / math.sqrt(head_dim)
     tiles = backward_tiles(head_dim, query.dtype)
     num_key_blocks = -(-num_cached // tiles["BLOCK_N"]) + -(-num_ticks // tiles["BLOCK_N"])
-    later = (delta, delta) if grad_new_key is None or grad_new_value is None else (grad_new_key, grad_new_value)
+    has_cache_gradient = grad_new_key is not None and grad_new_value is not None
+    grad_new = [delta if grad is None else grad.contiguous() for grad in (grad_new_key, grad_new_value)]
     with torch.cuda.device_of(query):  # type: ignore[no-untyped-call]
         query_gradient_kernel[(batch * num_heads, -(-num_ticks // tiles["BLOCK_M"]))](
             *inputs, heads_inside(out), log_sums, grad_out, grad_query, delta,
@@ -143,16 +154,29 @@ def backward(
         )  # fmt: skip
         key_gradient_kernel[(batch * num_heads, num_key_blocks)](
             *inputs, log_sums, delta, grad_out,
-            later[0].contiguous(), later[1].contiguous(),
-            grad_key, grad_value, grad_cache_key, grad_cache_value,
-            *sizes, num_kept, chunk_ticks, left_ticks, scale, later[0] is grad_new_key, **tiles,
+            *grad_new, grad_key, grad_value, grad_cache_key, grad_cache_value,
+            *sizes, num_kept, chunk_ticks, left_ticks, scale, has_cache_gradient, **tiles,
         )  # fmt: skip
-    return grad_query, grad_key, grad_value, grad_cache_key, grad_cache_value
+    return grads
 
 
 @backward.register_fake
 def _backward_fake(grad_out, grad_new_key, grad_new_value, query, key, value, mask, cache_key, *_):  # type: ignore[no-untyped-def]
-    return *(empty_heads_inside(query) for _ in range(3)), torch.empty_like(cache_key), torch.empty_like(cache_key)
+    return _allocate_gradients(query, cache_key.shape[2])
+
+
+def _allocate_gradients(
+    query: torch.Tensor, num_cached: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    batch, num_heads, _, head_dim = query.shape
+    cached = batch, num_heads, num_cached, head_dim
+    return (
+        empty_heads_inside(query),
+        empty_heads_inside(query),
+        empty_heads_inside(query),
+        torch.empty(cached, dtype=query.dtype, device=query.device),
+        torch.empty(cached, dtype=query.dtype, device=query.device),
+    )
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:

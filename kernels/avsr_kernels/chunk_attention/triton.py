@@ -27,9 +27,11 @@ from avsr_kernels.tiles import (
 
 RAGGED = ["num_ticks", "num_cached", "num_kept", "chunk", "left"]
 """Sizes that change within a stream: never specialised, so that a shorter last chunk compiles nothing."""
+MASKS = ["mask", "cache_mask", "heard", "seen", "audio_cache_mask", "video_cache_mask"]
+"""Cut at any tick, so at any alignment, which must compile nothing either."""
 
 
-@triton.jit(do_not_specialize=RAGGED)
+@triton.jit(do_not_specialize=RAGGED, do_not_specialize_on_alignment=MASKS)
 def chunk_attention_kernel(
     query, key, value, mask, cache_key, cache_value, cache_mask, next_tick, rates,
     out, log_sums, new_key, new_value, new_mask, new_tick,
@@ -75,7 +77,7 @@ def _add_query_gradient(
     return grad_low, tl.dot(change, key_high, grad_high, input_precision="tf32x3")
 
 
-@triton.jit(do_not_specialize=RAGGED[:2] + RAGGED[3:])
+@triton.jit(do_not_specialize=RAGGED, do_not_specialize_on_alignment=MASKS)
 def query_gradient_kernel(
     query, key, value, mask, cache_key, cache_value, cache_mask, next_tick, rates, out, log_sums, grad_out,
     grad_query, delta,
@@ -132,7 +134,7 @@ def query_gradient_kernel(
     store_halves(grad_query + out_start, out_stride, row, inside, grad_low.to(kind), grad_high.to(kind), D, HALF)
 
 
-@triton.jit(do_not_specialize=RAGGED)
+@triton.jit(do_not_specialize=RAGGED, do_not_specialize_on_alignment=MASKS)
 def key_gradient_kernel(
     query, key, value, mask, cache_key, cache_value, cache_mask, next_tick, rates, log_sums, delta, grad_out,
     grad_new_key, grad_new_value,

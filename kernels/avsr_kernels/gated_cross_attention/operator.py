@@ -10,7 +10,7 @@ import torch
 from avsr_kernels.cache import FusionCache, KeyValueCache
 from avsr_kernels.chunk_attention.operator import allocate_cache, backward
 from avsr_kernels.gated_cross_attention.triton import gated_cross_attention_kernel
-from avsr_kernels.launch import alike, empty_heads_inside, forward_tiles
+from avsr_kernels.launch import alike, check_window, empty_heads_inside, forward_tiles, window_sizes
 from avsr_kernels.rotary import turn_rates
 
 
@@ -26,15 +26,21 @@ def gated_cross_attention(
     left_ticks: int,
 ) -> tuple[torch.Tensor, torch.Tensor, FusionCache]:
     """See ``avsr_kernels.gated_cross_attention``."""
-    inputs = (*audio, *video, gate_logits)
+    query, *others = (*audio, *video)
+    check_window(query, others, (heard, visible), (cache.audio, cache.video), chunk_ticks, left_ticks)
+    if gate_logits.shape != (*heard.shape, 2):
+        raise ValueError(f"gate logits are {tuple(gate_logits.shape)}, not {(*heard.shape, 2)}")
+    window = window_sizes(query.shape[2], cache.audio.mask.shape[1], chunk_ticks, left_ticks)
+    inputs = (query, *others, gate_logits)
     keeps_parts = torch.is_grad_enabled() and any(
         x.requires_grad for x in (*inputs, cache.audio.key, cache.audio.value, cache.video.key, cache.video.value)
     )
     operator = torch.ops.avsr_kernels.gated_cross_attention
     mixed, weights, a_key, a_value, a_mask, v_key, v_value, v_mask, next_tick = operator(
         *inputs, heard, visible,
-        cache.audio.key, cache.audio.value, cache.audio.mask, cache.video.key, cache.video.value, cache.video.mask,
-        cache.audio.next_tick, chunk_ticks, left_ticks, keeps_parts,
+        cache.audio.key.to(query.dtype), cache.audio.value.to(query.dtype), cache.audio.mask,
+        cache.video.key.to(query.dtype), cache.video.value.to(query.dtype), cache.video.mask,
+        cache.audio.next_tick, *window, keeps_parts,
     )[:9]  # fmt: skip
     audio_cache = KeyValueCache(a_key, a_value, a_mask, next_tick)
     return mixed, weights, FusionCache(audio_cache, KeyValueCache(v_key, v_value, v_mask, next_tick))
@@ -82,7 +88,8 @@ def _forward(
     with torch.cuda.device_of(audio_query):  # type: ignore[no-untyped-call]
         gated_cross_attention_kernel[(batch * num_heads, -(-num_ticks // tiles["BLOCK_M"]))](
             *senses, gate_logits.contiguous(), heard.contiguous(), visible.contiguous(),
-            *(tensor.contiguous() for tensor in caches), next_tick, turn_rates(head_dim // 2, audio_query.device),
+            *(tensor.contiguous() for tensor in caches), next_tick.contiguous(),
+            turn_rates(head_dim // 2, audio_query.device),
             mixed, weights, sound, lips, sound_log_sums, lips_log_sums, *new_caches, new_tick,
             *senses[0].stride()[:3], num_heads, num_ticks, audio_cache_mask.shape[1], new_caches[2].shape[1],
             chunk_ticks, left_ticks, 1.0 / math.sqrt(head_dim), keeps_parts,
@@ -124,16 +131,16 @@ def _backward(ctx: Any, grads: list[torch.Tensor]) -> tuple[torch.Tensor | None,
         *caches, next_tick, weights, sound, lips, sound_log_sums, lips_log_sums,
     ) = ctx.saved_tensors  # fmt: skip
     found = torch.stack([(grad_mixed * part).sum((1, 3)) for part in (sound, lips)], dim=-1) + grad_weights
-    grad_logits = weights * (found - (weights * found).sum(-1, keepdim=True))
+    grad_logits = (weights * (found - (weights * found).sum(-1, keepdim=True))).to(weights.dtype)
 
     audio_weight, video_weight = weights[:, None, :, :1], weights[:, None, :, 1:]
     in_video_query, in_audio_key, in_audio_value, *in_audio_cache = backward(
-        audio_weight * grad_mixed, grads[2], grads[3],
+        (audio_weight * grad_mixed).to(sound.dtype), grads[2], grads[3],
         video_query, audio_key, audio_value, heard, *caches[:3], next_tick,
         sound, sound_log_sums, ctx.chunk_ticks, ctx.left_ticks,
     )  # fmt: skip
     in_audio_query, in_video_key, in_video_value, *in_video_cache = backward(
-        video_weight * grad_mixed, grads[5], grads[6],
+        (video_weight * grad_mixed).to(lips.dtype), grads[5], grads[6],
         audio_query, video_key, video_value, visible, *caches[3:], next_tick,
         lips, lips_log_sums, ctx.chunk_ticks, ctx.left_ticks,
     )  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from avsr_kernels.chunk_attention.triton import RAGGED
+from avsr_kernels.chunk_attention.triton import MASKS, RAGGED
 from avsr_kernels.tiles import attend_window, later, store_whole
 
 
-@triton.jit(do_not_specialize=RAGGED)
+@triton.jit(do_not_specialize=RAGGED, do_not_specialize_on_alignment=MASKS)
 def gated_cross_attention_kernel(
     audio_query, audio_key, audio_value, video_query, video_key, video_value, gate_logits, heard, seen,
     audio_cache_key, audio_cache_value, audio_cache_mask,
