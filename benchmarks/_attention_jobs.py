@@ -235,7 +235,7 @@ def stream_inputs(job: Job, *, turns_given: bool) -> Tensors:
 
 def train_eager(job: Job) -> torch.Tensor:
     """Whole utterances: product, masked softmax, product; masks and angles are given."""
-    return _attend(rotate(job.query, *job.turns), rotate(job.key, *job.turns), job.value, job.visible)
+    return _attend(rotate(job.query, *job.turns), rotate(job.key, *job.turns), job.value, job.visible, job.blind)
 
 
 def train_sdpa(job: Job) -> torch.Tensor:
@@ -372,10 +372,16 @@ def _window(
     return keys, torch.cat([cache_value, value], dim=2), torch.cat([cache_mask, mask], dim=1)
 
 
-def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+def _attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    visible: torch.Tensor,
+    blind: torch.Tensor | None = None,
+) -> torch.Tensor:
     scores = (query * query.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     weights = torch.softmax(scores.masked_fill(~visible, torch.finfo(scores.dtype).min), dim=-1)
-    return (weights @ values).masked_fill(~visible.any(-1, keepdim=True), 0.0)
+    return (weights @ values).masked_fill(~visible.any(-1, keepdim=True) if blind is None else blind, 0.0)
 
 
 def _visible(shape: Shape, shown: torch.Tensor) -> torch.Tensor:

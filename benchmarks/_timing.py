@@ -175,5 +175,5 @@ def _sweep_cache(device: torch.device) -> None:
     if device.type != "cuda":
         return
     if not _sweeper:
-        _sweeper.append(torch.empty(CACHE_SWEEP_BYTES, dtype=torch.uint8, device=device))
-    _sweeper[0].zero_()
+        _sweeper.append(torch.zeros(CACHE_SWEEP_BYTES // 8, dtype=torch.int64, device=device))
+    _sweeper[0].sum()  # reading: what a sweep writes would be written back while the next call is timed
