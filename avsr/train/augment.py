@@ -38,6 +38,9 @@ from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 CLEAN_SNR_DB = 30.0
 """What clean clips count as when the noise estimate is trained."""
 
+CLEAR_SNR_DB = 10.0
+"""Words are understood by sound alone from here on."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -48,7 +51,8 @@ class AugmentConfig(Section):
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way, ``lip_blur_px`` the
     greatest sigma, ``av_offset_ticks`` the most that lips come late or early. ``lip_mask_share`` is of clips with a
     freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to 0.6 s, ``lip_drop_share`` of pictures
-    that are lost. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
+    that are lost, ``lip_swap_share`` of clips that get the lips of another one, if their sound is clear. A sense is
+    dropped all along, or vanishes for a while; at most one of the four happens.
     """
 
     join_share: Share = 0.0
@@ -64,6 +68,7 @@ class AugmentConfig(Section):
     lip_mask_share: Share = 0.5
     lip_cover_share: Share = 0.0
     lip_drop_share: Share = 0.0
+    lip_swap_share: Share = 0.0
     av_offset_ticks: Annotated[int, Field(ge=0)] = 0
     reverb_share: Share = 0.0
     gain_db: float = 8.0
@@ -86,12 +91,16 @@ class AugmentConfig(Section):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training example: what is heard and seen, the words' times in it (if known) and its SNR."""
+    """One training example: what is heard and seen, the words' times in it (if known) and its SNR.
+
+    ``lips_match`` is False where the lips say something else.
+    """
 
     data: ClipData
     words: tuple[AlignedWord, ...]
     text: str
     snr_db: float
+    lips_match: bool = True
 
 
 def augment(
@@ -116,6 +125,24 @@ def augment(
         vanish_video=config.vanish_video_share,
     )
     return Example(data, words, " ".join(clip.text for clip, _ in clips), snr_db)
+
+
+def swap_lips(examples: Sequence[Example], share: float, rng: np.random.Generator) -> list[Example]:
+    """Give a ``share`` of clear examples the lips of the one before.
+
+    What is learnt from few faces is sure of itself on a new one, and wrong. Lips that say something else are the same
+    to fusion, which so learns to believe clear sound.
+    """
+    swapped = []
+    for index, example in enumerate(examples):
+        other = examples[index - 1].data
+        clear = example.snr_db >= CLEAR_SNR_DB and example.data.heard.all()
+        if rng.random() < share and clear and other is not example.data:
+            ticks = np.arange(example.data.num_ticks) % other.num_ticks
+            data = replace(example.data, lips=other.lips[ticks], visible=other.visible[ticks])
+            example = replace(example, data=data, lips_match=False)
+        swapped.append(example)
+    return swapped
 
 
 def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator) -> ByteArray:

@@ -33,7 +33,7 @@ class Batch:
 
     ``valid`` bool (B, T); ``targets`` int (B, L) token ids, ``target_lengths`` int (B,); ``frame_labels`` int (B, T),
     the token spoken at each tick, blank in silence, -100 where unknown; ``emission`` bool (B, T, V), which tokens CTC
-    may write when; ``snr_db`` f32 (B,).
+    may write when; ``snr_db`` f32 (B,); ``lips_match`` bool (B,), False where the lips say something else.
     """
 
     chunk: AvChunk
@@ -43,6 +43,7 @@ class Batch:
     frame_labels: torch.Tensor
     emission: torch.Tensor
     snr_db: torch.Tensor
+    lips_match: torch.Tensor
     texts: tuple[str, ...]
 
 
@@ -74,6 +75,7 @@ class Collator:
             frame_labels=_pad([self._frame_labels(e.words, len(e.data.visible)) for e in examples], IGNORED),
             emission=_pad([self._emission(e.words, len(e.data.visible)) for e in examples], True),
             snr_db=torch.tensor([e.snr_db for e in examples], dtype=torch.float32),
+            lips_match=torch.tensor([e.lips_match for e in examples]),
             texts=tuple(e.text for e in examples),
         )
 

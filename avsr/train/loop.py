@@ -19,7 +19,7 @@ from avsr.errors import InputError
 from avsr.evaluate.wer import word_error_rate
 from avsr.model import AvsrModel
 from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
-from avsr.train.augment import Example, augment
+from avsr.train.augment import Example, augment, swap_lips
 from avsr.train.batch import IGNORED, Batch, Collator
 from avsr.train.noise import NoiseSource
 from avsr.train.prepared import Clip, PreparedCorpus
@@ -114,7 +114,8 @@ class Trainer:
         total = 0.0
         for index, clips in enumerate(batches):
             self._set_learning_rate(self._epoch + index / len(batches))
-            batch = self._collator([self._example(group, rng) for group in clips])
+            examples = [self._example(group, rng) for group in clips]
+            batch = self._collator(swap_lips(examples, self._stage.augment.lip_swap_share, rng))
             batch = self._collator.mask_spectrum(batch, rng)
             chunk_ticks = int(rng.choice(self.model.config.chunk_sizes))
             loss = self._loss(batch, chunk_ticks)
@@ -159,7 +160,7 @@ class Trainer:
         features, fusion = self._features(batch, chunk_ticks)
         if fusion is None:
             return self._branch_loss(self._branch, features[self._branch], batch)
-        heard, seen = batch.chunk.heard.any(1), batch.chunk.visible.any(1)
+        heard, seen = batch.chunk.heard.any(1), batch.chunk.visible.any(1) & batch.lips_match
         loss = self._branch_loss("fused", features["fused"], batch)
         loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("audio", features["audio"], batch, heard)
         loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("video", features["video"], batch, seen)

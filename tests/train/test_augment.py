@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from toy_clips import WORDS
 
 from avsr.media.noise import active_rms
-from avsr.train.augment import CLEAN_SNR_DB, AugmentConfig, augment, jitter_lips
+from avsr.train.augment import CLEAN_SNR_DB, AugmentConfig, Example, augment, jitter_lips, swap_lips
 from avsr.train.noise import NoiseSource, NoiseWeights
-from avsr.train.prepared import PreparedCorpus
+from avsr.train.prepared import ClipData, PreparedCorpus
 from avsr.types import LIP_SIZE, TICK_S, TICK_SAMPLES
 
 PLAIN = AugmentConfig(
@@ -194,3 +194,18 @@ def test_words_without_times_take_the_times_of_their_neighbours_away(corpus: Pre
     first, second = ((clip, corpus.load(clip)) for clip in corpus.clips[:2])
     untimed = replace(second[0], words=()), second[1]
     assert augment([first, untimed], PLAIN, WHITE, np.random.default_rng(2)).words == ()
+
+
+def test_only_clear_speech_gets_the_lips_of_another() -> None:
+    def example(shade: int, num_ticks: int, snr_db: float) -> Example:
+        lips = np.full((num_ticks, LIP_SIZE, LIP_SIZE), shade, np.uint8)
+        sound = np.zeros(num_ticks * TICK_SAMPLES, np.float32)
+        there = np.ones(num_ticks, np.bool_)
+        return Example(ClipData(sound, lips, there, there), (), "", snr_db)
+
+    examples = [example(1, 5, CLEAN_SNR_DB), example(2, 7, 0.0), example(3, 9, 10.0)]
+    swapped = swap_lips(examples, 1.0, np.random.default_rng(0))
+    assert [int(e.data.lips[0, 0, 0]) for e in swapped] == [3, 2, 2]
+    assert [e.lips_match for e in swapped] == [False, True, False]
+    assert [e.data.num_ticks for e in swapped] == [len(e.data.lips) for e in swapped] == [5, 7, 9]
+    assert swap_lips(examples, 0.0, np.random.default_rng(0)) == examples
