@@ -1,12 +1,13 @@
 # Everything a fresh machine needs: `make demo` to see it work, `make test` to trust it. POSIX make.
 # The stamps in .venv make a second run instant; a change of pyproject.toml installs again.
 .POSIX:
-.PHONY: help demo test check fix bench kernels clean
+.PHONY: help demo test check fix bench e2e kernels clean
 BIN = .venv/bin
+E2E_PACKAGES = pulseaudio pulseaudio-utils libasound2-plugins ffmpeg chromium fonts-dejavu-core
 OURS = avsr kernels tests benchmarks
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1	/p' Makefile
 
 demo: .venv/.installed ## caption a talking head by sound, by lips and by both, in quiet and in babble
 	$(BIN)/avsr demo
@@ -26,6 +27,10 @@ fix: .venv/.installed-dev ## format, and repair what ruff can
 
 bench: .venv/.installed-dev ## run every benchmark with short inputs
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+e2e: .venv/.installed-dev ## with Debian's PulseAudio, FFmpeg and Chromium: live captions and the web page, end to end
+	$$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y --no-install-recommends $(E2E_PACKAGES)
+	$(BIN)/pytest tests/live/test_end_to_end.py tests/serve/test_browser.py
 
 kernels: .venv/.installed-dev ## compile every GPU kernel for sm_90, which needs no GPU, and list its registers and spills
 	$(BIN)/python -m avsr_kernels.offline

@@ -35,6 +35,7 @@ from avsr.types import (
     FloatArray,
     LipFrame,
     Modality,
+    Sense,
     VideoFrame,
     VideoTick,
 )
@@ -160,6 +161,16 @@ class FrontEnd:
         )
         return replace(ticks, lips=lips), state
 
+    def pass_over(self, sense: Sense, tick: int, state: FrontEndState) -> FrontEndState:
+        """Wait no longer for what a sense may still deliver before ``tick``; what comes for it later is too late."""
+        if sense == "audio" and state.sound_end < tick:
+            sound, audio = self._audio.advance(tick, state.audio)
+            return replace(state, sound=state.sound + sound.parts, audio=audio)
+        if sense == "video" and state.pictures_end < tick:
+            pictures, video = self._video.advance(tick, state.video)
+            return replace(state, pictures=_joined(state.pictures, pictures), video=video)
+        return state
+
     def skip_absence(self, chunk_ticks: int, state: FrontEndState) -> FrontEndState:
         """Pass over the whole chunks ahead in which neither sense is present, however many, without making them."""
         first_present = min(_first_sound(state.sound), _first_picture(state.pictures), self._ready_tick(state))
@@ -190,14 +201,8 @@ class FrontEnd:
         return max(min(ends), max(ends) - round(self.patience_s / TICK_S))
 
     def _give_up_before(self, tick: int, state: FrontEndState) -> FrontEndState:
-        """Tell a sense that is behind that its time has passed: what comes for it now is too late."""
-        if state.sound_end < tick:
-            sound, audio = self._audio.advance(tick, state.audio)
-            state = replace(state, sound=state.sound + sound.parts, audio=audio)
-        if state.pictures_end < tick:
-            pictures, video = self._video.advance(tick, state.video)
-            state = replace(state, pictures=_joined(state.pictures, pictures), video=video)
-        return state
+        """Tell a sense that is behind that its time has passed."""
+        return self.pass_over("video", tick, self.pass_over("audio", tick, state))
 
     def _find_lips(
         self, shown: list[VideoTick], ticks: SenseTicks, state: LipState | None

@@ -58,6 +58,11 @@ class AvsrModel(nn.Module):
         self.video_head = nn.Linear(config.dim, config.vocab_size)
         self.fused_head = nn.Linear(config.dim, config.vocab_size)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.fused_head.weight.device
+
     def init_state(self, batch: int = 1, context_ticks: int | None = None) -> ModelState:
         """Return the state of ``batch`` streams that have not begun.
 

@@ -18,7 +18,7 @@ from avsr.frontend import DEFAULT_PATIENCE_S, FrontEnd
 from avsr.lips import FaceMesh, Landmarker, LipTracker
 from avsr.media import open_media
 from avsr.model import AvsrModel
-from avsr.stream import Stream
+from avsr.stream import Network, Stream
 from avsr.types import TICK_MS, Caption, Modality, Transcript
 
 MAX_PATIENCE_S = 60.0
@@ -89,6 +89,7 @@ class Recognizer:
         hotwords: Sequence[Hotword] = (),
         patience_s: float = DEFAULT_PATIENCE_S,
         landmarker: Landmarker | None = None,
+        network: Network | None = None,
     ) -> Stream:
         """Open a stream: push sound and pictures, read captions.
 
@@ -100,6 +101,7 @@ class Recognizer:
             hotwords: words or phrases to listen for.
             patience_s: how long, in stream time, one sense waits for the other before it goes on alone.
             landmarker: finds the faces; FaceMesh by default. The stream closes it.
+            network: takes the steps; the recognizer's own by default.
 
         Raises:
             ConfigError: a setting is out of range.
@@ -125,7 +127,7 @@ class Recognizer:
         tracker = None if modality == "audio" or landmarker is None else LipTracker(landmarker)
         front = FrontEnd(modality, tracker, patience_s)
         captioner = Captioner(decode, self.tokenizer, search)
-        return Stream(self.network, self.log_mel, front, captioner, chunk_ms // TICK_MS, landmarker)
+        return Stream(network or self.network, self.log_mel, front, captioner, chunk_ms // TICK_MS, landmarker)
 
     def transcribe(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ from avsr.features import LogMel, LogMelState
 from avsr.frontend import FrontEnd, FrontEndState, SenseTicks
 from avsr.lips import Landmarker
 from avsr.media import AudioPacket
-from avsr.model import AvsrModel, ModelState
-from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, VideoFrame
+from avsr.model import ModelState
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Sense, VideoFrame
 
 SLEEP_TICKS = 750
 """After so long without either sense (30 s) the network sleeps; with the next tick that has one it begins afresh.
@@ -49,6 +49,23 @@ class StreamState:
     visible_ticks: int = 0
 
 
+class Network(Protocol):
+    """What a stream needs of the network: `AvsrModel` itself, or what takes many streams' chunks to it together."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where chunks are wanted."""
+        ...
+
+    def init_state(self) -> ModelState:
+        """Return the state of a stream that has not begun."""
+        ...
+
+    def step(self, chunk: AvChunk, state: ModelState, chunk_ticks: int) -> tuple[LogProbs, ModelState]:
+        """Do as `AvsrModel.step`, for one stream."""
+        ...
+
+
 class Stream:
     """One speaker, live: push whatever arrives, in packets of any size, and read captions as they come.
 
@@ -59,7 +76,7 @@ class Stream:
 
     def __init__(
         self,
-        network: AvsrModel,
+        network: Network,
         log_mel: LogMel,
         front: FrontEnd,
         captioner: Captioner,
@@ -71,6 +88,8 @@ class Stream:
         self._captions: deque[Caption] = deque()
         self._num_unread_dropped = 0
         self._finished = False
+        self.on_ticks: Callable[[SenseTicks], None] | None = None
+        """Called with every chunk of both senses as it is recognised: for level meters and the like."""
         self.state = StreamState(
             front.init_state(),
             log_mel.init_state(),
@@ -113,6 +132,18 @@ class Stream:
             next_frame_us = max(self.state.next_frame_us, packet.pts_us + TICK_US)
             self.state = replace(self.state, next_frame_us=next_frame_us)
         self._pump(arrived)
+
+    def pass_over(self, sense: Sense, t: float) -> None:
+        """Wait no longer for what a sense may still deliver before ``t``, seconds: its device is lost, or at rest.
+
+        Raises:
+            InputError: the stream is finished.
+        """
+        if self._finished:
+            raise InputError("the stream is finished; open another one with Recognizer.stream()")
+        front = self._front.pass_over(sense, int(t // TICK_S), self.state.front)
+        self.state = replace(self.state, front=front)
+        self._pump(time.perf_counter())
 
     def captions(self) -> Iterator[Caption]:
         """Yield what is new since the last call.
@@ -178,6 +209,8 @@ class Stream:
             self.state = replace(self.state, front=front)
             if ticks is None:
                 return
+            if self.on_ticks is not None:
+                self.on_ticks(ticks)
             captions, self.state = self._recognise(ticks, self.state)
             self._publish(captions, arrived)
 
@@ -212,7 +245,7 @@ class Stream:
     @torch.inference_mode()
     def _caption(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:
         mel, mel_state = self._log_mel.step(torch.from_numpy(ticks.samples), state.mel)
-        visible, device = ticks.visible, self._network.fused_head.weight.device
+        visible, device = ticks.visible, self._network.device
         chunk = AvChunk(
             mel=mel[None].to(device),
             lips=torch.from_numpy(np.stack([lip.gray for lip in ticks.lips]))[None].to(device),

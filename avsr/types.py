@@ -37,6 +37,7 @@ LIP_SIZE = 96
 """Side of the square lip crop, pixels."""
 
 Modality = Literal["av", "audio", "video"]
+Sense = Literal["audio", "video"]
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]

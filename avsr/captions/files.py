@@ -27,7 +27,7 @@ def write_transcript(transcript: Transcript, directory: str | Path, stem: str, f
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
-            _write_whole(path, text)
+            write_whole(path, text)
     except OSError as error:
         raise InputError(f"{directory}: cannot be written to: {error.strerror}; choose another -o DIR") from error
     return list(texts)
@@ -45,6 +45,23 @@ def prepare_directory(directory: str | Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{directory}: cannot be written to: {error.strerror}; choose another -o DIR") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file such that whoever reads it, and whenever this process dies, finds the old text or the new one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    scratch = path.with_name(f".avsr-{uuid.uuid4().hex}.part")
+    try:
+        with scratch.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def render(transcript: Transcript, name: str) -> str:
@@ -128,15 +145,3 @@ def _seconds(time_s: float) -> float:
 
 def _milliseconds(time_s: float) -> int:
     return round(time_s * 1000)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    scratch = path.with_name(f".avsr-{uuid.uuid4().hex}.part")
-    try:
-        with scratch.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from avsr.cli import bench, demo, models, prepare, train, transcribe
+from avsr.cli import bench, demo, devices, live, models, prepare, send, serve, train, transcribe
 from avsr.errors import AvsrError
 
 app = typer.Typer(
@@ -22,6 +22,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("transcribe")(transcribe.run)
+app.command("live")(live.run)
+app.command("devices")(devices.run)
+app.command("serve")(serve.run)
+app.command("send")(send.run)
 app.command("models")(models.run)
 app.command("demo")(demo.run)
 app.command("prepare")(prepare.run)

@@ -19,10 +19,10 @@ import numpy as np
 from avsr.corpora import Utterance, read_senses
 from avsr.errors import InputError, MediaError, MissingExtraError
 from avsr.frontend import SenseTicks
+from avsr.lips.sync import QUIET_DB, correlate
 from avsr.train.codec import encode_audio, encode_lips
 from avsr.train.pack import EncodedClip, PackWriter
 from avsr.train.prepared import Clip, spans_of
-from avsr.train.sync import QUIET_DB, correlate
 from avsr.types import FloatArray
 
 FAILED_FILE = "failed.tsv"

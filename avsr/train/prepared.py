@@ -50,7 +50,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Where a clip's bytes are, where its senses are present, and how well they fit (see ``avsr.train.sync``).
+    """Where a clip's bytes are, where its senses are present, and how well they fit (see ``avsr.lips.sync``).
 
     ``is_filmed`` tells a film without a face from a sound recording.
     """

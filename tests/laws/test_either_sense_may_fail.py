@@ -11,7 +11,7 @@ from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sou
 from avsr.errors import InputError
 from avsr.media import AudioPacket
 from avsr.recognizer import Recognizer
-from avsr.types import SAMPLE_RATE, Caption, Modality, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, Caption, Modality, VideoFrame
 
 PATIENCE_S, CHUNK_S = 2.0, 0.32
 
@@ -164,6 +164,21 @@ def test_what_comes_after_the_patience_is_passed_over(engine: Recognizer) -> Non
     sounds = packets_of(samples, [])
     late: list[Packet] = [*sounds[:125], *frames[:50], *packets_of(samples, on_time)[125:]]
     assert listen_to(engine, late).finals == listen_to(engine, packets_of(samples, on_time)).finals
+
+
+def test_a_sense_that_is_passed_over_is_not_waited_for(engine: Recognizer, clip: list[Packet]) -> None:
+    sounds, heard = without(clip, VideoFrame), Heard()
+    with engine.stream(landmarker=LampFace()) as stream:
+        for packet in sounds:
+            stream.accept(packet)
+            stream.pass_over("video", time_s(packet) + TICK_S)
+            heard.read(stream)
+            assert time_s(packet) + TICK_S - stream.duration_s < CHUNK_S + 1e-6
+        stream.finish()
+        heard.read(stream)
+    assert heard.finals == listen_to(engine, sounds, "audio").finals
+    with pytest.raises(InputError, match="finished"):
+        stream.pass_over("audio", 1.0)
 
 
 def test_nothing_at_all_is_an_empty_transcript(engine: Recognizer) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
+from avsr.lips.sync import MAX_LAG_TICKS
 from avsr.train.check import check_pack
 from avsr.train.pack import EncodedClip, PackWriter
 from avsr.train.prepared import Clip, Spans
-from avsr.train.sync import MAX_LAG_TICKS
 
 
 def curve(lag_ticks: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avsr.train.sync import LEAST_TICKS, MAX_LAG_TICKS, best_lag, correlate, is_outlier
+from avsr.lips.sync import LEAST_TICKS, MAX_LAG_TICKS, best_lag, correlate, is_outlier
 from avsr.types import FloatArray
 
 

@@ -1,0 +1,174 @@
+"""``avsr live``: captions from a microphone and a camera, as they are spoken."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from avsr.errors import InputError
+
+if TYPE_CHECKING:
+    from avsr.live.events import Device
+    from avsr.live.session import Listener
+    from avsr.live.writers import CaptionFile, LineFile
+    from avsr.media.capture import Source
+    from avsr.recognizer import Recognizer
+    from avsr.stream import Stream
+    from avsr.types import Modality
+
+NONE = "none"
+PATIENCE_S = 1.0
+"""How long one sense waits for the other while both devices are there; a network camera is given twice as long."""
+
+
+def run(
+    camera: Annotated[
+        str | None,
+        typer.Option(metavar="ID|NAME|URL|none", help="The camera; the first one by default. See `avsr devices`."),
+    ] = None,
+    mic: Annotated[
+        str | None, typer.Option(metavar="ID|NAME|none", help="The microphone; the system's default otherwise.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
+    ] = None,
+    chunk_ms: Annotated[
+        int | None, typer.Option(metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
+    ] = None,
+    modality: Annotated[Literal["av", "audio", "video"], typer.Option(help="Which senses to use.")] = "av",
+    av_offset_ms: Annotated[
+        str, typer.Option(metavar="auto|N", help="How late pictures come against the sound; auto measures it.")
+    ] = "auto",
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE.srt|vtt|json|txt", help="Captions, up to date at any moment.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE.mp4|mkv|mov", help="What was heard and seen; it transcribes alike.")
+    ] = None,
+    text_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The last two lines, for programs that show a text file.")
+    ] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Events on standard output, one JSON object a line.")] = False,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Finals only: no view, no notes.")] = False,
+) -> None:
+    """Caption a microphone and a camera live, until Ctrl-C."""
+    offset_ms = _offset(av_offset_ms)
+    devices = _devices(camera, mic, modality)
+
+    from avsr.cli.screen import open_screen
+    from avsr.live.captioner import LiveCaptioner
+    from avsr.live.recorder import Recorder
+    from avsr.live.session import run_session
+    from avsr.live.writers import CaptionFile, LineFile
+    from avsr.recognizer import load_model
+    from avsr.types import Transcript
+
+    used: Modality = "av" if len(devices) == 2 else "audio" if "microphone" in devices else "video"
+    stopping = threading.Event()
+    listeners: list[Listener] = []
+    with ExitStack() as closing:
+        recorder = None if record is None else Recorder(record, devices)
+        if recorder is not None:
+            closing.callback(lambda: _note(recorder.close()))
+        recognizer = load_model(model, device=device, threads=threads)
+        config = recognizer.bundle.config
+        if save is not None:
+            about = Transcript((), 0.0, config.name, config.version, used, source="live")
+            listeners.append(closing.enter_context(_closing(CaptionFile(save, about))))
+        if text_file is not None:
+            listeners.append(closing.enter_context(_closing(LineFile(text_file))))
+        stream = closing.enter_context(_opened(recognizer, used, chunk_ms, is_network="://" in (camera or "")))
+        captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=recorder)
+        screen = closing.enter_context(open_screen(captioner, jsonl=jsonl, quiet=quiet))
+        closing.enter_context(_until_interrupted(stopping))
+        if not quiet:
+            _note("listening; Ctrl-C ends it")
+        run_session(captioner, _sources(devices, camera, mic), [*listeners, screen], stopping, screen.refresh)
+    if not quiet:
+        for line in captioner.figures.lines():
+            _note(line)
+
+
+def _offset(text: str) -> float | None:
+    try:
+        offset_ms = None if text == "auto" else float(text)
+    except ValueError as error:
+        raise InputError(f"--av-offset-ms {text!r} is neither auto nor a number of milliseconds") from error
+    if offset_ms is not None and not abs(offset_ms) <= 2000:
+        raise InputError(f"--av-offset-ms {text} is beyond 2000 ms; check the devices")
+    return offset_ms
+
+
+def _devices(camera: str | None, mic: str | None, modality: Modality) -> tuple[Device, ...]:
+    uses_mic = modality != "video" and mic != NONE
+    uses_camera = modality != "audio" and camera != NONE
+    if not (uses_mic or uses_camera):
+        raise InputError("neither a microphone nor a camera is left; leave one of the options none or --modality out")
+    if uses_mic and uses_camera:
+        return ("microphone", "camera")
+    return ("microphone",) if uses_mic else ("camera",)
+
+
+def _sources(devices: tuple[Device, ...], camera: str | None, mic: str | None) -> dict[Device, Callable[[], Source]]:
+    from avsr.media.camera import open_camera
+    from avsr.media.microphone import open_microphone
+
+    openers: dict[Device, Callable[[], Source]] = {
+        "microphone": partial(open_microphone, mic),
+        "camera": partial(open_camera, camera),
+    }
+    return {device: openers[device] for device in devices}
+
+
+def _opened(recognizer: Recognizer, modality: Modality, chunk_ms: int | None, *, is_network: bool) -> Stream:
+    """Open a stream, after another one has made everything load that loads at first use."""
+    import numpy as np
+
+    with recognizer.stream(modality=modality, chunk_ms=chunk_ms) as first:
+        first.accept_audio(np.zeros(16_000, np.float32), 16_000)
+        for index in range(25):
+            first.accept_video(np.zeros((48, 64, 3), np.uint8), t=index / 25)
+        first.finish()
+    return recognizer.stream(
+        modality=modality, chunk_ms=chunk_ms, patience_s=2 * PATIENCE_S if is_network else PATIENCE_S
+    )
+
+
+@contextmanager
+def _until_interrupted(stopping: threading.Event) -> Iterator[None]:
+    """End in order on Ctrl-C or SIGTERM; a second one ends at once."""
+
+    def stop(number: int, frame: object) -> None:
+        stopping.set()
+        signal.signal(number, signal.default_int_handler)
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _closing(file: CaptionFile | LineFile) -> Iterator[CaptionFile | LineFile]:
+    """Write the last state of a file, whatever happens."""
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def _note(text: str | None) -> None:
+    if text:
+        print(f"avsr: {text}", file=sys.stderr)

@@ -1,0 +1,100 @@
+"""What ``avsr live`` shows: a live view in a terminal, plain lines elsewhere, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from avsr.captions.live import LiveView
+from avsr.live.captioner import LiveCaptioner
+from avsr.live.events import Device, Event, Notice, State, Status, as_json
+from avsr.types import Caption
+
+REFRESH_S = 0.1
+
+
+@contextmanager
+def open_screen(captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> Iterator[PlainScreen | LiveScreen]:
+    """Show a session: live where standard output is a terminal and neither ``jsonl`` nor ``quiet`` asks otherwise."""
+    if jsonl or quiet or not sys.stdout.isatty():
+        yield PlainScreen(captioner, jsonl=jsonl, quiet=quiet)
+        return
+    screen = LiveScreen(captioner)
+    with screen.live:
+        yield screen
+
+
+class PlainScreen:
+    """A `Listener`: finals, or all events as JSON, on standard output; else what happens to devices on error."""
+
+    def __init__(self, captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> None:
+        self._captioner, self._jsonl, self._quiet = captioner, jsonl, quiet
+
+    def take(self, event: Event) -> None:
+        """Print what is asked for."""
+        if self._jsonl:
+            print(json.dumps(as_json(event, self._captioner.offset_ms), ensure_ascii=False), flush=True)
+        elif isinstance(event, Caption):
+            if event.is_final and event.words:
+                print(event.text, flush=True)
+        elif not self._quiet:
+            print(f"avsr: {_describe(event)}", file=sys.stderr)
+
+    def refresh(self) -> None:
+        """Plain output does not move."""
+
+
+class LiveScreen:
+    """A `Listener`: finals scroll, and below them stand the line being spoken and the senses."""
+
+    def __init__(self, captioner: LiveCaptioner) -> None:
+        self._captioner = captioner
+        self._console = Console()
+        self._view = LiveView()
+        self._drawn_s = 0.0
+        self.live = Live(self._view.draw(), console=self._console, auto_refresh=False)
+
+    def take(self, event: Event) -> None:
+        """Print a final or a message above the view; keep a partial for it."""
+        if not isinstance(event, Caption):
+            self._console.print(Text(_describe(event), style="dim"))
+            return
+        partial = None if event.is_final else event
+        self._view = replace(self._view, partial=partial, audio_weight=event.audio_weight, latency_ms=event.latency_ms)
+        if event.is_final and event.words:
+            self._console.print(Text(event.text, style="bold"))
+
+    def refresh(self) -> None:
+        """Draw, ten times a second at most."""
+        now_s = time.monotonic()
+        if now_s - self._drawn_s < REFRESH_S:
+            return
+        self._drawn_s = now_s
+        ticks, figures, states = self._captioner.latest, self._captioner.figures, self._captioner.states()
+        self._view = replace(
+            self._view,
+            microphone=_shown(states, "microphone"),
+            camera=_shown(states, "camera"),
+            level_db=None if ticks is None else ticks.loudness_db(ticks.num_ticks - 1),
+            offset_ms=self._captioner.offset_ms,
+            num_dropped=figures.dropped_pictures + figures.overflown_pictures,
+        )
+        self.live.update(self._view.draw(), refresh=True)
+
+
+def _shown(states: dict[Device, State | None], device: Device) -> str | None:
+    if device not in states:
+        return None
+    return (states[device] or "opening").replace("_", " ")
+
+
+def _describe(event: Status | Notice) -> str:
+    return f"{event.device}: {event.message}" if isinstance(event, Status) else event.message

@@ -1,0 +1,78 @@
+"""``avsr send``: play a file through a server of captions."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from avsr.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from avsr.serve.protocol import AnyEvent
+    from avsr.types import Caption
+
+
+def run(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="A media file, a URL, or - for standard input.")],
+    url: Annotated[str, typer.Option(metavar="ws://HOST:PORT/ws", help="The server.")] = "ws://127.0.0.1:8765/ws",
+    token: Annotated[
+        str | None, typer.Option(envvar="AVSR_TOKEN", metavar="SECRET", help="Where the server asks for one.")
+    ] = None,
+    modality: Annotated[Literal["av", "audio", "video"], typer.Option(help="Which senses to use.")] = "av",
+    chunk_ms: Annotated[
+        int | None, typer.Option(min=1, metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
+    ] = None,
+    real_time: Annotated[
+        bool, typer.Option("--real-time", help="As from a microphone and a camera, not as fast as the server allows.")
+    ] = False,
+    output: Annotated[
+        Literal["txt", "srt", "vtt", "json", "jsonl"],
+        typer.Option("--format", help="Captions as a file of this kind, or every event (jsonl), on standard output."),
+    ] = "txt",
+) -> None:
+    """Play a file through `avsr serve`; the captions equal those of `avsr transcribe`."""
+    try:
+        import asyncio
+
+        from avsr.serve.client import Client
+    except ImportError as error:
+        raise MissingExtraError(f"avsr send needs {error.name}; install it with: pip install 'avsr[serve]'") from error
+
+    from avsr.captions.files import render
+    from avsr.media import open_media
+    from avsr.serve.protocol import CaptionEvent, Config, Ready
+    from avsr.types import Transcript
+
+    finals: list[Caption] = []
+    ready: list[Ready] = []
+
+    def take(event: AnyEvent) -> None:
+        if output == "jsonl":
+            print(event.model_dump_json(), flush=True)
+        if isinstance(event, Ready):
+            ready.append(event)
+        if isinstance(event, CaptionEvent) and event.type == "final":
+            finals.append(event.caption())
+            if output == "txt" and event.words:
+                print(event.text, flush=True)
+
+    with open_media(source, modality) as media:
+        client = Client(url, take, in_real_time=real_time)
+        done = asyncio.run(client.send(media, Config(token=token, modality=modality, chunk_ms=chunk_ms)))
+        warnings = (*media.warnings, *done.notes)
+        name = media.name
+    if output not in ("txt", "jsonl"):
+        transcript = Transcript(
+            segments=tuple(finals),
+            duration_s=done.duration,
+            model=ready[0].model,
+            version=ready[0].version,
+            modality=modality,
+            source=name,
+            warnings=warnings,
+        )
+        sys.stdout.write(render(transcript, output))
+    for warning in warnings:
+        print(f"avsr: {name}: {warning}", file=sys.stderr)

@@ -1,0 +1,109 @@
+"""``avsr serve``: live captions in the browser and for other programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from avsr.errors import ConfigError, DeviceError, MissingExtraError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def run(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Processor threads of the network.")] = 1,
+    max_sessions: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Streams at once; beyond, clients are told `busy`.")
+    ] = None,
+    max_speed: Annotated[
+        float, typer.Option(min=1, metavar="X", help="How much faster than real time a client may send.")
+    ] = 2.0,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="AVSR_TOKEN", metavar="SECRET", help="What clients must know; better given as AVSR_TOKEN."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A web page elsewhere that may connect, such as https://example.org."),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TLS certificate: browsers need it, but on this machine.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key.")] = None,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Write what is said into the log.")] = False,
+) -> None:
+    """Serve live captions: a web page at /, a websocket at /ws (see avsr/serve/PROTOCOL.md)."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+        import websockets  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(f"avsr serve needs {error.name}; install it with: pip install 'avsr[serve]'") from error
+    if (certificate is None) != (key is None):
+        raise ConfigError("--certificate and --key belong together; give both or neither")
+    for path in (certificate, key):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{path}: there is no such file; check --certificate and --key")
+
+    from avsr.recognizer import load_model
+    from avsr.serve.app import create_app
+    from avsr.serve.limits import DEFAULT_MAX_SESSIONS, Limits
+    from avsr.serve.service import Service
+    from avsr.serve.wire import Wire
+
+    limits = Limits(max_sessions=max_sessions or DEFAULT_MAX_SESSIONS, max_speed=max_speed)
+    recognizer = load_model(model, device=device, threads=threads)
+    service = Service(recognizer, limits, token=token, logs_text=log_text)
+    app = create_app(service, allowed_origins=allow_origin or ())
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            ws=Wire,
+            ws_max_size=limits.max_message_bytes,
+            ws_per_message_deflate=False,  # media gain nothing, and a small message could unpack to a large one
+            limit_concurrency=16 * limits.max_sessions + 64,
+            timeout_graceful_shutdown=5,
+            log_level="warning",
+            access_log=False,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
+    )
+    try:
+        listener = server.config.bind_socket()
+    except SystemExit as error:  # uvicorn has said why
+        raise DeviceError(f"cannot listen on {host}:{port}; choose another --host or --port") from error
+    listener.listen()  # from now on whoever connects need only wait
+    scheme = "http" if certificate is None else "https"
+    shown_host = host if ":" not in host else f"[{host}]"
+    note(
+        f"captions at {scheme}://{shown_host}:{listener.getsockname()[1]}/{'#token=…' if token else ''}  (Ctrl-C ends)"
+    )
+    if host not in LOOPBACK:
+        note(exposure(host, has_token=token is not None, has_tls=certificate is not None))
+    server.run(sockets=[listener])
+
+
+def exposure(host: str, *, has_token: bool, has_tls: bool) -> str:
+    """Say what listening beyond this machine means."""
+    who = "anyone who can reach this machine" if host in ("0.0.0.0", "::") else f"anyone who can reach {host}"
+    use = "and knows the token can" if has_token else "can, without a token,"
+    seen = "" if has_tls else " Without --certificate, sound, pictures and text cross the network unencrypted."
+    browser = "" if has_tls else " Browsers give no camera or microphone to such a page, but on this machine itself."
+    return f"warning: {who} {use} send sound and pictures here and use this machine's processor.{seen}{browser}"
+
+
+def note(text: str) -> None:
+    """Say something to the person who started the server."""
+    print(f"avsr: {text}", file=sys.stderr, flush=True)

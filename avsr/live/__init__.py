@@ -1,0 +1,1 @@
+"""Live captions: devices in, one clock, captions out; whatever fails comes back by itself."""

@@ -1,0 +1,65 @@
+"""What a live session tells the world, besides captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from avsr.types import Caption
+
+Device = Literal["microphone", "camera"]
+State = Literal["live", "muted", "no_face", "covered", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A device's state has changed, at ``at_s`` of the stream; ``message`` is for people."""
+
+    device: Device
+    state: State
+    message: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something else worth telling: the offset was measured, something was dropped."""
+
+    message: str
+    at_s: float
+
+
+Event = Caption | Status | Notice
+
+
+def as_json(event: Event, offset_ms: float) -> dict[str, Any]:
+    """Return an event as plain values: ``type`` is partial, final, status or notice; times in seconds."""
+    if isinstance(event, Status):
+        values = {"device": event.device, "state": event.state, "message": event.message, "at": round(event.at_s, 3)}
+        return {"type": "status", **values}
+    if isinstance(event, Notice):
+        return {"type": "notice", "message": event.message, "at": round(event.at_s, 3)}
+    return {
+        "type": "final" if event.is_final else "partial",
+        "segment": event.segment,
+        "revision": event.revision,
+        "start": round(event.start_s, 3),
+        "end": round(event.end_s, 3),
+        "text": event.text,
+        "stable_chars": event.stable_chars,
+        "words": [
+            {
+                "text": word.text,
+                "start": round(word.start_s, 3),
+                "end": round(word.end_s, 3),
+                "confidence": round(word.confidence, 4),
+            }
+            for word in event.words
+        ],
+        "av": {
+            "audio_weight": round(event.audio_weight, 4),
+            "face_visible": round(event.face_visible, 4),
+            "offset_ms": offset_ms,
+        },
+        "latency_ms": None if event.latency_ms is None else round(event.latency_ms, 1),
+    }

@@ -1,0 +1,53 @@
+"""How late captions are, how long chunks take, and what was dropped: measured while it runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+MAX_KEPT = 2000
+"""Newest measurements kept for the percentiles."""
+
+
+def _kept() -> deque[float]:
+    return deque(maxlen=MAX_KEPT)
+
+
+@dataclass(slots=True)
+class Figures:
+    """Milliseconds from capture to caption, of the newest sound or picture that the caption needed; and compute times.
+
+    Because the machine was too slow, ``dropped_pictures`` were left out, ``overflown_pictures`` and ``dropped_sound_s``
+    of sound were lost.
+    """
+
+    partial_ms: deque[float] = field(default_factory=_kept)
+    final_ms: deque[float] = field(default_factory=_kept)
+    chunk_ms: deque[float] = field(default_factory=_kept)
+    num_chunks: int = 0
+    num_finals: int = 0
+    dropped_pictures: int = 0
+    overflown_pictures: int = 0
+    dropped_sound_s: float = 0.0
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the figures for people."""
+        found = []
+        for name, values in (
+            ("capture to partial", self.partial_ms),
+            ("capture to final", self.final_ms),
+            ("work on a chunk", self.chunk_ms),
+        ):
+            if values:
+                found.append(f"{name}: {percentile(values, 50):.0f} ms median, {percentile(values, 99):.0f} ms p99")
+        num_pictures = self.dropped_pictures + self.overflown_pictures
+        if num_pictures or self.dropped_sound_s:
+            found.append(f"dropped: {num_pictures} pictures, {self.dropped_sound_s:.1f} s of sound")
+        return tuple(found)
+
+
+def percentile(values: deque[float], percent: float) -> float:
+    """Return a percentile of a measurement."""
+    return float(np.percentile(np.array(values), percent))

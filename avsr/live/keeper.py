@@ -1,0 +1,53 @@
+"""Keeps a device open: in a thread of its own, for as long as the session lasts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from avsr.errors import DeviceError
+from avsr.live.events import Device
+from avsr.live.inbox import Change, Inbox
+from avsr.media.capture import Source
+
+RETRY_S = 0.4
+"""Between attempts to open a device that is gone."""
+
+
+class Keeper:
+    """Reads a device into the inbox; when it fails, says so and opens it anew until it is back."""
+
+    def __init__(self, device: Device, open_source: Callable[[], Source], inbox: Inbox) -> None:
+        self._device, self._open_source, self._inbox = device, open_source, inbox
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=device, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """Release the device; a driver that does not return in time is left alone."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+
+    def _keep(self) -> None:
+        reason: str | None = None
+        while not self._stopping.is_set():
+            try:
+                source = self._open_source()
+                try:
+                    capture = source.read()
+                    reason = None
+                    self._inbox.put(Change(self._device, is_live=True, message=source.name))
+                    self._inbox.put(capture)
+                    while not self._stopping.is_set():
+                        self._inbox.put(source.read())
+                finally:
+                    source.close()
+            except DeviceError as error:
+                # Said once, however often it is tried.
+                if str(error) != reason:
+                    reason = str(error)
+                    self._inbox.put(Change(self._device, is_live=False, message=reason))
+            self._stopping.wait(RETRY_S)

@@ -1,0 +1,189 @@
+"""Keeps what a stream was given, in a file that gives it back: transcribing it makes the same finals."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from avsr.errors import InputError
+from avsr.live.events import Device
+from avsr.media import AudioPacket, to_mono
+from avsr.types import VideoFrame
+
+FORMATS = (".mp4", ".mkv", ".mov")
+MAX_WAITING = 600
+"""Packets that wait for the encoder; what comes beyond is dropped and counted."""
+MAX_EARLY = 150
+"""Packets kept until every device has delivered, which tells the size of the pictures and the rate of the sound."""
+JITTER_S = 0.03
+"""Sound goes on without a break when its time is as close as this, as in `avsr.media.AudioAligner`."""
+MILLISECOND = Fraction(1, 1000)
+"""Times of pictures, in every container; the live loop gives whole ones."""
+DEFAULT_RATE, DEFAULT_SIZE = 48_000, (640, 480)
+"""Of a device that is in use but has not delivered anything yet."""
+
+
+class Recorder:
+    """Takes what the stream takes (a `Tap`), encodes it in a thread of its own: sound without loss, pictures nearly so.
+
+    Raises:
+        InputError: the file is there already or cannot be written to, or has none of the suffixes .mp4, .mkv and .mov.
+    """
+
+    def __init__(self, path: Path, devices: tuple[Device, ...]) -> None:
+        if path.suffix.lower() not in FORMATS:
+            raise InputError(f"{path}: recordings are of one of the formats {', '.join(FORMATS)}")
+        self._path, self._devices = path, devices
+        # In fragments, so that what was written can be read when the end is missing.
+        options = {} if path.suffix.lower() == ".mkv" else {"movflags": "frag_keyframe+delay_moov"}
+        try:
+            path.open("xb").close()  # PyAV itself would notice with the first packet only
+            self._container = av.open(str(path), mode="w", options=options)
+        except FileExistsError as error:
+            raise InputError(f"{path} is there already, and is not written over; choose another name") from error
+        except (av.FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path} cannot be written to: {reason}; choose another place") from error
+        self._num_dropped = 0
+        self._error: Exception | None = None
+        self._early: list[AudioPacket | VideoFrame] = []
+        self._tracks: _Tracks | None = None
+        self._waiting: queue.Queue[AudioPacket | VideoFrame | None] = queue.Queue(MAX_WAITING)
+        self._thread = threading.Thread(target=self._encode_all, name="recorder", daemon=True)
+        self._thread.start()
+
+    def take(self, packet: AudioPacket | VideoFrame) -> None:
+        """Record sound or a picture; never waits."""
+        try:
+            self._waiting.put_nowait(packet)
+        except queue.Full:
+            self._num_dropped += 1
+
+    def close(self) -> str | None:
+        """Write the end of the file; return what went wrong, for people."""
+        self._waiting.put(None)
+        self._thread.join()
+        if self._error is not None:
+            return f"{self._path}: the recording broke off: {self._error}"
+        if self._num_dropped:
+            return f"{self._path}: {self._num_dropped} pieces are missing, since this machine was too slow"
+        return None
+
+    def _encode_all(self) -> None:
+        while (packet := self._waiting.get()) is not None:
+            if self._error is not None:
+                continue
+            try:
+                self._encode(packet)
+            except (av.FFmpegError, OSError, ValueError) as error:
+                self._error = error
+        try:
+            self._begin()
+            if self._tracks is not None:
+                self._tracks.flush()
+            self._container.close()
+            if self._tracks is None:
+                self._path.unlink()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._error = self._error or error
+
+    def _encode(self, packet: AudioPacket | VideoFrame) -> None:
+        if self._tracks is not None:
+            self._tracks.encode(packet)
+            return
+        self._early.append(packet)
+        num_kinds = len({type(each) for each in self._early})
+        if num_kinds == len(self._devices) or len(self._early) >= MAX_EARLY:
+            self._begin()
+
+    def _begin(self) -> None:
+        early, self._early = self._early, []
+        if self._tracks is None and early:
+            self._tracks = _Tracks(self._container, self._devices, early)
+            for packet in early:
+                self._tracks.encode(packet)
+
+
+class _Tracks:
+    """The tracks of an open file, made to fit the first packets."""
+
+    def __init__(self, container: Any, devices: tuple[Device, ...], early: list[AudioPacket | VideoFrame]) -> None:
+        self._container = container
+        self._sound: Any = None
+        self._pictures: Any = None
+        self._next_sample: int | None = None
+        self._newest_ms = -1
+        if "microphone" in devices:
+            self._rate = next((p.sample_rate for p in early if isinstance(p, AudioPacket)), DEFAULT_RATE)
+            self._sound = container.add_stream("flac", rate=self._rate, layout="mono", format="s16")
+        if "camera" in devices:
+            shape = next((p.rgb.shape for p in early if isinstance(p, VideoFrame)), DEFAULT_SIZE[::-1])
+            options = {"preset": "ultrafast", "crf": "12"}
+            self._pictures = container.add_stream("libx264", rate=30, options=options)
+            # 4:2:0 halves the colours' size, which must be whole.
+            self._pictures.width, self._pictures.height = shape[1] // 2 * 2, shape[0] // 2 * 2
+            self._pictures.pix_fmt = "yuv420p"
+            self._pictures.codec_context.time_base = MILLISECOND
+            self._pictures.codec_context.gop_size = 50
+
+    def encode(self, packet: AudioPacket | VideoFrame) -> None:
+        if isinstance(packet, AudioPacket):
+            self._encode_sound(packet)
+            return
+        packet_ms = round(packet.pts_us / 1000)
+        if packet_ms > self._newest_ms:
+            self._newest_ms = packet_ms
+            frame = av.VideoFrame.from_ndarray(packet.rgb, format="rgb24")
+            frame = frame.reformat(self._pictures.width, self._pictures.height, "yuv420p")
+            frame.pts, frame.time_base = packet_ms, MILLISECOND
+            self._container.mux(self._pictures.encode(frame))
+
+    def flush(self) -> None:
+        for track in (self._sound, self._pictures):
+            if track is not None:
+                self._container.mux(track.encode(None))
+
+    def _encode_sound(self, packet: AudioPacket) -> None:
+        """Append sound; silence fills gaps, what comes twice is cut."""
+        samples = _as_i16(packet.samples)
+        if packet.sample_rate != self._rate:
+            samples = self._resampled(samples, packet.sample_rate)
+        start_sample = round((packet.t_s or 0.0) * self._rate)
+        if self._next_sample is None:
+            self._next_sample = start_sample
+        ahead = start_sample - self._next_sample
+        if ahead > JITTER_S * self._rate:
+            for first in range(0, ahead, self._rate):
+                self._put(np.zeros(min(self._rate, ahead - first), np.int16))
+        elif ahead < -JITTER_S * self._rate:
+            samples = samples[-ahead:]
+        self._put(samples)
+
+    def _put(self, samples: npt.NDArray[np.int16]) -> None:
+        if len(samples) == 0 or self._next_sample is None:
+            return
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._next_sample, Fraction(1, self._rate)
+        self._next_sample += len(samples)
+        self._container.mux(self._sound.encode(frame))
+
+    def _resampled(self, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.int16]:
+        """Bring the sound of another microphone to the rate of the first one."""
+        num_samples = round(len(samples) * self._rate / sample_rate)
+        places = np.arange(num_samples) * (sample_rate / self._rate)
+        resampled: npt.NDArray[np.int16] = np.interp(places, np.arange(len(samples)), samples).astype(np.int16)
+        return resampled
+
+
+def _as_i16(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    if samples.dtype == np.int16 and samples.ndim == 1:
+        return samples
+    rounded: npt.NDArray[np.int16] = np.clip(np.round(to_mono(samples) * 32768), -32768, 32767).astype(np.int16)
+    return rounded

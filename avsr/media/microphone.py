@@ -1,0 +1,180 @@
+"""Microphones: what there are, and one of them as a source of sound with its capture times (PortAudio)."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avsr.errors import DeviceError
+from avsr.media.capture import Sound
+
+PACKET_S = 0.02
+"""Sound is delivered in packets of this length."""
+BUFFER_S = 0.3
+"""How long the device's own buffer lasts when nobody comes to empty it; it makes nothing later."""
+SILENT_S = 1.0
+"""A microphone that delivers nothing for so long is lost."""
+FIRST_S = 5.0
+"""How long it may take to deliver its first sound; some sound servers wake slowly."""
+MAX_WAITING = 500
+"""Packets that wait to be read (10 s); what comes beyond is dropped, and leaves a gap of its length."""
+MAX_LATENCY_S = 0.5
+"""Capture times further before the arrival than this are a driver's mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneInfo:
+    """A microphone: ``index`` may change when devices come and go, ``name`` stays."""
+
+    index: int
+    name: str
+    system: str
+    num_channels: int
+    sample_rate: int
+    is_default: bool
+
+
+def list_microphones() -> tuple[MicrophoneInfo, ...]:
+    """Return the microphones that are there now.
+
+    Raises:
+        DeviceError: the system's sound cannot be reached at all.
+    """
+    return _list(_portaudio())
+
+
+def open_microphone(spec: str | None = None) -> Microphone:
+    """Open a microphone by number or by (part of) its name; the system's default for None.
+
+    Raises:
+        DeviceError: there is none, none of that name, several, or it refuses.
+    """
+    portaudio = _portaudio()
+    info = choose_microphone(_list(portaudio), spec)
+    refusals = []
+    # Raw ALSA devices may know one number of channels only; every driver knows its default rate.
+    for num_channels in dict.fromkeys((1, min(2, info.num_channels), info.num_channels)):
+        try:
+            return Microphone(portaudio, info, num_channels)
+        except (portaudio.PortAudioError, ValueError) as error:
+            refusals.append(str(error))
+    raise DeviceError(
+        f"the microphone {info.name!r} refuses: {refusals[0]}. Another program may hold it, or it may not be allowed; "
+        "`avsr devices --test` tries them all"
+    )
+
+
+def choose_microphone(found: tuple[MicrophoneInfo, ...], spec: str | None) -> MicrophoneInfo:
+    """Return the microphone that ``spec`` means: a number, a name, or the only name that contains it; None: default.
+
+    Raises:
+        DeviceError: there is none, none such, or several.
+    """
+    if not found:
+        raise DeviceError("no microphone is there; plug one in, or use --mic none to read lips alone")
+    if spec is None:
+        return next((info for info in found if info.is_default), found[0])
+    matches = [info for info in found if spec in (str(info.index), info.name)]
+    matches = matches or [info for info in found if spec.lower() in info.name.lower()]
+    if len({info.name for info in matches}) == 1:
+        return matches[0]
+    names = ", ".join(f"{info.index} {info.name!r}" for info in (matches or found))
+    kind = "several microphones are" if matches else "no microphone is"
+    raise DeviceError(f"{kind} called {spec!r}; there are: {names}")
+
+
+class Microphone:
+    """An open microphone: a `Source` of `Sound` in packets of 20 ms, i16 mono, at the device's own rate."""
+
+    def __init__(self, portaudio: ModuleType, info: MicrophoneInfo, num_channels: int) -> None:
+        self.name = info.name
+        self._rate = info.sample_rate
+        self._waiting: queue.Queue[Sound] = queue.Queue(MAX_WAITING)
+        self._num_samples = 0
+        self._has_delivered = False
+        self._stream = portaudio.InputStream(
+            device=info.index,
+            samplerate=self._rate,
+            channels=num_channels,
+            dtype="int16",
+            blocksize=round(PACKET_S * self._rate),
+            latency=BUFFER_S,
+            callback=self._take,
+        )
+        self._stream.start()
+
+    def read(self) -> Sound:
+        """Wait for the next packet.
+
+        Raises:
+            DeviceError: nothing has come for a second (at first: 5 s), or the device is gone.
+        """
+        deadline_s = time.monotonic() + (SILENT_S if self._has_delivered else FIRST_S)
+        while time.monotonic() < deadline_s:
+            try:
+                sound = self._waiting.get(timeout=0.1)
+                self._has_delivered = True
+                return sound
+            except queue.Empty:
+                if not self._stream.active:
+                    break
+        raise DeviceError(f"the microphone {self.name!r} delivers nothing any more")
+
+    def close(self) -> None:
+        """Release the device."""
+        self._stream.close(ignore_errors=True)
+
+    def _take(self, samples: npt.NDArray[Any], num_samples: int, times: Any, flags: Any) -> None:
+        """Queue a packet; called by PortAudio's thread, which must never wait."""
+        length_s = num_samples / self._rate
+        arrival_s = time.monotonic() - length_s
+        # Sound servers are wrong by most of a second while they wake; what they say is used with care, see the clock.
+        latency_s = min(max(times.currentTime - times.inputBufferAdcTime - length_s, 0.0), MAX_LATENCY_S)
+        mono = samples[:, 0].copy() if samples.shape[1] == 1 else samples.mean(axis=1).round().astype(np.int16)
+        sound = Sound(mono, self._rate, self._num_samples / self._rate, arrival_s, latency_s)
+        self._num_samples += num_samples
+        if not self._waiting.full():
+            self._waiting.put_nowait(sound)
+
+
+def _list(portaudio: ModuleType) -> tuple[MicrophoneInfo, ...]:
+    try:
+        devices, systems = portaudio.query_devices(), portaudio.query_hostapis()
+    except portaudio.PortAudioError as error:
+        raise DeviceError(f"the system's sound cannot be reached: {error}") from error
+    default = next((system["default_input_device"] for system in systems if system["default_input_device"] >= 0), None)
+    return tuple(
+        MicrophoneInfo(
+            index=device["index"],
+            name=device["name"],
+            system=systems[device["hostapi"]]["name"],
+            num_channels=device["max_input_channels"],
+            sample_rate=round(device["default_samplerate"]),
+            is_default=device["index"] == default,
+        )
+        for device in devices
+        if device["max_input_channels"] > 0
+    )
+
+
+def _portaudio() -> ModuleType:
+    """Return sounddevice, looking at the devices anew: PortAudio lists them once, when it is started."""
+    try:
+        import sounddevice
+    except OSError as error:
+        raise DeviceError(
+            f"the library PortAudio is missing ({error}); on Debian or Ubuntu: sudo apt-get install libportaudio2"
+        ) from error
+    module: ModuleType = sounddevice
+    try:
+        module._terminate()
+        module._initialize()
+    except module.PortAudioError as error:
+        raise DeviceError(f"the system's sound cannot be reached: {error}") from error
+    return module

@@ -1,0 +1,169 @@
+"""Many streams' chunks in one step of the network.
+
+    stream 1 ── step ──┐
+    stream 2 ── step ──┼─► what waits when the network is free: stack ─► AvsrModel.step ─► unstack ─► every stream
+    stream 3 ── step ──┘
+
+Nothing waits in order to fill a batch: a chunk that finds the network idle goes through at once, and those that come
+meanwhile go together next. So an idle server has the least delay, and a busy one the largest batches. This rests on
+state being a value whose every tensor has the batch as its first axis, and on the network telling each stream's time
+from its own state.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import torch
+
+from avsr.model import AvsrModel, ModelState
+from avsr.types import AvChunk, LogProbs
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    chunk: AvChunk
+    state: ModelState
+    chunk_ticks: int
+    result: Future[tuple[LogProbs, ModelState]]
+
+    @property
+    def kind(self) -> tuple[int, int]:
+        """Jobs of one kind fit into one batch."""
+        return self.chunk_ticks, self.chunk.num_ticks
+
+
+class BatchedNetwork:
+    """A `Network` for any number of streams, each in its own thread; a step waits for the batch that it is in.
+
+    The network runs in one thread of its own, so that its worker threads exist once. ``on_batch`` is told of every
+    batch's number of streams, in that thread.
+    """
+
+    def __init__(self, network: AvsrModel, max_batch: int, on_batch: Callable[[int], None]) -> None:
+        self._network, self._max_batch, self._on_batch = network, max_batch, on_batch
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="avsr-network", daemon=True)
+        self._thread.start()
+
+    @property
+    def device(self) -> torch.device:
+        """Where chunks are wanted."""
+        return self._network.device
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether steps are taken."""
+        return self._thread.is_alive()
+
+    def init_state(self) -> ModelState:
+        """Return the state of a stream that has not begun."""
+        return self._network.init_state()
+
+    def step(self, chunk: AvChunk, state: ModelState, chunk_ticks: int) -> tuple[LogProbs, ModelState]:
+        """Do as `AvsrModel.step`, for one stream (B = 1). A step that fails fails for its own stream only."""
+        if self._is_closed:
+            raise RuntimeError("the network was closed while streams were running")
+        job = _Job(chunk, state, chunk_ticks, Future())
+        self._jobs.put(job)
+        return job.result.result()
+
+    def close(self) -> None:
+        """Take the steps that wait, then no more."""
+        self._is_closed = True
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        waiting: list[_Job] = []
+        is_open = True
+        while is_open or waiting:
+            if not waiting and is_open:
+                is_open = self._wait_for(self._jobs.get(), waiting)
+            while is_open and not self._jobs.empty():
+                is_open = self._wait_for(self._jobs.get(), waiting)
+            if waiting:
+                # The one that waits longest decides of which kind the batch is.
+                batch = [job for job in waiting if job.kind == waiting[0].kind][: self._max_batch]
+                waiting = [job for job in waiting if job not in batch]
+                self._take(batch)
+
+    @staticmethod
+    def _wait_for(job: _Job | None, waiting: list[_Job]) -> bool:
+        if job is not None:
+            waiting.append(job)
+        return job is not None
+
+    @torch.inference_mode()
+    def _take(self, batch: list[_Job]) -> None:
+        try:
+            steps = self._step_together(batch)
+        except BaseException as error:
+            if len(batch) == 1:
+                batch[0].result.set_exception(error)
+            else:  # only the one that is to blame shall fail
+                for job in batch:
+                    self._take([job])
+            return
+        self._on_batch(len(batch))
+        for job, step in zip(batch, steps, strict=True):
+            job.result.set_result(step)
+
+    def _step_together(self, batch: list[_Job]) -> list[tuple[LogProbs, ModelState]]:
+        first = batch[0]
+        if len(batch) == 1:
+            return [self._network.step(first.chunk, first.state, first.chunk_ticks)]
+        log_probs, states = self._network.step(
+            AvChunk(
+                mel=torch.cat([job.chunk.mel for job in batch]),
+                lips=torch.cat([job.chunk.lips for job in batch]),
+                heard=torch.cat([job.chunk.heard for job in batch]),
+                visible=torch.cat([job.chunk.visible for job in batch]),
+            ),
+            stack([job.state for job in batch]),
+            first.chunk_ticks,
+        )
+        return [
+            (
+                LogProbs(log_probs.values[i : i + 1], log_probs.audio_weight[i : i + 1], job.chunk.start_tick),
+                row(states, i),
+            )
+            for i, job in enumerate(batch)
+        ]
+
+
+def stack(states: Sequence[T]) -> T:
+    """Put the rows of many states into one, tensor by tensor."""
+    stacked: T = _stack(states)
+    return stacked
+
+
+def row(states: T, index: int) -> T:
+    """Take one row out of a state of many: a copy, so that it does not keep the others in memory."""
+    taken: T = _map_tensors(states, lambda tensor: tensor[index : index + 1].clone())
+    return taken
+
+
+def _stack(states: Sequence[Any]) -> Any:
+    first = states[0]
+    if isinstance(first, torch.Tensor):
+        return torch.cat(list(states))
+    if isinstance(first, tuple):
+        return tuple(_stack(parts) for parts in zip(*states, strict=True))
+    return type(first)(*(_stack([getattr(state, each.name) for state in states]) for each in fields(first)))
+
+
+def _map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(state, torch.Tensor):
+        return change(state)
+    if isinstance(state, tuple):
+        return tuple(_map_tensors(part, change) for part in state)
+    return type(state)(*(_map_tensors(getattr(state, each.name), change) for each in fields(state)))

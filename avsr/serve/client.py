@@ -1,0 +1,173 @@
+"""A client: plays media through a server and passes on its events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from avsr.errors import AvsrError
+from avsr.media import AudioPacket, to_mono
+from avsr.serve.pictures import encode_png
+from avsr.serve.protocol import (
+    MAX_PACKET_S,
+    AnyEvent,
+    Config,
+    Done,
+    End,
+    ErrorEvent,
+    Picture,
+    Ready,
+    Received,
+    Resume,
+    Sound,
+    Status,
+    pack_picture,
+    pack_sound,
+    parse_event,
+)
+from avsr.types import VideoFrame
+
+MAX_RETRIES = 6
+"""How often on end a lost connection is taken up again: for about 15 s."""
+MAX_KEPT_BYTES = 256 * 2**20
+"""What is not recognised yet is kept to be sent again, up to this much."""
+
+
+class Client:
+    """Sends one stream to ``url``; ``on_event`` is told what comes back, every final once.
+
+    ``in_real_time`` sends each packet when its time has come; otherwise the server sets the pace. A lost connection is
+    taken up again where it broke off. Sound goes as f32 and pictures as PNG, so that the server hears and sees exactly
+    what is sent.
+    """
+
+    def __init__(self, url: str, on_event: Callable[[AnyEvent], None], *, in_real_time: bool = False) -> None:
+        self._url, self._on_event, self._in_real_time = url, on_event, in_real_time
+        self._ready: Ready | None = None
+        self._done: Done | None = None
+        self._next_segment = 0
+        self._kept: deque[Sound | Picture] = deque()
+        self._pulling: asyncio.Future[Sound | Picture | None] | None = None
+        self._begun_s = time.monotonic()
+
+    async def send(self, packets: Iterable[AudioPacket | VideoFrame], config: Config) -> Done:
+        """Send all ``packets``, in the order of their times; return how the stream ended.
+
+        Raises:
+            AvsrError: the server cannot be reached or refuses, or the connection is lost for good.
+        """
+        outgoing = messages(packets)
+        num_tries = 0
+        while True:
+            progress = self._next_segment
+            try:
+                async with connect(self._url, max_size=None, compression=None, ping_timeout=60) as socket:
+                    await self._converse(socket, config, outgoing)
+            except ConnectionClosed as error:
+                problem = f"the connection to {self._url} was lost: {error}"
+            except (InvalidURI, InvalidHandshake, OSError, TimeoutError, asyncio.TimeoutError) as error:
+                problem = f"no server of captions answers at {self._url}: {error}; start one with `avsr serve`"
+            if self._done is not None:
+                return self._done
+            num_tries = 1 if self._next_segment > progress else num_tries + 1
+            if self._ready is None or num_tries > MAX_RETRIES:
+                raise AvsrError(problem)
+            await asyncio.sleep(min(0.25 * 2**num_tries, 5.0))
+
+    async def _converse(self, socket: ClientConnection, config: Config, outgoing: Iterator[Sound | Picture]) -> None:
+        """Hold one connection until the stream is done; raises ConnectionClosed when it is lost."""
+        if self._ready is not None:
+            resume = Resume(session=self._ready.session, next_segment=self._next_segment)
+            config = config.model_copy(update={"resume": resume})
+        await socket.send(config.model_dump_json(exclude_none=True))
+        self._take(await socket.recv())
+        sending = asyncio.create_task(self._send_media(socket, outgoing))
+        listening = asyncio.create_task(self._listen(socket))
+        try:
+            await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if not listening.done():
+                sending.result()
+            await listening
+        finally:
+            for task in (sending, listening):
+                task.cancel()
+            await asyncio.gather(sending, listening, return_exceptions=True)
+
+    async def _listen(self, socket: ClientConnection) -> None:
+        while self._done is None:
+            self._take(await socket.recv())
+
+    def _take(self, text: str | bytes) -> None:
+        event = parse_event(text if isinstance(text, str) else text.decode())
+        if isinstance(event, ErrorEvent):
+            raise AvsrError(f"{self._url}: {event.message}")
+        if isinstance(event, Ready):
+            self._ready = event
+        elif isinstance(event, Done):
+            self._done = event
+        elif isinstance(event, Status):
+            self._forget_before(event.time)
+        elif event.type == "final":
+            self._next_segment = event.segment + 1
+        self._on_event(event)
+
+    async def _send_media(self, socket: ClientConnection, outgoing: Iterator[Sound | Picture]) -> None:
+        received = self._ready.received if self._ready else Received()
+        for kept in list(self._kept):
+            if not has_arrived(kept, received):
+                await self._send_one(socket, kept)
+        while (message := await self._pull(outgoing)) is not None:
+            self._kept.append(message)
+            await self._send_one(socket, message)
+        await socket.send(End().model_dump_json())
+
+    async def _pull(self, outgoing: Iterator[Sound | Picture]) -> Sound | Picture | None:
+        """Make the next message in a thread; if the connection is lost meanwhile, it is the next one's first."""
+        if self._pulling is None:
+            self._pulling = asyncio.ensure_future(asyncio.to_thread(lambda: next(outgoing, None)))
+        message = await asyncio.shield(self._pulling)
+        self._pulling = None
+        return message
+
+    async def _send_one(self, socket: ClientConnection, message: Sound | Picture) -> None:
+        if self._in_real_time:
+            await asyncio.sleep(self._begun_s + message.t_s - time.monotonic())
+        await socket.send(pack_sound(message) if isinstance(message, Sound) else pack_picture(message))
+
+    def _forget_before(self, time_s: float) -> None:
+        """Drop what has been recognised, and what is too much to keep."""
+        while self._kept and self._kept[0].end_s <= time_s:
+            self._kept.popleft()
+        num_bytes = 0
+        for num_kept, message in enumerate(reversed(self._kept)):
+            num_bytes += message.num_bytes
+            if num_bytes > MAX_KEPT_BYTES:
+                self._kept = deque(list(self._kept)[-num_kept:])
+                return
+
+
+def messages(packets: Iterable[AudioPacket | VideoFrame]) -> Iterator[Sound | Picture]:
+    """Turn what the media layer delivers into messages that lose nothing of it."""
+    next_sound_s = 0.0
+    for packet in packets:
+        if isinstance(packet, VideoFrame):
+            yield Picture(encode_png(packet.rgb), packet.pts_us / 1e6)
+            continue
+        samples, rate = to_mono(packet.samples), packet.sample_rate
+        begin_s = next_sound_s if packet.t_s is None else packet.t_s
+        longest = int(MAX_PACKET_S * rate)
+        for start in range(0, len(samples), longest):
+            yield Sound(samples[start : start + longest], rate, begin_s + start / rate)
+        next_sound_s = begin_s + len(samples) / rate
+
+
+def has_arrived(message: Sound | Picture, received: Received) -> bool:
+    """Whether the server has said that it got this."""
+    if isinstance(message, Sound):
+        return message.end_s <= received.audio
+    return message.t_s <= received.video

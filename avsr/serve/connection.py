@@ -1,0 +1,205 @@
+"""One websocket, from its first message to its close."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from avsr.serve.limits import Pace
+from avsr.serve.logs import log
+from avsr.serve.outbox import Outbox, StalledClientError
+from avsr.serve.protocol import (
+    CLOSE_CODES,
+    Absent,
+    CaptionEvent,
+    Config,
+    End,
+    ErrorEvent,
+    ProtocolError,
+    Status,
+    parse_media,
+    parse_text,
+)
+from avsr.serve.service import Seat, Service
+
+RULE_BROKEN = 1008
+GOODBYE_S = 2.0
+"""How long the last events may take to a client that is to be disconnected."""
+
+
+async def converse(websocket: WebSocket, service: Service) -> None:
+    """Serve one client until either side ends it; whatever happens to it happens to nobody else."""
+    await websocket.accept()
+    connection = Connection(websocket, service)
+    try:
+        await connection.run()
+    except WebSocketDisconnect:
+        pass
+    except StalledClientError:
+        service.metrics.add("avsr_stalled_total")
+        log("client_stalled", session=connection.number)
+        await _close(websocket, RULE_BROKEN)
+
+
+class Connection:
+    """Takes messages one by one, each recognised before the next is read: a fast client finds its socket full.
+
+    Raises from ``run``:
+        WebSocketDisconnect: the client has gone.
+        StalledClientError: the client does not read.
+    """
+
+    def __init__(self, websocket: WebSocket, service: Service) -> None:
+        self._websocket, self._service, self._limits = websocket, service, service.limits
+        self._pace = Pace(service.limits)
+        self._outbox = Outbox(
+            websocket.send_text, stalled_s=service.limits.stalled_s, max_waiting=service.limits.max_waiting_events
+        )
+        self._next_segment = 0
+        self._told: tuple[CaptionEvent | Status | None, ...] = ()
+        self.number: int | None = None
+
+    async def run(self) -> None:
+        """Hold the conversation."""
+        sending = asyncio.create_task(self._outbox.run())
+        talking = asyncio.create_task(self._talk())
+        try:
+            await asyncio.wait({sending, talking}, return_when=asyncio.FIRST_COMPLETED)
+            if talking.done():
+                close_code = talking.result()
+                self._outbox.end()
+                await asyncio.wait_for(sending, self._limits.stalled_s)
+                await _close(self._websocket, close_code)
+            else:
+                sending.result()
+        except asyncio.TimeoutError:
+            raise StalledClientError from None
+        finally:
+            for task in (sending, talking):
+                task.cancel()
+            await asyncio.gather(sending, talking, return_exceptions=True)
+
+    async def _talk(self) -> int:
+        """Return the code to close with."""
+        try:
+            await self._stream()
+        except ProtocolError as error:
+            return self._refuse(error)
+        except (WebSocketDisconnect, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log("fault", session=self.number, error=repr(error))
+            return self._refuse(ProtocolError("internal", "the server failed at this stream; begin a new one"))
+        return 1000
+
+    async def _stream(self) -> None:
+        config = await self._config()
+        seat = await self._service.enter(config)
+        self.number = seat.session.number
+        keep = False
+        try:
+            self._outbox.put(self._service.ready(seat, resumed=config.resume is not None))
+            if config.resume is not None:
+                self._next_segment = config.resume.next_segment
+                self._tell(seat)
+            while not await self._take(seat):
+                self._tell(seat)
+            done = await self._service.finish(seat)
+            self._tell(seat)
+            self._outbox.put(done)
+        except ProtocolError as error:
+            keep = error.code == "taken_over"
+            raise
+        except (WebSocketDisconnect, asyncio.CancelledError):
+            keep = True  # the client may come back
+            raise
+        finally:
+            self._service.leave(seat, keep=keep)
+
+    async def _config(self) -> Config:
+        try:
+            data = await asyncio.wait_for(_receive(self._websocket), self._limits.config_s)
+        except asyncio.TimeoutError:
+            raise ProtocolError("idle", f"no config came within {self._limits.config_s:g} s") from None
+        message = parse_text(data) if isinstance(data, str) else None
+        if not isinstance(message, Config):
+            raise ProtocolError("bad_message", "the first message must be a config; see PROTOCOL.md")
+        return message
+
+    async def _take(self, seat: Seat) -> bool:
+        """Take the next message; return whether it was the last."""
+        data = await self._next_message(seat)
+        arrived_s = time.monotonic()
+        message = parse_text(data) if isinstance(data, str) else parse_media(data)
+        wait_s = self._pace.message(len(data))
+        if isinstance(message, End):
+            return True
+        if isinstance(message, Config):
+            raise ProtocolError("bad_message", "a second config; open another connection for another stream")
+        if not isinstance(message, Absent):
+            wait_s = max(wait_s, self._pace.media(message))
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+            arrived_s = time.monotonic()
+        await self._service.accept(seat, message, arrived_s)
+        return False
+
+    async def _next_message(self, seat: Seat) -> str | bytes:
+        """Wait for the client, for the end of its time, or for another connection that wants its seat."""
+        left_s = seat.session.started + self._limits.total_s - time.monotonic()
+        receiving = asyncio.create_task(_receive(self._websocket))
+        leaving = asyncio.create_task(seat.must_leave.wait())
+        try:
+            await asyncio.wait(
+                {receiving, leaving},
+                timeout=max(0.0, min(left_s, self._limits.idle_s)),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if leaving.done():
+                raise ProtocolError("taken_over", "another connection has resumed this stream")
+            if left_s <= 0 or (not receiving.done() and left_s <= self._limits.idle_s):
+                await self._service.finish(seat)
+                self._tell(seat)
+                raise ProtocolError("time_limit", f"a stream may last {self._limits.total_s:g} s here; begin a new one")
+            if not receiving.done():
+                raise ProtocolError("idle", f"nothing came for {self._limits.idle_s:g} s")
+            return receiving.result()
+        finally:
+            receiving.cancel()
+            leaving.cancel()
+
+    def _tell(self, seat: Seat) -> None:
+        """Queue what is new in the session since the last time."""
+        session = seat.session
+        for final in session.finals_from(self._next_segment):
+            self._next_segment = final.segment + 1
+            self._service.log_final(seat, final.text, final.latency_ms)
+            self._outbox.put(final)
+        for event in (session.partial, session.status):
+            if event is not None and all(event is not told for told in self._told):
+                self._outbox.put(event)
+        self._told = (session.partial, session.status)
+
+    def _refuse(self, error: ProtocolError) -> int:
+        self._service.metrics.add("avsr_errors_total", code=error.code)
+        log("refused", session=self.number, code=error.code, message=str(error))
+        self._outbox.put(ErrorEvent(code=error.code, message=str(error), retry=error.retry))
+        return CLOSE_CODES.get(error.code, RULE_BROKEN)
+
+
+async def _receive(websocket: WebSocket) -> str | bytes:
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1005))
+    text: str | None = message.get("text")
+    data: str | bytes = message["bytes"] if text is None else text
+    return data
+
+
+async def _close(websocket: WebSocket, code: int) -> None:
+    if websocket.application_state is WebSocketState.CONNECTED:
+        with suppress(asyncio.TimeoutError, RuntimeError, WebSocketDisconnect):  # it may have gone already
+            await asyncio.wait_for(websocket.close(code), GOODBYE_S)

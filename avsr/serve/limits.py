@@ -1,0 +1,82 @@
+"""What one server and one client may use up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from avsr.serve.protocol import Picture, Sound, StatedLimits
+
+DEFAULT_MAX_SESSIONS = 6
+"""Estimated for two processor cores from the real-time factor of one stream of the default model, 0.26 of a core;
+`python benchmarks/serve.py` measures what a machine holds."""
+PICTURES_PER_S = 30
+"""A camera's rate, and a little more than the 25 that are used."""
+BURST_S = 2.0
+"""A client may be this much ahead of the pace, so that jitter costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the whole server: ``max_sessions``. Of each connection: everything else."""
+
+    max_sessions: int = DEFAULT_MAX_SESSIONS
+    max_speed: float = 2.0
+    max_message_bytes: int = 4 * 2**20
+    max_picture_side: int = 1280
+    max_messages_per_s: float = 300.0
+    max_bytes_per_s: float = 16 * 2**20
+    config_s: float = 10.0
+    idle_s: float = 30.0
+    total_s: float = 4 * 3600.0
+    resume_s: float = 30.0
+    stalled_s: float = 10.0
+    max_waiting_events: int = 256
+
+    def stated(self) -> StatedLimits:
+        """Return what clients are told."""
+        return StatedLimits(
+            max_message_bytes=self.max_message_bytes,
+            max_picture_side=self.max_picture_side,
+            max_speed=self.max_speed,
+            idle_s=self.idle_s,
+            total_s=self.total_s,
+            resume_s=self.resume_s,
+        )
+
+
+class Bucket:
+    """A token bucket that may go into debt: whoever takes waits until the debt is paid."""
+
+    def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
+        self._per_s, self._clock = per_s, clock
+        self._level = self._most = per_s * BURST_S
+        self._then = clock()
+
+    def take(self, amount: float) -> float:
+        """Take ``amount``; return for how many seconds to wait before going on."""
+        now = self._clock()
+        self._level = min(self._most, self._level + (now - self._then) * self._per_s) - amount
+        self._then = now
+        return max(0.0, -self._level / self._per_s)
+
+
+class Pace:
+    """Holds one client to the rates of ``limits``, by having the server read no faster."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._messages = Bucket(limits.max_messages_per_s, clock)
+        self._bytes = Bucket(limits.max_bytes_per_s, clock)
+        self._sound_s = Bucket(limits.max_speed, clock)
+        self._pictures = Bucket(limits.max_speed * PICTURES_PER_S, clock)
+
+    def message(self, num_bytes: int) -> float:
+        """Return how many seconds to wait after a message of this size."""
+        return max(self._messages.take(1), self._bytes.take(num_bytes))
+
+    def media(self, message: Sound | Picture) -> float:
+        """Return how many seconds to wait before this is recognised."""
+        if isinstance(message, Picture):
+            return self._pictures.take(1)
+        return self._sound_s.take(len(message.samples) / message.sample_rate)

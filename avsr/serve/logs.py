@@ -1,0 +1,20 @@
+"""One JSON object a line on stderr. What was said is never among it, unless the user asked for that."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import TextIO
+
+_lock = threading.Lock()
+
+
+def log(event: str, *, to: TextIO | None = None, **details: str | float | bool | None) -> None:
+    """Write ``event`` and its details, with the time."""
+    moment = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
+    line = json.dumps({"time": stamp, "event": event, **details}, ensure_ascii=False)
+    with _lock:
+        print(line, file=to or sys.stderr, flush=True)

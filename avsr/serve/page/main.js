@@ -1,0 +1,144 @@
+// The page: buttons, states and meters. Capture, connection, captions and files live in modules of their own.
+
+import { Capture } from "./capture.js";
+import { CaptionView } from "./captions.js";
+import { Connection } from "./connection.js";
+import { FORMATS } from "./formats.js";
+
+const QUIET_DB = -50;
+const $ = (id) => document.getElementById(id);
+const view = new CaptionView($("captions"), $("finals"), $("settled"), $("open"));
+let live = null; // { capture, connection } while running
+let isStarting = false; // a button that is disabled would lose the keyboard's focus
+
+$("controls").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (live) stop();
+  else if (!isStarting) {
+    isStarting = true;
+    start().finally(() => { isStarting = false; });
+  }
+});
+for (const button of document.querySelectorAll("[data-format]")) {
+  button.addEventListener("click", () => download(button.dataset.format));
+}
+for (const id of ["camera", "microphone"]) {
+  $(id).addEventListener("change", openDevices);
+}
+keepSetting("size", (value) => document.documentElement.style.setProperty("--size", `${value}rem`));
+keepSetting("theme", (value) => { document.documentElement.dataset.theme = value; });
+navigator.mediaDevices?.addEventListener("devicechange", () => {
+  listDevices();
+  const { camera, microphone } = chosen();
+  if (!live) return;
+  if ((camera !== "none" && !live.capture.hasVideo) || (microphone !== "none" && !live.capture.hasAudio)) openDevices();
+});
+listDevices();
+
+async function start() {
+  show("connecting", "Asking for the camera and the microphone …");
+  const capture = new Capture($("preview"));
+  const problems = await capture.choose(chosen());
+  $("notice").textContent = problems.join(" ");
+  if (!capture.hasAudio && !capture.hasVideo) {
+    capture.stop();
+    show("error", "Without a camera or a microphone there is nothing to caption.");
+    return;
+  }
+  listDevices(); // their names are told only now
+  const connection = new Connection({
+    token: new URLSearchParams(location.hash.slice(1)).get("token"),
+    onCaption: (caption) => { view.take(caption); showLatency(caption); },
+    onStatus: (status) => showStatus(status, capture),
+    onState: (state, text) => show(state, text),
+    onEnd: () => stop(),
+  });
+  capture.onSound = (samples, rate, time) => { connection.sendSound(samples, rate, time); showLevel(samples); };
+  capture.onPicture = (blob, time) => connection.sendPicture(blob, time);
+  capture.onAbsent = (sense, time) => connection.sendAbsent(sense, time);
+  capture.isCongested = () => connection.isCongested;
+  live = { capture, connection };
+  connection.open();
+  $("start").textContent = "Stop";
+}
+
+async function openDevices() {
+  if (live) $("notice").textContent = (await live.capture.choose(chosen())).join(" ");
+}
+
+function stop() {
+  if (!live) return;
+  const { capture, connection } = live;
+  live = null;
+  capture.stop();
+  connection.finish();
+  $("start").textContent = "Start";
+  $("lips").hidden = true;
+}
+
+function chosen() {
+  return { camera: $("camera").value, microphone: $("microphone").value };
+}
+
+function show(state, text) {
+  if ($("state").textContent === text) return; // said once is enough for a screen reader
+  $("state").dataset.state = state;
+  $("state").textContent = text;
+}
+
+function showStatus(status, capture) {
+  if (!live) return;
+  const noSound = !capture.hasAudio ? "no microphone" : status.heard ? "" : "no sound";
+  const noLips = !capture.hasVideo ? "no camera" : status.face ? "" : "no face in view";
+  if (noSound && noLips) show("waiting", `Waiting: ${noSound}, ${noLips}.`);
+  else if (noLips) show("listening", `Listening: ${noLips}.`);
+  else if (noSound) show("listening", `Reading lips: ${noSound}.`);
+  else show("listening", "Listening and reading lips.");
+  $("lips").hidden = !status.lips;
+  if (status.lips) $("lips").src = `data:image/jpeg;base64,${status.lips}`;
+  if (status.audio_weight !== null) {
+    $("trust").value = status.audio_weight;
+    $("trust").setAttribute("aria-valuetext", `${Math.round(100 * status.audio_weight)} % sound`);
+  }
+  $("figures").dataset.dropped = capture.numDropped + status.dropped.pictures;
+}
+
+function showLatency(caption) {
+  const dropped = Number($("figures").dataset.dropped ?? 0);
+  const late = caption.latency_ms === null ? "" : `caption made in ${Math.round(caption.latency_ms)} ms`;
+  $("figures").textContent = dropped ? `${late}; ${dropped} pictures dropped` : late;
+}
+
+function showLevel(samples) {
+  let energy = 1e-10;
+  for (const sample of samples) energy += (sample / 32768) ** 2;
+  const level = 10 * Math.log10(energy / samples.length);
+  $("level").value = level;
+  $("level").setAttribute("aria-valuetext", level < QUIET_DB ? "quiet" : "sound");
+}
+
+async function listDevices() {
+  const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  for (const [id, kind] of [["camera", "videoinput"], ["microphone", "audioinput"]]) {
+    const select = $(id), value = select.value;
+    const found = devices.filter((device) => device.kind === kind && device.deviceId && device.deviceId !== "default");
+    const options = found.map((device, index) => new Option(device.label || `${id} ${index + 1}`, device.deviceId));
+    select.replaceChildren(new Option("default", ""), ...options, new Option("none", "none"));
+    select.value = [...select.options].some((option) => option.value === value) ? value : "";
+  }
+}
+
+function download(format) {
+  const { type, write } = FORMATS[format];
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([write(view.transcript)], { type }));
+  link.download = `captions-${new Date().toISOString().slice(0, 16).replace(/[:T]/g, "-")}.${format}`;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+function keepSetting(id, apply) {
+  const control = $(id), stored = localStorage.getItem(id);
+  if (stored !== null) { control.value = stored; apply(stored); }
+  control.addEventListener("input", () => { localStorage.setItem(id, control.value); apply(control.value); });
+}

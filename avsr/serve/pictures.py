@@ -1,0 +1,96 @@
+"""Image files from outside, decoded only after their headers said that they are small enough."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from avsr.serve.protocol import ProtocolError
+from avsr.types import ByteArray
+
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of JPEG whose segment tells the size of the picture (SOF0 to SOF15)."""
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+"""Markers without a segment."""
+
+
+def decode_picture(data: bytes, max_side: int) -> ByteArray:
+    """Turn a JPEG, PNG or WebP file into u8 (H, W, 3), RGB and upright.
+
+    Raises:
+        ProtocolError: it is none of these, is damaged, or has a side above ``max_side``.
+    """
+    size = picture_size(data)
+    if size is None:
+        raise ProtocolError("bad_media", "a picture is no JPEG, PNG or WebP file, or its header is damaged")
+    if min(size) < 1 or max(size) > max_side:
+        raise ProtocolError("bad_media", f"a picture of {size[0]} x {size[1]}; the sides may have 1 to {max_side}")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        bgr = None
+    if bgr is None:
+        raise ProtocolError("bad_media", f"a picture of {size[0]} x {size[1]} is damaged")
+    return np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
+
+
+def encode_png(rgb: ByteArray) -> bytes:
+    """Return u8 (H, W, 3) as a file that decodes to the same bytes."""
+    return _encoded(".png", rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def encode_jpeg(gray: ByteArray) -> bytes:
+    """Return u8 (H, W) as a small file, for people to look at."""
+    return _encoded(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, 80])
+
+
+def picture_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height as the header says; None where it is no header of JPEG, PNG or WebP."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return (_big(data, 16, 4), _big(data, 20, 4)) if data[12:16] == b"IHDR" and len(data) >= 24 else None
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_size(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= 30:
+        return _webp_size(data)
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _JPEG_SIZES:
+            return _big(data, at + 7, 2), _big(data, at + 5, 2)
+        if marker == 0xFF:  # a byte of padding
+            at += 1
+        elif marker in _JPEG_BARE:
+            at += 2
+        else:
+            at += 2 + max(2, _big(data, at + 2, 2))
+    return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        return _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
+    if kind == b"VP8L":
+        bits = _little(data, 21, 4)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8X":
+        return _little(data, 24, 3) + 1, _little(data, 27, 3) + 1
+    return None
+
+
+def _big(data: bytes, at: int, length: int) -> int:
+    return int.from_bytes(data[at : at + length], "big")
+
+
+def _little(data: bytes, at: int, length: int) -> int:
+    return int.from_bytes(data[at : at + length], "little")
+
+
+def _encoded(suffix: str, picture: ByteArray, settings: list[int]) -> bytes:
+    done, file = cv2.imencode(suffix, np.ascontiguousarray(picture), settings)
+    assert done
+    return bytes(file)

@@ -1,0 +1,183 @@
+"""One speaker's stream on the server, and what has come of it; it outlives the connections that feed it."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from avsr.decode import Hotword
+from avsr.errors import ConfigError, InputError, TextError
+from avsr.frontend import SenseTicks
+from avsr.lips import Face, Landmarker
+from avsr.recognizer import Recognizer
+from avsr.serve.pictures import decode_picture, encode_jpeg
+from avsr.serve.protocol import (
+    Absent,
+    CaptionEvent,
+    Config,
+    Done,
+    Dropped,
+    Picture,
+    ProtocolError,
+    Received,
+    Sound,
+    Status,
+)
+from avsr.stream import Network
+from avsr.types import SAMPLE_RATE, ByteArray
+
+MAX_KEPT_FINALS = 1000
+"""For a client that comes back; it lasts for an hour of speech or more."""
+
+
+class Session:
+    """A `Stream` and its captions so far.
+
+    ``accept`` and ``finish`` compute, in whatever thread calls them, one at a time. What comes of them is kept here and
+    read from here: ``finals_from``, ``partial``, ``status``. ``secret`` lets a client resume; ``number`` is for logs.
+
+    Raises:
+        ProtocolError: a setting does not fit the model.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        network: Network,
+        config: Config,
+        *,
+        secret: str,
+        number: int,
+        max_picture_side: int,
+        open_landmarker: Callable[[], Landmarker],
+    ) -> None:
+        self.secret, self.number, self.config = secret, number, config
+        self.chunk_ms = config.chunk_ms or recognizer.bundle.config.default_chunk_ms
+        self.received = Received()
+        self.partial: CaptionEvent | None = None
+        self.status: Status | None = None
+        self.started = time.monotonic()
+        self._max_picture_side = max_picture_side
+        self._finals: deque[CaptionEvent] = deque(maxlen=MAX_KEPT_FINALS)
+        self._lock = threading.Lock()
+        self._ticks: SenseTicks | None = None
+        self._has_heard = self._has_seen = False
+        try:
+            self._stream = recognizer.stream(
+                modality=config.modality,
+                chunk_ms=config.chunk_ms,
+                hotwords=[Hotword(hotword.phrase, hotword.boost) for hotword in config.hotwords],
+                landmarker=None if config.modality == "audio" else LateLandmarker(open_landmarker),
+                network=network,
+            )
+        except (ConfigError, TextError) as error:
+            raise ProtocolError("bad_config", str(error)) from error
+        self._stream.on_ticks = self._see_ticks
+
+    def accept(self, message: Sound | Picture | Absent, arrived_s: float) -> None:
+        """Recognise what a message completes; ``arrived_s`` is when it came, by ``time.monotonic``.
+
+        Raises:
+            ProtocolError: the message cannot be used.
+        """
+        with self._lock:
+            try:
+                self._push(message)
+            except ProtocolError:
+                raise
+            except InputError as error:
+                raise ProtocolError("bad_media", str(error)) from error
+            self._collect(arrived_s)
+
+    def finish(self) -> Done:
+        """Flush the stream, after which the last finals are there."""
+        arrived_s = time.monotonic()
+        with self._lock:
+            self._stream.finish()
+            self._collect(arrived_s)
+            return Done(duration=self._stream.duration_s, notes=self._stream.notes())
+
+    def close(self) -> None:
+        """Release the face tracker."""
+        with self._lock:
+            self._stream.close()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any media has arrived."""
+        return self.received != Received()
+
+    def finals_from(self, segment: int) -> Iterator[CaptionEvent]:
+        """Yield the finals from ``segment`` on."""
+        return (final for final in list(self._finals) if final.segment >= segment)
+
+    def _push(self, message: Sound | Picture | Absent) -> None:
+        received = self.received
+        if isinstance(message, Absent):
+            self._stream.pass_over(message.sense, message.time)
+        elif isinstance(message, Sound):
+            self._stream.accept_audio(message.samples, message.sample_rate, message.t_s)
+            self.received = received.model_copy(update={"audio": max(received.audio, message.end_s)})
+        else:
+            rgb = decode_picture(message.data, self._max_picture_side)
+            self._stream.accept_video(rgb, message.t_s + self.config.av_offset_ms / 1000)
+            self.received = received.model_copy(update={"video": max(received.video, message.t_s)})
+
+    def _collect(self, arrived_s: float) -> None:
+        for caption in self._stream.captions():
+            latency_ms = (time.monotonic() - arrived_s) * 1000
+            event = CaptionEvent.of(caption, offset_ms=self.config.av_offset_ms, latency_ms=latency_ms)
+            if caption.is_final:
+                self._finals.append(event)
+                self.partial = None
+            else:
+                self.partial = event
+        if self._ticks is not None:
+            self.status = self._status(self._ticks, (time.monotonic() - arrived_s) * 1000)
+            self._ticks = None
+
+    def _see_ticks(self, ticks: SenseTicks) -> None:
+        if self._ticks is None:
+            self._has_heard = self._has_seen = False
+        self._ticks = ticks
+        self._has_heard |= bool(ticks.heard.any())
+        self._has_seen |= bool(ticks.visible.any())
+
+    def _status(self, ticks: SenseTicks, lag_ms: float) -> Status:
+        state, lips = self._stream.state, None
+        if self.config.preview and ticks.lips[-1].visible:
+            lips = base64.b64encode(encode_jpeg(ticks.lips[-1].gray)).decode()
+        weights = state.captioner.audio_weight
+        return Status(
+            time=self._stream.duration_s,
+            heard=self._has_heard,
+            face=self._has_seen,
+            audio_weight=float(weights[-1]) if len(weights) else None,
+            lips=lips,
+            dropped=Dropped(
+                audio_s=state.front.audio.dropped_samples / SAMPLE_RATE, pictures=state.front.video.dropped_frames
+            ),
+            lag_ms=lag_ms,
+        )
+
+
+class LateLandmarker:
+    """A `Landmarker` that is opened, which takes a second, with the first picture: many streams never have one."""
+
+    def __init__(self, opener: Callable[[], Landmarker]) -> None:
+        self._opener = opener
+        self._landmarker: Landmarker | None = None
+
+    def __call__(self, rgb: ByteArray) -> list[Face]:
+        """Find the faces in u8 (H, W, 3)."""
+        if self._landmarker is None:
+            self._landmarker = self._opener()
+        return self._landmarker(rgb)
+
+    def close(self) -> None:
+        """Release it, if it was opened."""
+        if self._landmarker is not None:
+            self._landmarker.close()

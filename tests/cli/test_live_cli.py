@@ -1,0 +1,169 @@
+"""`avsr live` and `avsr devices`, with devices that are played and a tiny engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_ins import LampFace, pictures, sound, tiny_recognizer
+
+from avsr import cli, recognizer
+from avsr.errors import DeviceError
+from avsr.media import camera, microphone
+from avsr.media.camera import CameraInfo
+from avsr.media.capture import Picture, Sound
+from avsr.media.microphone import MicrophoneInfo
+
+PLAYED_S = 2.5
+
+
+class PlayedMicrophone:
+    """Plays sound in real time; at its end Ctrl-C is pressed."""
+
+    name = "played"
+
+    def __init__(self) -> None:
+        self._samples = (sound(PLAYED_S) * 32768).astype(np.int16)
+        self._begun_s = time.monotonic()
+        self._place = 0
+
+    def read(self) -> Sound:
+        if self._place >= len(self._samples):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+            raise DeviceError("played to its end")
+        start, self._place = self._place, self._place + 320
+        time.sleep(max(0.0, self._begun_s + self._place / 16_000 - time.monotonic()))
+        return Sound(self._samples[start : self._place], 16_000, start / 16_000, self._begun_s + start / 16_000)
+
+    def close(self) -> None:
+        pass
+
+
+class PlayedCamera:
+    """Shows pictures in real time."""
+
+    name = "lamp"
+
+    def __init__(self) -> None:
+        self._frames = iter(pictures(PLAYED_S + 1))
+        self._begun_s = time.monotonic()
+
+    def read(self) -> Picture:
+        frame = next(self._frames, None)
+        if frame is None:
+            raise DeviceError("the lamp is out")
+        time.sleep(max(0.0, self._begun_s + frame.pts_us / 1e6 - time.monotonic()))
+        return Picture(frame.rgb, self._begun_s + frame.pts_us / 1e6)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A tiny engine, a played microphone and a played camera."""
+    engine = tiny_recognizer(tmp_path / "tiny")
+    monkeypatch.setattr(recognizer, "FaceMesh", lambda num_faces: LampFace())
+    monkeypatch.setattr(recognizer, "load_model", lambda model, **options: engine)
+    monkeypatch.setattr(microphone, "open_microphone", lambda spec: PlayedMicrophone())
+    monkeypatch.setattr(camera, "open_camera", lambda spec: PlayedCamera())
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line; return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["avsr", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.usefixtures("devices")
+def test_a_session_tells_saves_and_records(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = {"--save": "talk.json", "--record": "talk.mp4", "--text-file": "lines.txt"}
+    options = [text for option, name in files.items() for text in (option, str(tmp_path / name))]
+    assert run(monkeypatch, "live", "--jsonl", *options) == 0
+    output, errors = capsys.readouterr()
+    events = [json.loads(line) for line in output.splitlines()]
+    assert {"partial", "final", "status"} <= {event["type"] for event in events}
+    assert {event["device"] for event in events if event["type"] == "status"} == {"microphone", "camera"}
+    finals = [event["text"] for event in events if event["type"] == "final" and event["text"]]
+    assert finals
+    saved = json.loads((tmp_path / "talk.json").read_text())
+    assert [segment["text"] for segment in saved["segments"]] == finals
+    assert saved["modality"] == "av"
+    assert (tmp_path / "talk.mp4").stat().st_size > 1000
+    assert (tmp_path / "lines.txt").read_text().splitlines() == finals[-2:]
+    assert "work on a chunk" in errors
+
+
+@pytest.mark.usefixtures("devices")
+def test_plain_output_is_the_finals_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "live", "--quiet", "--camera", "none") == 0
+    output, errors = capsys.readouterr()
+    assert output.strip()
+    assert not output.startswith("{")
+    assert errors == ""
+
+
+@pytest.mark.usefixtures("devices")
+def test_a_terminal_shows_the_senses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(monkeypatch, "live") == 0
+    output, _ = capsys.readouterr()
+    for part in ("mic ", "camera ", "lips ", "live", " ms", "█", "\x1b["):
+        assert part in output
+
+
+@pytest.mark.usefixtures("devices")
+def test_no_device_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(spec: str | None) -> None:
+        raise DeviceError("nothing is plugged in")
+
+    monkeypatch.setattr(microphone, "open_microphone", refuse)
+    monkeypatch.setattr(camera, "open_camera", refuse)
+    assert run(monkeypatch, "live") == 2
+    assert "nothing is plugged in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--camera", "none", "--mic", "none"], "neither a microphone nor a camera"),
+        (["--modality", "video", "--camera", "none"], "neither a microphone nor a camera"),
+        (["--av-offset-ms", "soon"], "--av-offset-ms"),
+        (["--av-offset-ms", "nan"], "--av-offset-ms"),
+        (["--record", "talk.doc"], "talk.doc"),
+    ],
+)
+def test_wrong_use_is_said_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert run(monkeypatch, "live", *options) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("devices")
+def test_devices_are_listed_and_tried(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = MicrophoneInfo(1, "Desk", "ALSA", 2, 48_000, True)
+    monkeypatch.setattr(microphone, "list_microphones", lambda: (desk,))
+    monkeypatch.setattr(camera, "list_cameras", lambda: (CameraInfo(0, "Lid"),))
+    monkeypatch.setattr("avsr.cli.devices.TEST_S", 0.4)
+    monkeypatch.setattr("avsr.cli.devices.WARM_UP_S", 0.2)
+    assert run(monkeypatch, "devices", "--test") == 0
+    output = capsys.readouterr().out
+    assert "1  Desk  (2 channels, 48000 Hz, ALSA, default)" in output
+    assert " dB" in output
+    assert "0  Lid" in output
+    assert "88x72" in output
+    assert "▀▀▀" in output

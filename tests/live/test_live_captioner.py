@@ -1,0 +1,159 @@
+"""The live loop, with devices and a clock that are played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from room import START_S, Room, captures
+from stand_ins import LampFace, listen, packets_of, pictures, sound, without_latency
+
+from avsr.live.events import Notice, Status
+from avsr.live.recorder import Recorder
+from avsr.media.capture import Picture, Sound
+from avsr.recognizer import Recognizer
+from avsr.types import Caption
+
+CHUNK_S = 0.32
+BOTH = ("microphone", "camera")
+
+
+def statuses(room: Room) -> list[tuple[str, str]]:
+    return [(event.device, event.state) for event in room.events if isinstance(event, Status)]
+
+
+def test_live_captions_are_those_of_the_file(engine: Recognizer) -> None:
+    room = Room(engine)
+    room.plug(*BOTH)
+    room.deliver(captures(5.0))
+    expected = listen(engine.stream(landmarker=LampFace()), packets_of(sound(5.0), pictures(5.0)))
+    assert room.finals() == expected.finals
+    assert expected.num_words >= 4
+    assert room.live.figures.num_chunks >= 15
+    assert all(-1 < late_ms < 1000 * CHUNK_S for late_ms in room.live.figures.partial_ms)
+
+
+@pytest.mark.parametrize("rate_hz", [10.0, 15.0, 29.97, 60.0])
+def test_pictures_may_come_at_any_rate(engine: Recognizer, rate_hz: float) -> None:
+    room = Room(engine)
+    room.plug(*BOTH)
+    room.deliver(captures(3.0, rate_hz=rate_hz))
+    assert room.stream.duration_s > 2.2
+    assert all(final.face_visible > 0.9 for final in room.finals() if final.words)
+
+
+@pytest.mark.parametrize(("lost", "kind"), [("camera", Picture), ("microphone", Sound)])
+def test_a_lost_device_is_told_and_the_other_goes_on_within_a_chunk(engine: Recognizer, lost: str, kind: type) -> None:
+    room, played = Room(engine), captures(9.0)
+    room.plug(*BOTH)
+    room.deliver(item for item in played if item.host_s < START_S + 3)
+    room.unplug(lost)  # type: ignore[arg-type]
+    for item in played:
+        if START_S + 3 <= item.host_s < START_S + 6 and not isinstance(item, kind):
+            room.deliver([item])
+            assert room.now_s - START_S - room.stream.duration_s < CHUNK_S + 0.1
+    room.plug(lost)  # type: ignore[arg-type]
+    room.deliver(item for item in played if item.host_s >= START_S + 6)
+    back = [event for event in room.events if isinstance(event, Status) and event.device == lost]
+    assert [event.state for event in back][-2:] == ["lost", "live"]
+    assert back[-1].at_s < 7.0
+    finals = room.finals()
+    shares = [f.face_visible if lost == "camera" else f.audio_weight for f in finals if f.start_s > 3.3 and f.end_s < 6]
+    assert shares
+    assert max(shares) == 0.0
+    assert any(f.face_visible > 0.5 and f.audio_weight > 0.05 for f in finals if f.start_s > 6.2)
+
+
+def test_a_camera_that_freezes_is_not_waited_for(engine: Recognizer) -> None:
+    room, played = Room(engine), captures(6.0)
+    room.plug(*BOTH)
+    room.deliver(item for item in played if isinstance(item, Sound) or item.host_s < START_S + 2)
+    assert room.now_s - START_S - room.stream.duration_s < CHUNK_S + 0.1
+    assert ("camera", "lost") in statuses(room)
+
+
+def test_a_device_that_never_comes_is_not_waited_for(engine: Recognizer) -> None:
+    room = Room(engine)
+    room.plug("microphone")
+    room.unplug("camera")
+    room.deliver(item for item in captures(4.0) if isinstance(item, Sound))
+    assert room.now_s - START_S - room.stream.duration_s < CHUNK_S + 0.1
+    alone = Room(engine, ("microphone",))
+    alone.plug("microphone")
+    alone.deliver(item for item in captures(4.0) if isinstance(item, Sound))
+    assert [final.text for final in room.finals()] == [final.text for final in alone.finals()] != []
+
+
+def test_a_covered_lens_and_a_muted_microphone_are_told(engine: Recognizer) -> None:
+    room = Room(engine)
+    room.plug(*BOTH)
+    for item in captures(4.0):
+        is_late = item.host_s >= START_S + 2
+        if isinstance(item, Picture):
+            room.deliver([Picture(np.zeros_like(item.rgb) if is_late else item.rgb, item.host_s)])
+        else:
+            samples = np.zeros_like(item.samples) if is_late else item.samples
+            room.deliver([Sound(samples, item.sample_rate, item.device_s, item.host_s)])
+    assert statuses(room)[-2:] in (
+        [("microphone", "muted"), ("camera", "covered")],
+        [("camera", "covered"), ("microphone", "muted")],
+    )
+
+
+def test_a_slow_machine_drops_pictures_first_and_counts_them(engine: Recognizer) -> None:
+    room = Room(engine)
+    room.plug(*BOTH)
+    played = captures(6.0)
+    room.deliver((item for item in played if item.host_s < START_S + 3), late_s=0.0)
+    assert room.live.figures.dropped_pictures == 0
+    room.deliver((item for item in played if item.host_s >= START_S + 3), late_s=2.5)
+    assert room.live.figures.dropped_pictures >= 70
+    assert room.stream.state.front.audio.dropped_samples == 0
+    assert room.stream.state.heard_ticks * 0.04 > 5.5
+    room.live.note_overflow(3, 1.5)
+    room.events += room.live.take(None)
+    assert any(isinstance(event, Notice) and "too slow" in event.message for event in room.events)
+
+
+def test_lost_pictures_and_bursts_do_no_harm(engine: Recognizer) -> None:
+    rng, room = np.random.default_rng(3), Room(engine)
+    room.plug(*BOTH)
+    kept = [item for item in captures(4.0) if isinstance(item, Sound) or rng.random() > 0.2]
+    for first in range(0, len(kept), 30):  # everything of 0.4 s at once
+        burst = kept[first : first + 30]
+        room.now_s = burst[-1].host_s + 0.05
+        for item in burst:
+            room.events += room.live.take(item)
+    assert sum(len(final.words) for final in room.finals()) >= 3
+    assert room.stream.state.visible_ticks > 80
+
+
+def test_a_set_offset_moves_the_pictures(engine: Recognizer) -> None:
+    late = Room(engine, offset_ms=200.0)
+    late.plug(*BOTH)
+    late.deliver(Picture(item.rgb, item.host_s + 0.2) if isinstance(item, Picture) else item for item in captures(4.0))
+    right = Room(engine)
+    right.plug(*BOTH)
+    right.deliver(captures(4.0))
+    assert late.finals() == right.finals() != []
+
+
+def test_a_recording_transcribes_to_the_same_finals(engine: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "talk.mp4"
+    recorder = Recorder(path, ("microphone",))
+    room = Room(engine, ("microphone",), tap=recorder)
+    room.plug("microphone")
+    room.deliver(item for item in captures(5.0) if isinstance(item, Sound))
+    finals = room.finals()
+    assert recorder.close() is None
+    assert without_latency(engine.transcribe(path, modality="audio").segments) == finals != []
+
+
+def test_captions_tell_how_late_they_are(engine: Recognizer) -> None:
+    room = Room(engine)
+    room.plug(*BOTH)
+    room.deliver(captures(3.0), late_s=0.1)
+    partials = [event for event in room.events if isinstance(event, Caption) and not event.is_final]
+    assert partials
+    assert all(partial.latency_ms is not None and 90 < partial.latency_ms < 200 for partial in partials)

@@ -1,0 +1,100 @@
+"""A recording gives back what was heard and seen, at the same times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avsr.errors import InputError
+from avsr.live.recorder import Recorder
+from avsr.media import AudioPacket, open_media
+from avsr.types import VideoFrame
+
+BOTH = ("microphone", "camera")
+RATE = 48_000
+
+
+def packets(duration_s: float) -> tuple[list[AudioPacket], list[VideoFrame]]:
+    rng = np.random.default_rng(1)
+    samples = rng.integers(-9000, 9000, round(duration_s * RATE)).astype(np.int16)
+    sounds = [AudioPacket(samples[i : i + 960], RATE, i / RATE) for i in range(0, len(samples), 960)]
+    gradient = np.linspace(0, 200, 64 * 48).reshape(48, 64, 1).repeat(3, 2).astype(np.uint8)
+    frames = [VideoFrame(gradient + 2 * i, 17_000 + 40_000 * i) for i in range(round(duration_s * 25))]
+    return sounds, frames
+
+
+def record(path: Path, items: list[AudioPacket | VideoFrame]) -> None:
+    recorder = Recorder(path, BOTH)
+    for item in items:
+        recorder.take(item)
+    assert recorder.close() is None
+
+
+def played(path: Path) -> tuple[list[AudioPacket], list[VideoFrame]]:
+    with open_media(path) as media:
+        found = list(media)
+    return [p for p in found if isinstance(p, AudioPacket)], [p for p in found if isinstance(p, VideoFrame)]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_sound_is_kept_to_the_bit_and_pictures_to_the_millisecond(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"talk.{suffix}"
+    sounds, frames = packets(1.0)
+    record(path, sorted([*sounds, *frames], key=lambda p: p.pts_us / 1e6 if isinstance(p, VideoFrame) else p.t_s or 0))
+    heard, seen = played(path)
+    kept, given = (np.concatenate([p.samples.ravel() for p in some]) for some in (heard, sounds))
+    assert heard[0].t_s == 0.0
+    assert heard[0].sample_rate == RATE
+    assert np.array_equal(kept[: len(given)], given)
+    assert [frame.pts_us for frame in seen] == [frame.pts_us for frame in frames]
+    worst = max(np.abs(a.rgb.astype(int) - b.rgb).mean() for a, b in zip(seen, frames, strict=True))
+    assert worst < 4
+
+
+def test_a_gap_is_silence_and_what_comes_twice_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "talk.mp4"
+    sounds, frames = packets(1.0)
+    gone, twice = sounds[10:30], sounds[35:38]
+    record(path, [frames[0], *sounds[:10], *sounds[30:40], *twice, *sounds[40:]])
+    kept = np.concatenate([p.samples.ravel() for p in played(path)[0]])
+    given = np.concatenate([p.samples for p in sounds])
+    given[960 * 10 : 960 * 30] = 0
+    assert len(gone) == 20
+    assert np.array_equal(kept[: len(given)], given)
+
+
+def test_another_camera_and_another_microphone_fit_in(tmp_path: Path) -> None:
+    path = tmp_path / "talk.mkv"
+    sounds, frames = packets(0.4)
+    other = AudioPacket(np.full(8_000, 500, np.int16), 16_000, 0.4)
+    large = VideoFrame(np.full((98, 130, 3), 90, np.uint8), 600_000)
+    record(path, [*frames, *sounds, other, large])
+    heard, seen = played(path)
+    kept = np.concatenate([p.samples.ravel() for p in heard])
+    assert len(kept) >= 0.9 * RATE
+    assert set(kept[round(0.41 * RATE) : round(0.89 * RATE)].tolist()) == {500}
+    assert seen[-1].rgb.shape == (48, 64, 3)
+
+
+def test_a_sense_that_never_came_leaves_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "talk.mp4"
+    record(path, list(packets(0.6)[0]))
+    assert len(played(path)[0]) > 3
+
+
+@pytest.mark.parametrize("name", ["talk.doc", "none/talk.mp4"])
+def test_a_place_that_cannot_be_written_to_is_said_at_once(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"talk"):
+        Recorder(tmp_path / name, BOTH)
+
+
+def test_an_earlier_recording_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "talk.mp4"
+    assert Recorder(path, BOTH).close() is None
+    assert not path.exists()  # nothing came
+    path.write_bytes(b"yesterday")
+    with pytest.raises(InputError, match="already"):
+        Recorder(path, BOTH)
+    assert path.read_bytes() == b"yesterday"

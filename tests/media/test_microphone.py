@@ -1,0 +1,127 @@
+"""Microphones are found by number or name, and their sound has the times of its capture."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avsr.errors import DeviceError
+from avsr.media import microphone as module
+from avsr.media.microphone import Microphone, MicrophoneInfo, choose_microphone, list_microphones, open_microphone
+
+FOUND = (
+    MicrophoneInfo(0, "Built-in Audio", "ALSA", 2, 48_000, False),
+    MicrophoneInfo(3, "USB Camera: Audio", "ALSA", 1, 44_100, True),
+    MicrophoneInfo(4, "USB Headset", "ALSA", 2, 44_100, False),
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "index"), [(None, 3), ("0", 0), ("usb headset", 4), ("Built-in Audio", 0), ("camera", 3)]
+)
+def test_a_microphone_is_chosen_by_number_name_or_part_of_it(spec: str | None, index: int) -> None:
+    assert choose_microphone(FOUND, spec).index == index
+
+
+@pytest.mark.parametrize(("spec", "match"), [("usb", "several"), ("9", "no microphone"), ("", "several")])
+def test_what_is_not_clear_is_refused_with_the_names_there_are(spec: str, match: str) -> None:
+    with pytest.raises(DeviceError, match=match) as caught:
+        choose_microphone(FOUND, spec)
+    assert "USB Headset" in str(caught.value)
+
+
+def test_without_any_microphone_the_way_out_is_named() -> None:
+    with pytest.raises(DeviceError, match="--mic none"):
+        choose_microphone((), None)
+
+
+class FakePortAudio:
+    """As much of the sounddevice module as a microphone needs; takes stereo only, as raw devices may."""
+
+    PortAudioError = RuntimeError
+
+    def __init__(self) -> None:
+        self.callback: Any = None
+        self.active = True
+        self.settings: dict[str, Any] = {}
+
+    def query_devices(self) -> list[dict[str, Any]]:
+        common = {"hostapi": 0, "default_samplerate": 48_000.0}
+        return [
+            {"index": 0, "name": "Speakers", "max_input_channels": 0, **common},
+            {"index": 1, "name": "Desk", "max_input_channels": 2, **common},
+        ]
+
+    def query_hostapis(self) -> list[dict[str, Any]]:
+        return [{"name": "ALSA", "default_input_device": 1}]
+
+    def InputStream(self, **settings: Any) -> Any:  # noqa: N802
+        if settings["channels"] != 2:
+            raise self.PortAudioError("Invalid number of channels")
+        self.settings = settings
+        self.callback = settings["callback"]
+        return self
+
+    def start(self) -> None:
+        pass
+
+    def close(self, ignore_errors: bool = False) -> None:
+        self.active = False
+
+
+@pytest.fixture
+def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
+    fake = FakePortAudio()
+    monkeypatch.setattr(module, "_portaudio", lambda: fake)
+    return fake
+
+
+def test_only_what_can_hear_is_listed(portaudio: FakePortAudio) -> None:
+    (desk,) = list_microphones()
+    assert (desk.name, desk.sample_rate, desk.num_channels, desk.is_default) == ("Desk", 48_000, 2, True)
+
+
+def test_sound_comes_in_mono_with_both_clocks(portaudio: FakePortAudio) -> None:
+    source = open_microphone("Desk")
+    assert isinstance(source, Microphone)
+    for index in range(3):
+        stereo = np.array([[100, 200], [index, index]], np.int16)
+        portaudio.callback(stereo, 2, SimpleNamespace(currentTime=9.0, inputBufferAdcTime=8.75), None)
+    sounds = [source.read() for _ in range(3)]
+    assert sounds[2].samples.tolist() == [150, 2]
+    assert [sound.device_s for sound in sounds] == [0.0, 2 / 48_000, 4 / 48_000]
+    assert 0 < time.monotonic() - sounds[0].host_s < 5
+    assert sounds[0].latency_s == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_driver_that_tells_nonsense_is_limited(portaudio: FakePortAudio) -> None:
+    source = open_microphone(None)
+    portaudio.callback(
+        np.zeros((4800, 2), np.int16), 4800, SimpleNamespace(currentTime=9.0, inputBufferAdcTime=0), None
+    )
+    sound = source.read()
+    assert 0.1 <= time.monotonic() - sound.host_s < 5
+    assert sound.latency_s == module.MAX_LATENCY_S  # the clock will hardly follow a single one
+
+
+def test_a_microphone_that_stops_is_an_error(portaudio: FakePortAudio) -> None:
+    source = open_microphone(None)
+    portaudio.active = False
+    with pytest.raises(DeviceError, match="Desk"):
+        source.read()
+
+
+def test_nobody_reading_fills_no_memory(portaudio: FakePortAudio) -> None:
+    source = open_microphone(None)
+    for _ in range(module.MAX_WAITING + 7):
+        portaudio.callback(
+            np.zeros((960, 2), np.int16), 960, SimpleNamespace(currentTime=0, inputBufferAdcTime=0), None
+        )
+    kept = [source.read() for _ in range(module.MAX_WAITING)]
+    portaudio.callback(np.zeros((960, 2), np.int16), 960, SimpleNamespace(currentTime=0, inputBufferAdcTime=0), None)
+    # What was dropped is a gap on the device's clock, not a shift.
+    assert source.read().device_s - kept[-1].device_s == pytest.approx(8 * 0.02)

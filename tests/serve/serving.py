@@ -1,0 +1,77 @@
+"""A real server on a free port, and a client that says what it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="pip install 'avsr[serve]'")
+import uvicorn
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from avsr.serve.app import create_app
+from avsr.serve.limits import Limits
+from avsr.serve.service import Service
+from avsr.serve.wire import Wire
+
+FAST = Limits(max_sessions=4, max_speed=1000, max_messages_per_s=1e6, max_bytes_per_s=1e9)
+
+
+class Server:
+    """A server in a thread; ``url`` of its websocket, ``http`` of its page."""
+
+    def __init__(self, service: Service, *, port: int = 0, **options: Any) -> None:
+        self.service = service
+        config = uvicorn.Config(
+            create_app(service, **options),
+            port=port,
+            ws=Wire,
+            ws_max_size=service.limits.max_message_bytes,
+            log_level="error",
+            timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self.connections = self._server.server_state.connections
+        self.listener = listener = config.bind_socket()
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.url, self.http = f"ws://{self.address}/ws", f"http://{self.address}"
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
+        listener.listen()  # so that clients need not wait until it runs
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop it, as Ctrl-C does."""
+        self._server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def talk(self, **options: Any) -> contextlib.AbstractContextManager[ClientConnection]:
+        """Connect as a client."""
+        return connect(self.url, compression=None, max_size=None, **options)
+
+
+def say(socket: ClientConnection, **message: Any) -> None:
+    """Send JSON."""
+    socket.send(json.dumps(message))
+
+
+def hear(socket: ClientConnection, kind: str | None = None, timeout_s: float = 20.0) -> dict[str, Any]:
+    """Return the next event, or the next one of ``kind``."""
+    while True:
+        event: dict[str, Any] = json.loads(socket.recv(timeout_s))
+        if kind is None or event["type"] == kind:
+            return event
+
+
+def hear_all(socket: ClientConnection) -> list[dict[str, Any]]:
+    """Return the events until the server closes."""
+    events: list[dict[str, Any]] = []
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            events.append(json.loads(socket.recv(20)))
+    return events

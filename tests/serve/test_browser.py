@@ -1,0 +1,203 @@
+"""The page in a real browser: Debian's Chromium, with a real talking face as its camera and microphone.
+
+Where Chromium or Playwright is not installed these skip; `make e2e` installs them. With AVSR_SCREENSHOTS=docs the
+picture of the page goes there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import jiwer
+import numpy as np
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright  # noqa: E402
+from serving import FAST, Server  # noqa: E402
+
+import avsr  # noqa: E402
+from avsr.media import to_mono  # noqa: E402
+from avsr.serve.limits import Limits  # noqa: E402
+from avsr.serve.service import Service  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; on Debian: apt-get install chromium"),
+    pytest.mark.timeout(240),
+]
+CLIP, WORDS = "grid/s1/bbaf3s.mp4", "bin blue at f three soon"
+PAUSE_S = 1.4
+QUIET = ["--no-sandbox", "--disable-background-networking", "--use-fake-device-for-media-stream"]
+
+
+def write_devices(clip: Path, directory: Path) -> tuple[Path, Path]:
+    """Write what Chromium's camera and microphone play again and again: the clip and a pause, both equally long."""
+    video, sound = directory / "camera.y4m", directory / "microphone.wav"
+    with av.open(str(clip)) as file:
+        frames = [frame.reformat(format="yuv420p") for frame in file.decode(video=0)]
+    frames += [frames[-1]] * round(PAUSE_S * 25)
+    with video.open("wb") as out:
+        out.write(f"YUV4MPEG2 W{frames[0].width} H{frames[0].height} F25:1 Ip A1:1 C420\n".encode())
+        for frame in frames:
+            out.write(b"FRAME\n" + frame.to_ndarray().tobytes())
+    with av.open(str(clip)) as file:
+        resampler = av.AudioResampler("s16", "mono", 48_000)
+        parts = [part.to_ndarray().ravel() for frame in file.decode(audio=0) for part in resampler.resample(frame)]
+    samples = np.zeros(len(frames) * 1920, np.int16)
+    heard = np.concatenate(parts)[: len(samples)]
+    assert np.abs(to_mono(heard)).max() > 0.05
+    samples[: len(heard)] = heard
+    with wave.open(str(sound), "wb") as out_wave:
+        out_wave.setnchannels(1)
+        out_wave.setsampwidth(2)
+        out_wave.setframerate(48_000)
+        out_wave.writeframes(samples.tobytes())
+    return video, sound
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    """Playwright itself."""
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser that says yes to every question, with a talking face before it."""
+    video, sound = write_devices(shared_data / CLIP, tmp_path_factory.mktemp("devices"))
+    files = [f"--use-file-for-fake-video-capture={video}", f"--use-file-for-fake-audio-capture={sound}"]
+    browser = playwright.chromium.launch(
+        executable_path=CHROMIUM, args=[*QUIET, *files, "--use-fake-ui-for-media-stream"]
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def real_server() -> Iterator[Server]:
+    """A server with the default model."""
+    server = Server(Service(avsr.load_model(threads=1), Limits()))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new window; an error on the page fails the test."""
+    context = browser.new_context(viewport={"width": 1100, "height": 620})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def best_word_errors(page: Page) -> int:
+    """Return the fewest words wrong in any final so far."""
+    texts = page.locator("#finals p").all_inner_texts()
+    return min((round(jiwer.wer(WORDS, text) * len(WORDS.split())) for text in texts), default=99)
+
+
+def wait_for(holds: Callable[[], bool], page: Page, timeout_s: float = 90) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end_s, page.locator("body").inner_text()
+        page.wait_for_timeout(200)
+
+
+def test_the_page_shows_the_right_words_for_a_real_talking_face(
+    page: Page, real_server: Server, tmp_path: Path
+) -> None:
+    page.goto(real_server.http)
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#state")).to_have_text(re.compile("Listening"), timeout=60_000)
+    wait_for(lambda: best_word_errors(page) <= 1, page)
+    expect(page.locator("#lips")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Listening and reading lips.", timeout=30_000)
+    expect(page.locator("#partial")).not_to_be_empty(timeout=30_000)
+    page.screenshot(path=Path(os.environ.get("AVSR_SCREENSHOTS", tmp_path)) / "browser.png")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SRT").click()
+    assert " --> " in Path(download.value.path()).read_text()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#state")).to_have_text("Stopped.", timeout=30_000)
+
+
+def test_without_a_microphone_the_lips_are_read(page: Page, real_server: Server) -> None:
+    page.goto(real_server.http)
+    page.get_by_label("Microphone").select_option("none")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#state")).to_have_text("Reading lips: no microphone.", timeout=60_000)
+    wait_for(lambda: best_word_errors(page) <= 3, page)
+
+
+def test_the_page_takes_up_its_stream_when_the_connection_is_lost(page: Page, real_server: Server) -> None:
+    page.goto(real_server.http)
+    page.get_by_role("button", name="Start").click()
+    page.locator("#finals p").first.wait_for(timeout=90_000)
+    resumed = real_server.service.metrics.value("avsr_resumed_total")
+    before = page.locator("#finals p").all_inner_texts()
+    for connection in list(real_server.connections):
+        connection.transport.abort()
+    wait_for(lambda: real_server.service.metrics.value("avsr_resumed_total") == resumed + 1, page)
+    wait_for(lambda: page.locator("#finals p").count() > len(before), page)
+    assert page.locator("#finals p").all_inner_texts()[: len(before)] == before
+
+
+def test_the_page_goes_on_with_a_new_stream_when_the_server_was_restarted(
+    page: Page, serve: Callable[..., Server]
+) -> None:
+    first = serve()
+    page.goto(first.http)
+    page.get_by_role("button", name="Start").click()
+    page.locator("#finals p").first.wait_for(timeout=60_000)
+    first.close()
+    expect(page.locator("#state")).to_have_text(re.compile("connection is lost"), timeout=30_000)
+    before = page.locator("#finals p").all_inner_texts()
+    second = serve(port=int(first.address.split(":")[1]))
+    wait_for(lambda: page.locator("#finals p").count() > len(before), page)
+    assert page.locator("#finals p").all_inner_texts()[: len(before)] == before
+    assert second.service.metrics.value("avsr_sessions_total") == 1
+
+
+def test_a_full_server_is_told_on_the_page(page: Page, serve: Callable[..., Server]) -> None:
+    server = serve(limits=Limits(max_sessions=1, max_speed=FAST.max_speed))
+    with server.talk() as client:
+        client.send('{"type": "config"}')
+        client.recv()
+        page.goto(server.http)
+        page.get_by_role("button", name="Start").click()
+        expect(page.locator("#state")).to_have_text(re.compile("in use; try again later"), timeout=30_000)
+
+
+def test_with_a_camera_that_is_denied_the_page_listens(
+    playwright: Playwright, real_server: Server, shared_data: Path
+) -> None:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    context = browser.new_context(permissions=["microphone"])
+    page = context.new_page()
+    page.goto(real_server.http)
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#notice")).to_have_text("The camera was not allowed.", timeout=60_000)
+    expect(page.locator("#state")).to_have_text(re.compile("no camera"), timeout=60_000)
+    browser.close()
+
+
+def test_the_page_fits_a_phone_and_can_be_used_by_keyboard(page: Page, serve: Callable[..., Server]) -> None:
+    page.set_viewport_size({"width": 360, "height": 720})
+    page.goto(serve().http)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_role("button", name="Start").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Stop")).to_be_focused(timeout=30_000)
+    expect(page.get_by_role("log")).to_have_attribute("aria-live", "polite")

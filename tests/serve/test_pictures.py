@@ -1,0 +1,70 @@
+"""Image files from outside: sizes are read before anything is decoded, and damage is an error, never a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avsr.serve.pictures import decode_picture, encode_jpeg, encode_png, picture_size
+from avsr.serve.protocol import ProtocolError
+
+RGB = np.random.default_rng(1).integers(0, 256, (24, 40, 3)).astype(np.uint8)
+SMOOTH = cv2.resize(RGB[:3, :5], (40, 24))
+FILES = {
+    "png": encode_png(RGB),
+    "jpg": bytes(cv2.imencode(".jpg", SMOOTH[..., ::-1])[1]),
+    "progressive": bytes(cv2.imencode(".jpg", SMOOTH[..., ::-1], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]),
+    "webp": bytes(cv2.imencode(".webp", SMOOTH[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80])[1]),
+    "lossless webp": bytes(cv2.imencode(".webp", SMOOTH[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1]),
+    "gray": encode_jpeg(SMOOTH[..., 0]),
+}
+
+
+def test_png_loses_nothing() -> None:
+    assert (decode_picture(encode_png(RGB), 64) == RGB).all()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_sizes_are_read_from_the_header_and_are_true(name: str) -> None:
+    assert picture_size(FILES[name]) == (40, 24)
+    assert decode_picture(FILES[name], 40).shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("name", ["jpg", "webp"])
+def test_colours_are_not_swapped(name: str) -> None:
+    red = np.full((24, 40, 3), (200, 30, 40), np.uint8)
+    file = bytes(cv2.imencode(f".{name}", red[..., ::-1])[1])
+    assert np.abs(decode_picture(file, 64).astype(int) - red).max() < 12
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_picture_above_the_limit_is_not_decoded(name: str) -> None:
+    with pytest.raises(ProtocolError, match="40 x 24"):
+        decode_picture(FILES[name], 39)
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    size = struct.pack(">II5B", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + size
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + bytes(100)
+    with pytest.raises(ProtocolError, match="60000"):
+        decode_picture(bomb, 1280)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(sorted(FILES)), st.integers(0, 400), st.binary(max_size=40))
+def test_damage_is_an_error_or_a_picture(name: str, at: int, noise: bytes) -> None:
+    file = FILES[name]
+    damaged = file[: at % len(file)] + noise + file[at % len(file) + 2 * len(noise) :]
+    with contextlib.suppress(ProtocolError):
+        picture = decode_picture(damaged, 64)
+        assert picture.dtype == np.uint8
+        assert picture.shape[2] == 3
+        assert max(picture.shape) <= 64
