@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from avsr.serve.protocol import Picture, Sound, StatedLimits
 
-DEFAULT_MAX_SESSIONS = 6
-"""Estimated for two processor cores from the real-time factor of one stream of the default model, 0.26 of a core;
-`python benchmarks/serve.py` measures what a machine holds."""
+DEFAULT_MAX_SESSIONS = 2
+"""What two processor cores held, clients included, by `python benchmarks/serve.py`; a larger machine holds more."""
 PICTURES_PER_S = 30
 """A camera's rate, and a little more than the 25 that are used."""
 BURST_S = 2.0
