@@ -17,7 +17,11 @@ def quick_interpreter() -> Iterator[None]:
     It checks every sum of integers for overflow, and at every call of our device functions it replaces all functions of
     ``triton.language`` anew, which the launch of the kernel has done already.
     """
-    interpreter = pytest.importorskip("triton.runtime.interpreter")
+    try:
+        from triton.runtime import interpreter
+    except ImportError:  # where there is no Triton, the reference is tested alone
+        yield
+        return
 
     call_slowly = interpreter.InterpretedFunction.__call__
 
