@@ -169,7 +169,7 @@ def assert_all_close(actual: list[torch.Tensor], expected: list[torch.Tensor], t
         assert error <= tolerance, f"tensor {index}: relative error {error:.1e}"
 
 
-@settings(deadline=None, max_examples=24, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=14, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases(max_ticks=70, long_contexts=(64, 130, 512)))
 def test_chunk_attention_equals_the_reference(case: Case) -> None:
     draw = Draw(case)
@@ -195,7 +195,7 @@ def test_chunk_attention_equals_the_reference(case: Case) -> None:
     assert torch.equal(states[0].next_tick, states[1].next_tick)
 
 
-@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=7, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases(max_ticks=20, long_contexts=(64,)))
 def test_gated_cross_attention_equals_the_reference(case: Case) -> None:
     draw = Draw(case)
