@@ -49,7 +49,7 @@ def clip(shared_data: Path) -> tuple[Path, str]:
         text = model.transcribe(shared_data / row["path"]).text
         if text == row["text"]:
             return shared_data / row["path"], text
-    pytest.skip("the default model reads none of the first clips right")
+    pytest.fail("the default model reads none of the first clips right")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from serving import FAST, Server
-from stand_ins import LampFace, Packet, packets_of, pictures, sound, tiny_recognizer
+from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sound, tiny_recognizer
 
 from avsr.recognizer import Recognizer
 from avsr.serve.limits import Limits
@@ -41,3 +41,11 @@ def serve(engine: Recognizer) -> Iterator[Callable[..., Server]]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def expected(engine: Recognizer, clip: list[Packet]) -> Heard:
+    """What a stream says to the clip."""
+    heard = listen(engine.stream(landmarker=LampFace()), clip)
+    assert len(heard.finals) >= 3
+    return heard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -11,14 +12,19 @@ import pytest
 
 pytest.importorskip("fastapi", reason="pip install 'avsr[serve]'")
 import uvicorn
+from stand_ins import Packet
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from avsr.serve.app import create_app
+from avsr.serve.client import Client
 from avsr.serve.limits import Limits
+from avsr.serve.protocol import AnyEvent, Config
 from avsr.serve.service import Service
 from avsr.serve.wire import Wire
 
+CONFIG = json.dumps({"type": "config"})
+"""The shortest beginning."""
 FAST = Limits(max_sessions=4, max_speed=1000, max_messages_per_s=1e6, max_bytes_per_s=1e9)
 
 
@@ -75,3 +81,20 @@ def hear_all(socket: ClientConnection) -> list[dict[str, Any]]:
         while True:
             events.append(json.loads(socket.recv(20)))
     return events
+
+
+def run_client(server: Server, clip: list[Packet], config: Config | None = None) -> list[AnyEvent]:
+    """Send a clip by the client of the package; return the events."""
+    events: list[AnyEvent] = []
+    asyncio.run(Client(server.url, events.append).send(clip, config or Config()))
+    return events
+
+
+def refusal(server: Server, *sent: str | bytes) -> tuple[str, int | None]:
+    """Send messages; return the code of the error event and of the close."""
+    with server.talk() as client:
+        for message in sent:
+            with contextlib.suppress(ConnectionClosed):
+                client.send(message)
+        events = hear_all(client)
+    return events[-1]["code"], client.close_code

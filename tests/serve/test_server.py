@@ -17,31 +17,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from serving import FAST, Server, hear, hear_all, say
-from stand_ins import Heard, LampFace, Packet, listen
+from serving import CONFIG, FAST, Server, hear, hear_all, refusal, run_client, say
+from stand_ins import Heard, LampFace, Packet
 from test_batcher import rounded
 from websockets.asyncio.client import connect as connect_async
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from avsr.errors import AvsrError
 from avsr.recognizer import Recognizer
-from avsr.serve.app import is_trusted
 from avsr.serve.client import Client, messages
 from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Picture, Sound, Status, pack_picture, pack_sound
 from avsr.types import Caption
 
 Serve = Callable[..., Server]
-
-
-@pytest.fixture(scope="module")
-def expected(engine: Recognizer, clip: list[Packet]) -> Heard:
-    """What a stream says to the clip."""
-    heard = listen(engine.stream(landmarker=LampFace()), clip)
-    assert len(heard.finals) >= 3
-    return heard
+BAD_PICTURE = pack_picture(Picture(b"\xff\xd8 no picture", 0.0))
 
 
 def packed(packets: Iterable[Packet]) -> list[bytes]:
@@ -83,12 +74,6 @@ def test_captions_equal_those_of_a_stream(serve: Serve, clip: list[Packet], expe
     for before, after in pairwise(event for event in events if event["type"] in ("partial", "final")):
         if before["segment"] == after["segment"]:
             assert after["text"].startswith(before["text"][: before["stable_chars"]])
-
-
-def run_client(server: Server, clip: list[Packet], config: Config | None = None) -> list[AnyEvent]:
-    events: list[AnyEvent] = []
-    asyncio.run(Client(server.url, events.append).send(clip, config or Config()))
-    return events
 
 
 def finals_of(events: list[AnyEvent]) -> list[Caption]:
@@ -171,20 +156,6 @@ def test_another_connection_takes_over(serve: Serve, clip: list[Packet]) -> None
         say(second, type="end")
         assert hear_all(second)[-1]["type"] == "done"
     assert server.service.num_sessions == 0
-
-
-def refusal(server: Server, *sent: str | bytes) -> tuple[str, int | None]:
-    """Send messages; return the code of the error event and of the close."""
-    with server.talk() as client:
-        for message in sent:
-            with suppress(ConnectionClosed):
-                client.send(message)
-        events = hear_all(client)
-    return events[-1]["code"], client.close_code
-
-
-CONFIG = json.dumps({"type": "config"})
-BAD_PICTURE = pack_picture(Picture(b"\xff\xd8 no picture", 0.0))
 
 
 @pytest.mark.parametrize(
@@ -333,69 +304,6 @@ def test_a_stalled_client_is_dropped_and_delays_nobody(serve: Serve, clip: list[
     assert not shouting.is_alive()
 
 
-def test_only_its_own_page_and_listed_pages_may_connect(serve: Serve) -> None:
-    server = serve(allowed_origins=("https://captions.example",))
-    port = server.address.split(":")[1]
-    for origin in (f"http://127.0.0.1:{port}", "https://captions.example", None):
-        with server.talk(origin=origin) as client:
-            say(client, type="config")
-            assert hear(client)["type"] == "ready"
-    for origin in ("https://evil.example", "null", f"http://127.0.0.1:{int(port) + 1}"):
-        with pytest.raises(InvalidStatus) as caught, server.talk(origin=origin):
-            pass
-        assert caught.value.response.status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("origin", "host", "is_ours"),
-    [
-        ("http://localhost:8765", "localhost:8765", True),
-        ("https://192.168.1.5:8765", "192.168.1.5:8765", True),
-        ("http://[::1]:8765", "[::1]:8765", True),
-        ("http://evil.example:8765", "evil.example:8765", False),  # a name that leads here: DNS rebinding
-        ("http://localhost:8765", "127.0.0.1:8765", False),
-        ("http://localhost.evil.example:8765", "localhost.evil.example:8765", False),
-        ("file://127.0.0.1", "127.0.0.1", False),
-        ("http://[", "[", False),
-        ("", "", False),
-    ],
-)
-def test_a_page_is_ours_by_a_name_that_nobody_else_can_have(origin: str, host: str, is_ours: bool) -> None:
-    assert is_trusted(origin, host, ()) == is_ours
-
-
-def test_the_token_is_asked_for(serve: Serve, clip: list[Packet]) -> None:
-    server = serve(token="sesame")
-    assert refusal(server, CONFIG)[0] == "unauthorised"
-    assert refusal(server, json.dumps({"type": "config", "token": "sesam"}))[0] == "unauthorised"
-    assert run_client(server, clip[:20], Config(token="sesame"))
-    with pytest.raises(AvsrError, match="token"):
-        run_client(server, clip[:20])
-    assert httpx.get(f"{server.http}/metrics").status_code == 401
-    assert httpx.get(f"{server.http}/metrics", headers={"Authorization": "Bearer sesame"}).status_code == 200
-
-
-def test_health_and_metrics_tell_and_hold_no_text(
-    serve: Serve, clip: list[Packet], expected: Heard, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = serve()
-    run_client(server, clip)
-    assert httpx.get(f"{server.http}/healthz").json() == {"status": "ok", "sessions": 0, "max_sessions": 4}
-    metrics = httpx.get(f"{server.http}/metrics").text
-    assert f"avsr_finals_total {len(expected.finals)}\n" in metrics
-    assert "avsr_audio_seconds_total 3\n" in metrics
-    told = metrics + "".join(capsys.readouterr())
-    assert '"event": "session_opened"' in told
-    assert not any(f" {word.text} " in told or f'"{word.text}"' in told for word in expected.finals[0].words)
-
-
-def test_the_log_has_text_where_asked_for(
-    serve: Serve, clip: list[Packet], expected: Heard, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_client(serve(logs_text=True), clip)
-    assert expected.finals[0].text in capsys.readouterr().err
-
-
 def test_a_sense_that_is_said_to_be_absent_is_not_waited_for(serve: Serve, clip: list[Packet]) -> None:
     sounds = [message for message in messages(clip) if isinstance(message, Sound)][:40]
     with serve().talk() as client:
@@ -407,18 +315,6 @@ def test_a_sense_that_is_said_to_be_absent_is_not_waited_for(serve: Serve, clip:
         assert hear(client, "status")["time"] < 0.5
         while hear(client, "status")["time"] < 1.2:
             pass
-
-
-def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
-    server = serve()
-    page = httpx.get(f"{server.http}/")
-    assert "<h1>Live captions</h1>" in page.text
-    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
-    for name in ("main.js", "capture.js", "connection.js", "captions.js", "formats.js", "pcm-worklet.js", "style.css"):
-        assert httpx.get(f"{server.http}/{name}").status_code == 200
-    assert "javascript" in httpx.get(f"{server.http}/main.js").headers["content-type"]
-    assert httpx.get(f"{server.http}/../app.py").status_code == 404
-    assert httpx.get(f"{server.http}/%2e%2e/app.py").status_code == 404
 
 
 def test_no_server_is_an_error_that_says_what_to_do() -> None:

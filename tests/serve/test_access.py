@@ -1,0 +1,93 @@
+"""Who may connect, and what the server tells besides captions: health, metrics, the log, the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+from serving import CONFIG, Server, hear, refusal, run_client, say
+from stand_ins import Heard, Packet
+from websockets.exceptions import InvalidStatus
+
+from avsr.errors import AvsrError
+from avsr.serve.app import is_trusted
+from avsr.serve.protocol import Config
+
+Serve = Callable[..., Server]
+
+
+def test_only_its_own_page_and_listed_pages_may_connect(serve: Serve) -> None:
+    server = serve(allowed_origins=("https://captions.example",))
+    port = server.address.split(":")[1]
+    for origin in (f"http://127.0.0.1:{port}", "https://captions.example", None):
+        with server.talk(origin=origin) as client:
+            say(client, type="config")
+            assert hear(client)["type"] == "ready"
+    for origin in ("https://evil.example", "null", f"http://127.0.0.1:{int(port) + 1}"):
+        with pytest.raises(InvalidStatus) as caught, server.talk(origin=origin):
+            pass
+        assert caught.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_ours"),
+    [
+        ("http://localhost:8765", "localhost:8765", True),
+        ("https://192.168.1.5:8765", "192.168.1.5:8765", True),
+        ("http://[::1]:8765", "[::1]:8765", True),
+        ("http://evil.example:8765", "evil.example:8765", False),  # a name that leads here: DNS rebinding
+        ("http://localhost:8765", "127.0.0.1:8765", False),
+        ("http://localhost.evil.example:8765", "localhost.evil.example:8765", False),
+        ("file://127.0.0.1", "127.0.0.1", False),
+        ("http://[", "[", False),
+        ("", "", False),
+    ],
+)
+def test_a_page_is_ours_by_a_name_that_nobody_else_can_have(origin: str, host: str, is_ours: bool) -> None:
+    assert is_trusted(origin, host, ()) == is_ours
+
+
+def test_the_token_is_asked_for(serve: Serve, clip: list[Packet]) -> None:
+    server = serve(token="sesame")
+    assert refusal(server, CONFIG)[0] == "unauthorised"
+    assert refusal(server, json.dumps({"type": "config", "token": "sesam"}))[0] == "unauthorised"
+    assert run_client(server, clip[:20], Config(token="sesame"))
+    with pytest.raises(AvsrError, match="token"):
+        run_client(server, clip[:20])
+    assert httpx.get(f"{server.http}/metrics").status_code == 401
+    assert httpx.get(f"{server.http}/metrics", headers={"Authorization": "Bearer sesame"}).status_code == 200
+
+
+def test_health_and_metrics_tell_and_hold_no_text(
+    serve: Serve, clip: list[Packet], expected: Heard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve()
+    run_client(server, clip)
+    assert httpx.get(f"{server.http}/healthz").json() == {"status": "ok", "sessions": 0, "max_sessions": 4}
+    metrics = httpx.get(f"{server.http}/metrics").text
+    assert f"avsr_finals_total {len(expected.finals)}\n" in metrics
+    assert "avsr_audio_seconds_total 3\n" in metrics
+    told = metrics + "".join(capsys.readouterr())
+    assert '"event": "session_opened"' in told
+    assert not any(f" {word.text} " in told or f'"{word.text}"' in told for word in expected.finals[0].words)
+
+
+def test_the_log_has_text_where_asked_for(
+    serve: Serve, clip: list[Packet], expected: Heard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_client(serve(logs_text=True), clip)
+    assert expected.finals[0].text in capsys.readouterr().err
+
+
+def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
+    server = serve()
+    page = httpx.get(f"{server.http}/")
+    assert "<h1>Live captions</h1>" in page.text
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    for name in ("main.js", "capture.js", "connection.js", "captions.js", "formats.js", "pcm-worklet.js", "style.css"):
+        assert httpx.get(f"{server.http}/{name}").status_code == 200
+    assert "javascript" in httpx.get(f"{server.http}/main.js").headers["content-type"]
+    assert httpx.get(f"{server.http}/../app.py").status_code == 404
+    assert httpx.get(f"{server.http}/%2e%2e/app.py").status_code == 404
