@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +18,10 @@ from avsr.train.augment import CLEAN_SNR_DB, Example
 from avsr.train.prepared import Clip, ClipData
 from avsr.types import MELS_PER_TICK, NUM_MELS, TICK_S, AvChunk
 
+T = TypeVar("T")
 IGNORED = -100
+BUCKET_BATCHES = 8
+"""So many batches' items are sorted by length among themselves: more would pad less, and mix less."""
 LABEL_DELAY_TICKS = 1
 """Frame labels come this much after the word: a causal network needs to have seen some of it."""
 EMISSION_DELAY_TICKS = 5
@@ -120,6 +125,21 @@ class Collator:
             start, end = round(word.start_s / TICK_S), round(word.end_s / TICK_S) + EMISSION_DELAY_TICKS
             allowed[max(0, start) : max(0, end), self._tokenizer.encode(word.text)] = True
         return allowed
+
+
+def of_like_length(
+    items: Sequence[T], size: int, length: Callable[[T], int], rng: np.random.Generator
+) -> Iterator[list[T]]:
+    """Yield ``items`` in batches of up to ``size``, each of items of about one length, in random order.
+
+    Padding is work for nothing. ``items`` should come shuffled.
+    """
+    batches = []
+    for start in range(0, len(items), size * BUCKET_BATCHES):
+        by_length = sorted(items[start : start + size * BUCKET_BATCHES], key=length)
+        batches += [by_length[i : i + size] for i in range(0, len(by_length), size)]
+    for index in rng.permutation(len(batches)):
+        yield batches[index]
 
 
 def _pad(rows: list[torch.Tensor], value: float = 0) -> torch.Tensor:

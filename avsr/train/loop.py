@@ -20,7 +20,7 @@ from avsr.evaluate.wer import word_error_rate
 from avsr.model import AvsrModel
 from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
 from avsr.train.augment import Example, augment, swap_lips
-from avsr.train.batch import IGNORED, Batch, Collator
+from avsr.train.batch import IGNORED, Batch, Collator, of_like_length
 from avsr.train.noise import NoiseSource
 from avsr.train.prepared import Clip, PreparedCorpus
 from avsr.train.recipe import Branch, StageConfig
@@ -136,10 +136,8 @@ class Trainer:
         for source in self._sources:
             whole, part = divmod(source.repeat, 1.0)
             drawn += [(source, clip) for clip in source.clips for _ in range(int(whole) + (rng.random() < part))]
-        order = rng.permutation(len(drawn))
-        size = self._stage.batch_size
-        for start in range(0, len(order), size):
-            batch = [drawn[i] for i in order[start : start + size]]
+        shuffled = [drawn[i] for i in rng.permutation(len(drawn))]
+        for batch in of_like_length(shuffled, self._stage.batch_size, lambda item: item[1].num_ticks, rng):
             if rng.random() < self._stage.augment.join_share:
                 batch.sort(key=lambda item: item[1].speaker)
                 yield [batch[i : i + 2] for i in range(0, len(batch), 2)]

@@ -18,8 +18,9 @@ Branch = Literal["audio", "video", "fusion"]
 class StageConfig(Section):
     """One stage: for how long a branch learns, and from what augmentation.
 
-    ``talker_repeat`` is how often each synthetic clip comes in an epoch. Real clips come once on the average:
-    ``speaker_balance`` 0 takes each once, 1 gives every speaker the same share of the epoch, 0.5 goes half the way.
+    ``talker_repeat`` is how often each synthetic clip comes in an epoch, ``speech_repeat`` each recording without a
+    picture. Real clips come once on the average: ``speaker_balance`` 0 takes each once, 1 gives every speaker the same
+    share of the epoch, 0.5 goes half the way.
     """
 
     epochs: int = Field(gt=0)
@@ -29,14 +30,16 @@ class StageConfig(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     validate_every: int = Field(5, gt=0)
     talker_repeat: float = Field(0.5, ge=0)
+    speech_repeat: float = Field(0.2, ge=0)
     speaker_balance: float = Field(0.0, ge=0, le=1)
     seed: int = 1
     augment: AugmentConfig = AugmentConfig()
 
 
 class RecipeConfig(Section):
-    """A whole recipe: the corpus, the tokenizer, the network's sizes and the three stages.
+    """A whole recipe: the corpora, the tokenizer, the network's sizes and the three stages.
 
+    ``table`` lists the clips, ``speech`` recordings without a picture that teach the ear more voices and more words.
     The audio and the lip branch learn apart, on clean input, and at the same time; then fusion learns with both, under
     noise and with senses missing. ``card`` is the model card: what was learnt from, under which licences.
     """
@@ -44,6 +47,7 @@ class RecipeConfig(Section):
     name: Name
     version: Name
     table: str
+    speech: str | None = None
     num_talkers: int = Field(0, ge=0)
     vocab_size: int = Field(gt=0)
     model: dict[str, Any] = Field(default_factory=dict)

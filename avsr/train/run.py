@@ -22,7 +22,7 @@ from avsr.train.recipe import Branch, RecipeConfig
 from avsr.train.statistics import measure_features
 
 TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml", "recipe.yaml"
-CORPUS_PACK, TALKERS_PACK, NOISE_PACK = "corpus", "talkers", "noise"
+CORPUS_PACK, TALKERS_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "speech", "noise"
 TRAIN_SPLIT, DEV_SPLIT = "train", "dev"
 VOICE_SPLIT, NOISE_SPLIT = "babble", "noise"
 BRANCHES: tuple[Branch, ...] = ("audio", "video", "fusion")
@@ -72,6 +72,9 @@ def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
 
         table = make_talkers(work / "talker_clips", recipe.num_talkers, seed=1)
         prepare(read_table(table), table.parent, work / TALKERS_PACK, on_progress=_print_progress(table.name))
+    if recipe.speech is not None:
+        spoken = [utterance for utterance in read_table(data / recipe.speech) if utterance.split == TRAIN_SPLIT]
+        prepare(spoken, data, work / SPEECH_PACK, on_progress=_print_progress(recipe.speech))
     if any(recipe.stage(branch).augment.noise_share for branch in BRANCHES):
         voices, noises = noise_files(data, "train")
         sounds = [Utterance(path, "", VOICE_SPLIT, "", ()) for path in voices]
@@ -158,6 +161,9 @@ def _trainer(recipe: RecipeConfig, branch: Branch, packs: Path, work: Path, star
     if recipe.num_talkers and stage.talker_repeat:
         talkers = PreparedCorpus(packs / TALKERS_PACK)
         sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
+    if branch != "video" and recipe.speech is not None and stage.speech_repeat:
+        speech = PreparedCorpus(packs / SPEECH_PACK)
+        sources.append(Source(speech, speech.select(TRAIN_SPLIT), stage.speech_repeat))
     noise = read_noise(packs / NOISE_PACK) if stage.augment.noise_share else NoiseSource([], [])
     trainer = Trainer(
         branch,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy_clips import make_clip
 
 from avsr.config import FeatureConfig
@@ -12,7 +16,15 @@ from avsr.corpora import AlignedWord
 from avsr.decode import Tokenizer
 from avsr.features import LogMel
 from avsr.train.augment import Example
-from avsr.train.batch import EMISSION_DELAY_TICKS, IGNORED, LABEL_DELAY_TICKS, Batch, Collator
+from avsr.train.batch import (
+    BUCKET_BATCHES,
+    EMISSION_DELAY_TICKS,
+    IGNORED,
+    LABEL_DELAY_TICKS,
+    Batch,
+    Collator,
+    of_like_length,
+)
 from avsr.train.prepared import ClipData
 from avsr.types import LIP_SIZE, MELS_PER_TICK, TICK_SAMPLES
 
@@ -128,3 +140,14 @@ def test_masking_changes_only_the_sound_and_not_the_batch_it_is_given(collator: 
     assert 0 < changed.float().mean() < 0.6
     assert (masked.chunk.mel[changed] == 0).all()
     assert masked.chunk.lips is batch.chunk.lips
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 500), max_size=300), st.integers(1, 16), st.integers(0, 9))
+def test_every_item_comes_once_among_items_of_its_length(lengths: list[int], size: int, seed: int) -> None:
+    batches = list(of_like_length(lengths, size, lambda length: length, np.random.default_rng(seed)))
+    assert sorted(length for batch in batches for length in batch) == sorted(lengths)
+    assert all(0 < len(batch) <= size for batch in batches)
+    if len(lengths) <= BUCKET_BATCHES * size:  # one bucket: no two batches overlap
+        spans = sorted((min(batch), max(batch)) for batch in batches)
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))

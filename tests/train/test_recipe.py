@@ -76,7 +76,8 @@ def data(tmp_path: Path) -> Path:
     said = "bin blue at f\tbin:0.4-0.6 blue:0.6-0.831 at:0.831-1.015 f:1.015-1.151"
     rows = "".join(f"clip.mp4\ts{i}\t{split}\t4\t{said}\n" for i, split in enumerate(("train", "dev")))
     (directory / "toy.tsv").write_text(header + rows)
-    (directory / "speech.tsv").write_text(header + "babble.ogg\tb\tbabble\t8\t\t\n" * 2)
+    read = "babble.ogg\tc\ttrain\t8\tbin blue\t\nbabble.ogg\tc\tunseen\t8\tbin blue\t\n"
+    (directory / "speech.tsv").write_text(header + "babble.ogg\tb\tbabble\t8\t\t\n" * 2 + read)
     (directory / "noise.tsv").write_text(header + "babble.ogg\tb\tnoise\t8\t\t\n" * 2)
     return directory
 
@@ -135,6 +136,21 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     before = (bundle / "model.safetensors").read_bytes()
     run.run_recipe(recipe, data, work, bundle)
     assert (bundle / "model.safetensors").read_bytes() == before
+
+
+def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
+    packs = run.prepare_packs(recipe, data, tmp_path)
+    run._make_tokenizer_and_features(recipe, packs, tmp_path, None)
+    for branch, hears_speech in {"audio": True, "video": False, "fusion": False}.items():
+        clips = [
+            clip for source in run._trainer(recipe, branch, packs, tmp_path, None)._sources for clip in source.clips
+        ]
+        assert [clip.speaker for clip in clips] == ["s0", "c"] if hears_speech else ["s0"]
+        assert {clip.split for clip in clips} == {"train"}
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
