@@ -258,6 +258,7 @@ class Stream:
             CaptionerInput(
                 log_probs=log_probs.values[0].cpu().numpy(),
                 audio_weight=log_probs.audio_weight[0].cpu().numpy(),
+                heard=ticks.heard,
                 visible=visible,
                 start_tick=ticks.start_tick,
                 loudness_db=_or_nan([ticks.loudness_db(i) for i in range(ticks.num_ticks)]),

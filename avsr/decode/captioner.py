@@ -21,18 +21,25 @@ from avsr.decode.words import seconds, timed_words
 from avsr.errors import InputError
 from avsr.types import BoolArray, Caption, FloatArray
 
+NEVER = -1e4
+"""Log-probability of what cannot be; finite, so that sums of it stay numbers."""
+AFTERTHOUGHT_TICKS = 5
+"""A word may be written so long after the last sound and the last sight of a face. What a network makes of nothing at
+all is no speech."""
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionerInput:
     """One stream's ticks from absolute ``start_tick`` on.
 
-    ``log_probs`` f32 (C, V) natural log; ``audio_weight`` f32 (C,) in [0, 1]; ``visible`` bool (C,). ``loudness_db``
-    f32 (C,) RMS in dB of full scale and ``mouth_opening`` f32 (C,) as in `LipFrame`: None, or NaN at a tick, where
-    nothing is known.
+    ``log_probs`` f32 (C, V) natural log; ``audio_weight`` f32 (C,) in [0, 1]; ``heard`` and ``visible`` bool (C,).
+    ``loudness_db`` f32 (C,) RMS in dB of full scale and ``mouth_opening`` f32 (C,) as in `LipFrame`: None, or NaN at a
+    tick, where nothing is known.
     """
 
     log_probs: FloatArray
     audio_weight: FloatArray
+    heard: BoolArray
     visible: BoolArray
     start_tick: int
     loudness_db: FloatArray | None = None
@@ -44,7 +51,8 @@ class CaptionerState:
     """A stream within segment ``segment``, of which ``revision`` captions were given, the last one reading ``shown``.
 
     ``audio_weight`` and ``visible`` hold the ticks from ``first_tick`` on, where the segment's search began;
-    ``num_committed`` tokens can no longer change.
+    ``num_committed`` tokens can no longer change. ``absent_ticks`` counts the ticks without either sense up to now, no
+    further than is asked for.
     """
 
     search: BeamState
@@ -56,6 +64,7 @@ class CaptionerState:
     revision: int = 0
     shown: tuple[str, int] = ("", 0)
     num_committed: int = 0
+    absent_ticks: int = AFTERTHOUGHT_TICKS
 
 
 class Captioner:
@@ -68,6 +77,8 @@ class Captioner:
         self._tokenizer, self._beam = tokenizer, beam
         self._endpointer = Endpointer(config)
         self._stable_ticks = config.stable_ticks
+        self._nothing = np.full(tokenizer.vocab_size, NEVER, np.float32)
+        self._nothing[tokenizer.blank_id] = 0.0
 
     def init_state(self, start_tick: int = 0) -> CaptionerState:
         """Return the state of a stream whose first tick is ``start_tick``."""
@@ -92,11 +103,16 @@ class Captioner:
             visible=np.concatenate([state.visible, x.visible]),
         )
         captions: list[Caption] = []
-        for index, frame in enumerate(x.log_probs):
+        for index in range(len(x.log_probs)):
+            is_absent = not (x.heard[index] or x.visible[index])
+            absent_ticks = min(state.absent_ticks + 1, AFTERTHOUGHT_TICKS + 1) if is_absent else 0
+            frame = x.log_probs[index] if absent_ticks <= AFTERTHOUGHT_TICKS else self._nothing
             search = self._beam.advance(frame, state.search)
             search, num_committed = self._commit(search, state.num_committed)
-            ending, endpoint = self._endpointer.step(self._endpoint_input(x, index, search), state.endpoint)
-            state = replace(state, search=search, num_committed=num_committed, endpoint=endpoint)
+            ending, endpoint = self._endpointer.step(self._endpoint_input(x, index, frame, search), state.endpoint)
+            state = replace(
+                state, search=search, num_committed=num_committed, endpoint=endpoint, absent_ticks=absent_ticks
+            )
             if ending:
                 final, state = self._end(ending, state)
                 captions += final
@@ -113,15 +129,15 @@ class Captioner:
             raise InputError(
                 f"ticks from {x.start_tick} on do not follow: the stream stands at tick {state.search.tick}"
             )
-        for name in ("audio_weight", "visible", "loudness_db", "mouth_opening"):
+        for name in ("audio_weight", "heard", "visible", "loudness_db", "mouth_opening"):
             values = getattr(x, name)
             if values is not None and values.shape != (len(x.log_probs),):
                 raise InputError(f"{name} of shape {values.shape} beside {len(x.log_probs)} ticks of log-probabilities")
 
-    def _endpoint_input(self, x: CaptionerInput, index: int, search: BeamState) -> EndpointInput:
+    def _endpoint_input(self, x: CaptionerInput, index: int, frame: FloatArray, search: BeamState) -> EndpointInput:
         runs = search.runs(0)
         return EndpointInput(
-            blank_probability=math.exp(x.log_probs[index, self._tokenizer.blank_id]),
+            blank_probability=math.exp(frame[self._tokenizer.blank_id]),
             last_token_tick=runs[-1].end if runs else None,
             loudness_db=_known(x.loudness_db, index),
             mouth_opening=_known(x.mouth_opening, index),
@@ -166,6 +182,7 @@ class Captioner:
             visible=state.visible[used:],
             first_tick=first_tick,
             segment=state.segment + is_given,
+            absent_ticks=state.absent_ticks,
         )
         return ((caption,) if is_given else ()), rest
 

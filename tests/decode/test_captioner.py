@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from avsr.config import DecodeConfig
 from avsr.decode import BeamSearch, Captioner, CaptionerInput, Hotword, Tokenizer
+from avsr.decode.captioner import AFTERTHOUGHT_TICKS
 from avsr.errors import InputError
 from avsr.types import Caption, FloatArray
 
@@ -117,10 +118,30 @@ def test_senses_are_averaged_over_the_words(grid: Tokenizer, say: Say) -> None:
     weight, visible = np.zeros(len(log_probs), np.float32), np.zeros(len(log_probs), np.bool_)
     weight[[10, 12]] = 0.25, 0.75
     visible[11:] = True
-    x = CaptionerInput(log_probs, weight, visible, 0)
+    x = CaptionerInput(log_probs, weight, np.ones_like(visible), visible, 0)
     (final,) = [caption for caption in _feed(_captioner(grid), x, [7, 11, 12]) if caption.is_final]
     assert final.audio_weight == pytest.approx(0.5)
     assert final.face_visible == pytest.approx(2 / 3)
+
+
+def test_nothing_is_written_where_neither_sense_is_there(grid: Tokenizer, say: Say) -> None:
+    log_probs = say(grid, "bin blue now", gap=9, before=10, after=30)
+    ticks = {text: int(log_probs[:, grid.encode(text)[0]].argmax()) for text in ("bin", "blue", "now")}
+    for senses_there, read in (
+        ((slice(ticks["blue"] - 3, None),), "blue now"),  # neither sense came before "blue"
+        ((slice(None, ticks["blue"] - AFTERTHOUGHT_TICKS + 1),), "bin blue"),  # the last word may come a little later
+        ((slice(None, ticks["blue"] - AFTERTHOUGHT_TICKS),), "bin"),
+        ((slice(None, ticks["bin"] + 1), slice(ticks["now"], None)), "bin now"),
+        ((), ""),
+    ):
+        there = np.zeros(len(log_probs), np.bool_)
+        for span in senses_there:
+            there[span] = True
+        for heard, visible in ((there, np.zeros_like(there)), (np.zeros_like(there), there)):
+            x = replace(_input(log_probs), heard=heard, visible=visible)
+            for cuts in ([], [7, 11, 12, 31], range(len(log_probs))):
+                finals = _finals(_feed(_captioner(grid), x, cuts))
+                assert " ".join(final.text for final in finals) == read
 
 
 def test_partials_come_only_with_news(grid: Tokenizer, say: Say) -> None:
@@ -209,11 +230,13 @@ def _captioner(tokenizer: Tokenizer) -> Captioner:
 
 def _input(log_probs: FloatArray, start_tick: int = 0) -> CaptionerInput:
     size = len(log_probs)
-    return CaptionerInput(log_probs, np.full(size, 0.5, np.float32), np.ones(size, np.bool_), start_tick)
+    there = np.ones(size, np.bool_)
+    return CaptionerInput(log_probs, np.full(size, 0.5, np.float32), there, there, start_tick)
 
 
 def _part(x: CaptionerInput, start: int, end: int) -> CaptionerInput:
-    return CaptionerInput(x.log_probs[start:end], x.audio_weight[start:end], x.visible[start:end], x.start_tick + start)
+    senses = x.heard[start:end], x.visible[start:end]
+    return CaptionerInput(x.log_probs[start:end], x.audio_weight[start:end], *senses, x.start_tick + start)
 
 
 def _run(tokenizer: Tokenizer, log_probs: FloatArray, cuts: Iterable[int], start_tick: int = 0) -> tuple[Caption, ...]:

@@ -103,6 +103,7 @@ def test_live_chunks_say_what_one_pass_over_everything_says(
         CaptionerInput(
             log_probs.values[0].numpy(),
             log_probs.audio_weight[0].numpy(),
+            ticks.heard,
             ticks.visible,
             start_tick=0,
             loudness_db=np.array([ticks.loudness_db(i) for i in range(ticks.num_ticks)], np.float32),
