@@ -51,7 +51,7 @@ def _prepare(source: Path, output: Path, jobs: int | None, *, is_shown: bool) ->
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from avsr.train.layouts import read_corpus
+    from avsr.corpora import read_corpus
     from avsr.train.prepare import FAILED_FILE, Progress, prepare
 
     utterances = read_corpus(source)

@@ -129,7 +129,7 @@ def test_a_clip_is_read_whole_and_as_its_senses() -> None:
 
 
 def test_sound_alone_is_read_without_looking_for_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("avsr.corpora.FaceMesh", None)
+    monkeypatch.setattr("avsr.corpora.senses.FaceMesh", None)
     senses = read_senses(DEMO_CLIP.with_name("babble.ogg"), "av")
     assert senses.heard.all()
     assert not senses.visible.any()

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from avsr.corpora import AlignedWord, read_table
+from avsr.corpora import AlignedWord, read_corpus, read_table
 from avsr.errors import InputError
-from avsr.train.layouts import read_corpus
 
 
 def put(path: Path, text: str = "") -> Path:

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from avsr.corpora import AlignedWord, Utterance, read_table
+from avsr.corpora.tables import AlignedWord, Utterance, read_table
 from avsr.errors import InputError
 
 

@@ -1,0 +1,16 @@
+"""Corpora: tables of clips and published layouts, and their clips as the engine sees and hears them."""
+
+from avsr.corpora.layouts import read_corpus
+from avsr.corpora.senses import read_clip, read_senses
+from avsr.corpora.tables import AlignedWord, Utterance, noise_files, parse_alignment, read_table
+
+__all__ = [
+    "AlignedWord",
+    "Utterance",
+    "noise_files",
+    "parse_alignment",
+    "read_clip",
+    "read_corpus",
+    "read_senses",
+    "read_table",
+]
