@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -36,6 +36,7 @@ ChunkSizes = Annotated[tuple[UpTo1024, ...], Field(min_length=1, max_length=16, 
 LipChannels = Annotated[tuple[UpTo1024, ...], Field(min_length=1, max_length=8, strict=False)]
 MelMeans = Annotated[tuple[FiniteFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
 MelStds = Annotated[tuple[PositiveFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
+FusionKind = Literal["gated", "ungated", "fixed", "concat"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -86,7 +87,11 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """Sizes of the network. Contexts, chunks and kernels are in ticks (40 ms).
+    """Sizes of the network, and how it fuses the senses. Contexts, chunks and kernels are in ticks (40 ms).
+
+    ``fusion`` is ``gated`` (cross-attention, weighed by gates) or, to be compared with it, something plainer:
+    ``ungated`` (cross-attention alone), ``fixed`` (a sum with fixed weights) or ``concat`` (concatenation and a linear
+    map). The last two see one tick at a time, whatever ``fusion_context_ticks`` is.
 
     The limits lie far above any use: they keep a model from elsewhere from asking for more than a machine has.
     """
@@ -99,6 +104,7 @@ class ModelConfig(Section):
     num_audio_layers: NumLayers = 4
     num_video_layers: NumLayers = 4
     num_fusion_layers: NumLayers = 2
+    fusion: FusionKind = "gated"
     left_context_ticks: ContextTicks = 64
     fusion_context_ticks: ContextTicks = 16
     chunk_sizes: ChunkSizes = (4, 8, 16)
@@ -132,7 +138,8 @@ class DecodeConfig(Section):
 
     ``beam_size`` prefixes are kept and the ``top_k`` likeliest tokens tried at each tick. A segment ends after
     ``endpoint_silence_s`` without speech or at ``max_segment_s``. A word is settled at the latest ``stable_ticks``
-    after the word that follows it began.
+    after the word that follows it began. A language model adds to each word ``lm_weight`` times its log probability,
+    and ``word_bonus``; without one they do nothing.
     """
 
     beam_size: PositiveInt = 8
@@ -140,6 +147,8 @@ class DecodeConfig(Section):
     endpoint_silence_s: PositiveFloat = 0.8
     max_segment_s: PositiveFloat = 20.0
     stable_ticks: PositiveInt = 12
+    lm_weight: float = Field(0.5, ge=0, allow_inf_nan=False)
+    word_bonus: FiniteFloat = 0.0
 
 
 class BundleConfig(Section):

@@ -1,4 +1,4 @@
-"""The network: two causal encoders, gated fusion, a fused encoder and CTC heads."""
+"""The network: two causal encoders, their fusion, a fused encoder and CTC heads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 from avsr.config import ModelConfig
 from avsr.nn.audio import AudioFrontEnd
 from avsr.nn.conformer import BlockState, Conformer
-from avsr.nn.fusion import FusionOutput, GatedFusion
+from avsr.nn.fusion import FusionOutput
+from avsr.nn.plain_fusion import make_fusion
 from avsr.nn.visual import LipFrontEnd
 from avsr.types import AvChunk, LogProbs
 
@@ -52,7 +53,7 @@ class AvsrModel(nn.Module):
         self.audio_encoder = Conformer(config, config.num_audio_layers)
         self.video_front = LipFrontEnd(config)
         self.video_encoder = Conformer(config, config.num_video_layers)
-        self.fusion = GatedFusion(config)
+        self.fusion = make_fusion(config)
         self.fused_encoder = Conformer(config, config.num_fusion_layers)
         self.audio_head = nn.Linear(config.dim, config.vocab_size)
         self.video_head = nn.Linear(config.dim, config.vocab_size)

@@ -15,7 +15,7 @@ import torch
 
 import avsr
 from avsr.bundle import save_bundle
-from avsr.config import BundleConfig, DecodeConfig, FeatureConfig, ModelConfig
+from avsr.config import BundleConfig, DecodeConfig, FeatureConfig, FusionKind, ModelConfig
 from avsr.decode import Tokenizer, train_tokenizer
 from avsr.lips import Face
 from avsr.lips.crop import ANCHOR_LAYOUT
@@ -45,7 +45,7 @@ HEAD_GAIN, BLANK_BONUS, WORD_BONUS = 25.0, 10.0, 6.0
 Packet = AudioPacket | VideoFrame
 
 
-def tiny_sizes(vocab_size: int) -> ModelConfig:
+def tiny_sizes(vocab_size: int, fusion: FusionKind = "gated") -> ModelConfig:
     """Sizes of a network that takes about a millisecond a chunk."""
     return ModelConfig(
         vocab_size=vocab_size,
@@ -56,16 +56,17 @@ def tiny_sizes(vocab_size: int) -> ModelConfig:
         num_audio_layers=1,
         num_video_layers=1,
         num_fusion_layers=1,
+        fusion=fusion,
         left_context_ticks=12,
         fusion_context_ticks=6,
         lip_channels=(2, 3, 4, 4),
     )
 
 
-def tiny_recognizer(directory: Path) -> Recognizer:
+def tiny_recognizer(directory: Path, fusion: FusionKind = "gated") -> Recognizer:
     """Write a bundle of random weights into ``directory`` and load it."""
     tokenizer = Tokenizer(train_tokenizer(LINES, 64))
-    sizes = tiny_sizes(tokenizer.vocab_size)
+    sizes = tiny_sizes(tokenizer.vocab_size, fusion)
     torch.manual_seed(5)
     network = AvsrModel(sizes).eval()
     with torch.no_grad():

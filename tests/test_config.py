@@ -58,6 +58,7 @@ def test_every_wrong_field_is_named_with_its_value() -> None:
         ("vocab_size: 30\ndim: 1000000", "dim: 1000000; .* 4096"),
         ("vocab_size: 30\nnum_video_layers: 1000", "num_video_layers: 1000; .* 64"),
         ("vocab_size: 1000000", "vocab_size: 1000000; .* 65536"),
+        ("vocab_size: 30\nfusion: sum", "fusion: 'sum'; .*'gated', 'ungated', 'fixed' or 'concat'"),
         ("- 1\n- 2", "expected fields"),
         ("", "expected fields"),
         ("a: [", "not valid YAML"),
@@ -68,6 +69,10 @@ def test_every_wrong_field_is_named_with_its_value() -> None:
 def test_what_is_no_config_is_refused(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_config(text, ModelConfig, source="x.yaml")
+
+
+def test_a_model_from_before_there_was_a_choice_fuses_with_gates() -> None:
+    assert parse_config("vocab_size: 30", ModelConfig, source="x.yaml").fusion == "gated"
 
 
 def test_a_float_without_a_dot_is_explained() -> None:

@@ -1,7 +1,11 @@
-"""Gated audio-visual fusion: each sense asks the other, and gates weigh both by the evidence of both."""
+"""Audio-visual fusion: what any of its kinds does, and cross-attention, where each sense asks the other.
+
+The kinds that ask nothing, and the choice among all, are in ``plain_fusion``.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -18,20 +22,47 @@ GATE_HIDDEN = 64
 
 @dataclass(frozen=True, slots=True)
 class FusionOutput:
-    """``fused`` (B, T, dim); ``audio_weight`` (B, T) in [0, 1]; ``snr_db`` (B, T), the estimated SNR of the sound."""
+    """``fused`` (B, T, dim); ``audio_weight`` (B, T) in [0, 1]; ``snr_db`` (B, T), the estimated SNR of the sound.
+
+    ``audio_weight`` is the sound's share in the mix. Without gates it tells only what is there: 0.5 with both senses, 1
+    with sound alone, 0 with lips alone or nothing.
+    """
 
     fused: torch.Tensor
     audio_weight: torch.Tensor
     snr_db: torch.Tensor
 
 
-class GatedFusion(nn.Module):
-    """Fuses the two branches tick by tick.
+class Fusion(nn.Module, ABC):
+    """One way to make one branch of two, tick by tick. State: ``FusionCache``, of no ticks where nothing is remembered.
 
-    A small network reads both branches, an explicit estimate of the signal-to-noise ratio (trained on the known ratio
-    of mixed noise) and which senses are present, and gives each sense's weight. The weight of a sense scales its own
-    features and whatever the other sense found in it. Where a sense is absent, a learned vector asks in its place.
-    State: ``FusionCache``.
+    What comes on the ticks of an absent sense never counts, and the ticks of no sense at all give finite features.
+    """
+
+    @abstractmethod
+    def init_state(self, batch: int, context_ticks: int) -> FusionCache:
+        """Return an empty past that is up to ``context_ticks`` long (0 saves work for whole utterances)."""
+
+    @abstractmethod
+    def step(
+        self,
+        audio: torch.Tensor,
+        video: torch.Tensor,
+        heard: torch.Tensor,
+        visible: torch.Tensor,
+        state: FusionCache,
+        chunk_ticks: int,
+    ) -> tuple[FusionOutput, FusionCache]:
+        """Fuse ``audio`` and ``video`` (B, T, dim); ``heard`` and ``visible`` bool (B, T) are False on absent ticks."""
+
+
+class CrossAttentionFusion(Fusion):
+    """Sound asks the lips, lips ask the sound, and the answers join what was asked with.
+
+    Gated, a small network reads both branches, an explicit estimate of the signal-to-noise ratio (trained on the known
+    ratio of mixed noise) and which senses are present, and gives each sense's weight; ungated, both count the same. The
+    weight of a sense scales its own features and whatever the other sense found in it. Where a sense is absent, a
+    learned vector asks in its place.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -43,12 +74,12 @@ class GatedFusion(nn.Module):
         self.audio_projection = nn.Linear(dim, 3 * dim)
         self.video_projection = nn.Linear(dim, 3 * dim)
         self.snr_head = nn.Linear(dim, 1)
-        self.gate = nn.Sequential(nn.Linear(2 * dim + 3, GATE_HIDDEN), nn.SiLU(), nn.Linear(GATE_HIDDEN, 2))
+        self.gate = _make_gate(dim) if config.fusion == "gated" else None
         self.project = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim)
 
     def init_state(self, batch: int, context_ticks: int) -> FusionCache:
-        """Return an empty past that is ``context_ticks`` long (0 saves work for whole utterances)."""
+        """See `Fusion.init_state`."""
         weight = self.project.weight
         ticks = min(context_ticks, self._left_ticks)
         empty = KeyValueCache.empty(batch, self._num_heads, ticks, weight.shape[0] // self._num_heads, like=weight)
@@ -63,16 +94,14 @@ class GatedFusion(nn.Module):
         state: FusionCache,
         chunk_ticks: int,
     ) -> tuple[FusionOutput, FusionCache]:
-        """Fuse ``audio`` and ``video`` (B, T, dim); ``heard`` and ``visible`` bool (B, T) are False on absent ticks."""
+        """See `Fusion.step`."""
         audio = torch.where(heard[..., None], self.audio_norm(audio), self.audio_absent)
         video = torch.where(visible[..., None], self.video_norm(video), self.video_absent)
         snr = self.snr_head(audio)
-        present = torch.stack([heard, visible], dim=-1)
-        logits = self.gate(torch.cat([audio, video, snr.detach(), present.to(audio.dtype)], dim=-1))
         mixed, weights, state = gated_cross_attention(
             split_heads(self.audio_projection(audio), 3, self._num_heads),  # type: ignore[arg-type]
             split_heads(self.video_projection(video), 3, self._num_heads),  # type: ignore[arg-type]
-            logits,
+            self._gate_logits(audio, video, snr, torch.stack([heard, visible], dim=-1)),
             heard,
             visible,
             state,
@@ -81,3 +110,16 @@ class GatedFusion(nn.Module):
         )
         fused = weights[..., :1] * audio + weights[..., 1:] * video + self.project(join_heads(mixed))
         return FusionOutput(self.norm(fused), weights[..., 0], SNR_SCALE_DB * snr[..., 0]), state
+
+    def _gate_logits(
+        self, audio: torch.Tensor, video: torch.Tensor, snr: torch.Tensor, present: torch.Tensor
+    ) -> torch.Tensor:
+        """Return (B, T, 2), audio first."""
+        if self.gate is None:
+            return torch.zeros_like(present, dtype=audio.dtype)
+        logits: torch.Tensor = self.gate(torch.cat([audio, video, snr.detach(), present.to(audio.dtype)], dim=-1))
+        return logits
+
+
+def _make_gate(dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2 * dim + 3, GATE_HIDDEN), nn.SiLU(), nn.Linear(GATE_HIDDEN, 2))

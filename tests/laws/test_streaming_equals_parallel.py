@@ -1,15 +1,16 @@
-"""Laws 2, 3 and 4: state is a value, streaming agrees with the parallel pass, and nothing grows."""
+"""Laws 2, 3 and 4, for every kind of fusion: state is a value, streaming is the parallel pass, and nothing grows."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from avsr.config import ModelConfig
+from avsr.config import FusionKind, ModelConfig
 from avsr.model import AvsrModel, ModelState
+from avsr.serve.batcher import row, stack
 from avsr.types import LIP_SIZE, NUM_MELS, AvChunk
 
 CONFIG = ModelConfig(
@@ -28,10 +29,10 @@ CONFIG = ModelConfig(
 BATCH, TICKS = 2, 45
 
 
-@pytest.fixture(scope="module")
-def model() -> AvsrModel:
+@pytest.fixture(scope="module", params=get_args(FusionKind))
+def model(request: pytest.FixtureRequest) -> AvsrModel:
     torch.manual_seed(5)
-    model = AvsrModel(CONFIG).eval()
+    model = AvsrModel(CONFIG.model_copy(update={"fusion": request.param})).eval()
     # Fresh batch statistics are 0 and 1, which would hide a stage that forgot to use them.
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
@@ -60,6 +61,10 @@ def cut(chunk: AvChunk, start: int, end: int) -> AvChunk:
         chunk.visible[:, start:end],
         start,
     )
+
+
+def one_of(chunk: AvChunk, index: int) -> AvChunk:
+    return AvChunk(*(x[index : index + 1] for x in (chunk.mel, chunk.lips, chunk.heard, chunk.visible)))
 
 
 def stream(model: AvsrModel, chunk: AvChunk, chunk_ticks: int, state: ModelState) -> tuple[torch.Tensor, ModelState]:
@@ -127,10 +132,22 @@ def test_state_never_grows(model: AvsrModel, chunk: AvChunk) -> None:
 @torch.inference_mode()
 def test_streams_do_not_see_each_other(model: AvsrModel, chunk: AvChunk) -> None:
     together, _ = stream(model, chunk, 8, model.init_state(BATCH))
-    for row in range(BATCH):
-        alone = AvChunk(*(x[row : row + 1] for x in (chunk.mel, chunk.lips, chunk.heard, chunk.visible)))
-        values, _ = stream(model, alone, 8, model.init_state())
-        assert (values[0] - together[row]).abs().max() <= 1e-5
+    for index in range(BATCH):
+        values, _ = stream(model, one_of(chunk, index), 8, model.init_state())
+        assert (values[0] - together[index]).abs().max() <= 1e-5
+
+
+@torch.inference_mode()
+def test_streams_of_different_age_share_a_step(model: AvsrModel, chunk: AvChunk) -> None:
+    _, older = stream(model, cut(one_of(chunk, 0), 0, 32), 8, model.init_state())
+    younger = model.init_state()
+    next_chunk = cut(chunk, 32, 40)
+    together, states = model.step(next_chunk, stack([older, younger]), 8)
+    for index, state in enumerate([older, younger]):
+        alone, new_state = model.step(one_of(next_chunk, index), state, 8)
+        assert (alone.values[0] - together.values[index]).abs().max() <= 1e-5
+        for own, shared in zip(leaves(new_state), leaves(row(states, index)), strict=True):
+            torch.testing.assert_close(own, shared, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()

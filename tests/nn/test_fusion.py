@@ -1,42 +1,104 @@
-"""Laws of the gates: an absent sense has no weight and no way in."""
+"""Laws of every fusion: an absent sense has no weight and no way in, and what is learned from is used."""
 
 from __future__ import annotations
 
+from typing import get_args
+
+import pytest
 import torch
 
-from avsr.config import ModelConfig
-from avsr.nn.fusion import GatedFusion
+from avsr.config import FusionKind, ModelConfig
+from avsr.nn.fusion import Fusion, FusionOutput
+from avsr.nn.plain_fusion import FixedFusion, make_fusion
 
-CONFIG = ModelConfig(vocab_size=5, dim=16, num_heads=2, fusion_context_ticks=4)
-TICKS = 8
+KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
+TICKS, CHUNK_TICKS = 8, 4
+every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def fuse(audio: torch.Tensor, video: torch.Tensor, heard: bool, visible: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def sizes(kind: FusionKind) -> ModelConfig:
+    return ModelConfig(vocab_size=5, dim=16, num_heads=2, fusion_context_ticks=4, fusion=kind)
+
+
+def make(kind: FusionKind) -> Fusion:
     torch.manual_seed(0)
-    fusion = GatedFusion(CONFIG)
-    mask = torch.ones(1, TICKS, dtype=torch.bool)
-    with torch.inference_mode():
-        output, _ = fusion.step(audio, video, mask & heard, mask & visible, fusion.init_state(1, 4), 4)
-    return output.fused, output.audio_weight
+    fusion = make_fusion(sizes(kind))
+    with torch.no_grad():
+        for name, vector in fusion.named_parameters():
+            if name.endswith("_absent"):
+                vector.normal_()
+    return fusion
 
 
 def features(seed: int) -> torch.Tensor:
-    return torch.randn(1, TICKS, CONFIG.dim, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(1, TICKS, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def test_an_absent_sense_weighs_nothing() -> None:
-    assert torch.all(fuse(features(1), features(2), True, False)[1] == 1)
-    assert torch.all(fuse(features(1), features(2), False, True)[1] == 0)
-    weight = fuse(features(1), features(2), True, True)[1]
+def fuse(fusion: Fusion, audio: int, video: int, heard: bool, visible: bool) -> FusionOutput:
+    mask = torch.ones(1, TICKS, dtype=torch.bool)
+    state = fusion.init_state(1, 4)
+    return fusion.step(features(audio), features(video), mask & heard, mask & visible, state, CHUNK_TICKS)[0]
+
+
+@every_kind
+def test_an_absent_sense_weighs_nothing(kind: FusionKind) -> None:
+    fusion = make(kind)
+    assert torch.all(fuse(fusion, 1, 2, True, False).audio_weight == 1)
+    assert torch.all(fuse(fusion, 1, 2, False, True).audio_weight == 0)
+    weight = fuse(fusion, 1, 2, True, True).audio_weight
     assert torch.all((weight > 0) & (weight < 1))
+    assert torch.all(weight == 0.5) == (kind != "gated")
 
 
-def test_an_absent_sense_cannot_be_felt() -> None:
-    assert torch.equal(fuse(features(1), features(2), True, False)[0], fuse(features(1), features(3), True, False)[0])
-    assert torch.equal(fuse(features(1), features(2), False, True)[0], fuse(features(3), features(2), False, True)[0])
+@every_kind
+def test_an_absent_sense_cannot_be_felt(kind: FusionKind) -> None:
+    fusion = make(kind)
+    assert torch.equal(fuse(fusion, 1, 2, True, False).fused, fuse(fusion, 1, 3, True, False).fused)
+    assert torch.equal(fuse(fusion, 1, 2, False, True).fused, fuse(fusion, 3, 2, False, True).fused)
+    assert not torch.equal(fuse(fusion, 1, 2, True, True).fused, fuse(fusion, 1, 3, True, True).fused)
 
 
-def test_no_sense_at_all_gives_finite_features() -> None:
-    fused, weight = fuse(features(1), features(2), False, False)
-    assert fused.isfinite().all()
-    assert torch.all(weight == 0)
+@every_kind
+def test_no_sense_at_all_gives_finite_features(kind: FusionKind) -> None:
+    output = fuse(make(kind), 1, 2, False, False)
+    assert output.fused.isfinite().all()
+    assert torch.all(output.audio_weight == 0)
+
+
+@every_kind
+def test_every_weight_learns(kind: FusionKind) -> None:
+    """What never has a gradient would stop a distributed training, and be carried along for nothing."""
+    fusion = make(kind)
+    heard, visible = torch.tensor([[True, False] * 4]), torch.tensor([[True, True, False, True] * 2])
+    output, _ = fusion.step(features(1), features(2), heard, visible, fusion.init_state(1, 0), CHUNK_TICKS)
+    loss = (output.fused * features(3)).sum() + (output.snr_db * heard).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert [name for name, x in fusion.named_parameters() if x.grad is None or not x.grad.any()] == []
+
+
+@pytest.mark.parametrize("kind", ["fixed", "concat"])
+def test_a_fusion_of_single_ticks_remembers_nothing(kind: FusionKind) -> None:
+    fusion = make(kind)
+    mask = torch.ones(1, TICKS, dtype=torch.bool)
+    state = fusion.init_state(1, 64)
+    _, later = fusion.step(features(1), features(2), mask, mask, state, CHUNK_TICKS)
+    assert later is state
+    assert state.audio.key.shape == state.video.value.shape == (1, 2, 0, 8)
+
+
+def test_equal_gates_are_no_gates() -> None:
+    gated, ungated = make("gated"), make("ungated")
+    weights = {name: x for name, x in gated.state_dict().items() if not name.startswith("gate.")}
+    ungated.load_state_dict(weights)
+    with torch.no_grad():
+        for name, x in gated.named_parameters():
+            if name.startswith("gate.2."):
+                x.zero_()
+    torch.testing.assert_close(fuse(gated, 1, 2, True, True).fused, fuse(ungated, 1, 2, True, True).fused)
+
+
+def test_fixed_weights_are_the_mean_of_both_senses() -> None:
+    fusion = make("fixed")
+    assert isinstance(fusion, FixedFusion)
+    mean = 0.5 * (fusion.audio_norm(features(1)) + fusion.video_norm(features(2)))
+    torch.testing.assert_close(fuse(fusion, 1, 2, True, True).fused, fusion.norm(mean))
