@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avsr.decode.arpa import read_arpa
     from avsr.decode.hotwords import Hotword
-    from avsr.decode.lm import WordLm, read_arpa
+    from avsr.decode.lm import WordLm
     from avsr.errors import AvsrError
     from avsr.recognizer import Recognizer, load_model
     from avsr.stream import Stream
@@ -45,7 +46,7 @@ _HOMES = {
     "Word": "avsr.types",
     "WordLm": "avsr.decode.lm",
     "load_model": "avsr.recognizer",
-    "read_arpa": "avsr.decode.lm",
+    "read_arpa": "avsr.decode.arpa",
 }
 """Where each name lives; looked up when it is first used, so that ``import avsr`` does not wait for torch."""
 

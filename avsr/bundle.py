@@ -1,12 +1,13 @@
-"""A model on disk: five plain files, checked before a byte of them is believed.
+"""A model on disk: a few plain files, checked before a byte of them is believed.
 
     config.yaml        avsr.config.BundleConfig
     model.safetensors  the weights, floats as fp16
     tokenizer.model    SentencePiece
+    lm.arpa.gz         a word n-gram language model; not every bundle has one
     MODEL_CARD.md      what it is, what it was trained on, how good it is
-    SHA256SUMS         of the four above, as ``sha256sum`` writes it
+    SHA256SUMS         of those above, as ``sha256sum`` writes it
 
-A directory with anything missing, changed, oversized, linked or added is refused; nothing in it is ever executed.
+A directory with anything else missing, changed, oversized, linked or added is refused; nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
 BUNDLED_MODELS = Path(__file__).parent / "models"
 DEFAULT_NAME = "default"
 SUMS_FILE = "SHA256SUMS"
+LM_FILE = "lm.arpa.gz"
 MAX_BYTES = {
     "config.yaml": 1 << 16,
     "model.safetensors": 64 << 20,
     "tokenizer.model": 1 << 20,
+    LM_FILE: 16 << 20,
     "MODEL_CARD.md": 1 << 18,
     SUMS_FILE: 1 << 12,
 }
-"""What a bundle holds, and how large each file may be."""
+"""What a bundle may hold, and how large each file may be."""
+OPTIONAL = frozenset({LM_FILE})
 TENSOR_TYPES = frozenset({"F16", "I64", "BOOL"})
 """Weights and statistics are fp16; counters and masks keep their type."""
 
@@ -55,11 +59,12 @@ class Bundle:
     tokenizer_bytes: bytes = field(repr=False)
     card: str = field(repr=False)
     weights: bytes = field(repr=False)
+    lm_bytes: bytes | None = field(default=None, repr=False)
 
     @property
     def num_bytes(self) -> int:
-        """Size of what was read: weights, tokenizer and card."""
-        return len(self.weights) + len(self.tokenizer_bytes) + len(self.card.encode())
+        """Size of what was read: weights, tokenizer, language model and card."""
+        return len(self.weights) + len(self.tokenizer_bytes) + len(self.lm_bytes or b"") + len(self.card.encode())
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the weights by name, floats as f32, in memory of their own."""
@@ -99,6 +104,7 @@ def load_bundle(model: str | Path | None = None) -> Bundle:
         tokenizer_bytes=files["tokenizer.model"],
         card=_decode(path, files, "MODEL_CARD.md"),
         weights=files["model.safetensors"],
+        lm_bytes=files.get(LM_FILE),
     )
 
 
@@ -108,8 +114,11 @@ def save_bundle(
     state_dict: Mapping[str, torch.Tensor],
     tokenizer_bytes: bytes,
     card: str,
+    lm_bytes: bytes | None = None,
 ) -> None:
     """Write a bundle; ``path`` never holds half of one. An older bundle there is replaced.
+
+    ``lm_bytes`` is an ARPA language model, gzip, as `avsr.train.ngram.build_lm` makes it.
 
     Raises:
         BundleError: a weight is not finite in fp16, a file would be too large, or ``path`` holds something else.
@@ -119,6 +128,7 @@ def save_bundle(
         "config.yaml": dump_config(config).encode(),
         "model.safetensors": _pack(path, state_dict),
         "tokenizer.model": tokenizer_bytes,
+        **({} if lm_bytes is None else {LM_FILE: lm_bytes}),
         "MODEL_CARD.md": card.encode(),
     }
     files[SUMS_FILE] = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()).encode()
@@ -189,7 +199,9 @@ def _find(model: str | Path | None) -> Path:
     if model is None:
         raise BundleError(f"{candidates[0]}: the default model is not installed; reinstall avsr or give a model")
     if is_file:
-        raise BundleError(f"{name}: a model is a directory of {', '.join(MAX_BYTES)}; this is a file")
+        raise BundleError(
+            f"{name}: a model is a directory of {', '.join(sorted(MAX_BYTES.keys() - OPTIONAL))}; this is a file"
+        )
     known = ", ".join(sorted({listing.name for listing in list_bundles()})) or "none"
     raise BundleError(
         f"{name}: no such model or directory; `avsr models` knows: {known} (looked in {user_models()} too)"
@@ -202,17 +214,18 @@ def _checked_names(path: Path) -> dict[str, int]:
         entries = {entry.name: entry for entry in path.iterdir()}
     except OSError as error:
         raise BundleError(f"{path}: cannot be listed: {error.strerror}") from error
-    if missing := sorted(MAX_BYTES.keys() - entries.keys()):
+    if missing := sorted(MAX_BYTES.keys() - OPTIONAL - entries.keys()):
         raise BundleError(f"{path}: not a whole model bundle: {', '.join(missing)} missing; copy or download it again")
     if extra := sorted(entries.keys() - MAX_BYTES.keys()):
         raise BundleError(f"{path}: holds {', '.join(map(repr, extra))}, which no bundle has; move it elsewhere")
-    for name, limit in MAX_BYTES.items():
+    limits = {name: limit for name, limit in MAX_BYTES.items() if name in entries}
+    for name, limit in limits.items():
         status = entries[name].lstat()
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: {name} is a link or not a plain file; put the file itself there")
         if status.st_size > limit:
             raise BundleError(f"{path}: {name} has {status.st_size} bytes; at most {limit} are allowed")
-    return MAX_BYTES
+    return limits
 
 
 def _read(path: Path, limit: int) -> bytes:

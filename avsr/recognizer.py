@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import torch
 from avsr_kernels import KernelsUnavailableError, check_kernels
 
-from avsr.bundle import Bundle, load_bundle
-from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm
+from avsr.bundle import LM_FILE, Bundle, load_bundle
+from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm, read_arpa
 from avsr.errors import BundleError, ConfigError, DeviceError, InputError, MediaError
 from avsr.features import LogMel
 from avsr.frontend import DEFAULT_PATIENCE_S, FrontEnd
@@ -25,13 +25,24 @@ MAX_PATIENCE_S = 60.0
 """What waits is kept in memory, pictures above all."""
 MAX_FACES = 2
 """Faces looked at in each picture: the speaker's and one more."""
+MAX_LM_TEXT_BYTES = 256 << 20
+"""What the language model of a bundle may unpack to."""
+NO_LM: Literal["none"] = "none"
 
 
-def load_model(model: str | Path | None = None, *, device: str = "cpu", threads: int | None = None) -> Recognizer:
+def load_model(
+    model: str | Path | None = None,
+    *,
+    lm: str | Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Recognizer:
     """Load a model bundle: the default one, one by name (see ``avsr models``), or a directory.
 
     Args:
         model: name or directory; None for the default that comes with the package.
+        lm: the language model of its streams: an ARPA file, used with the bundle's weights, or "none"; None for the
+            one in the bundle, if there is one.
         device: "cpu" or "cuda".
         threads: processor threads for the network, for the whole process; None leaves torch's choice.
 
@@ -39,6 +50,7 @@ def load_model(model: str | Path | None = None, *, device: str = "cpu", threads:
         BundleError: the bundle is missing, damaged, of another version or does not fit this code.
         DeviceError: the device is not there, or ``AVSR_KERNELS`` asks for kernels that do not run on it.
         ConfigError: ``threads`` is below 1.
+        InputError: ``lm`` cannot be read.
     """
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"{device!r} is no device that avsr knows; use 'cpu' or 'cuda'")
@@ -62,15 +74,36 @@ def load_model(model: str | Path | None = None, *, device: str = "cpu", threads:
         network.load_state_dict(bundle.state_dict(), assign=True)
     except RuntimeError as error:
         raise BundleError(f"{bundle.path}: the weights do not fit the sizes in config.yaml: {error}") from error
-    return Recognizer(bundle, network.to(device).eval())
+    return Recognizer(bundle, network.to(device).eval(), load_lm(bundle, lm))
+
+
+def load_lm(bundle: Bundle, lm: str | Path | None = None) -> WordLm | None:
+    """Read a language model, to be used with the weights of ``bundle``: ``lm`` as for `load_model`.
+
+    Raises:
+        BundleError: the bundle's own is damaged.
+        InputError: ``lm`` cannot be read.
+    """
+    if lm == NO_LM or (lm is None and bundle.lm_bytes is None):
+        return None
+    if lm is not None:
+        ngrams = read_arpa(lm)
+    else:
+        assert bundle.lm_bytes is not None
+        try:
+            ngrams = read_arpa(bundle.lm_bytes, max_bytes=MAX_LM_TEXT_BYTES)
+        except InputError as error:
+            raise BundleError(f"{bundle.path}: {LM_FILE}: {error}") from error
+    return WordLm(ngrams, bundle.config.decode.lm_weight, bundle.config.decode.word_bonus)
 
 
 class Recognizer:
     """A loaded model; makes streams. Holds only weights and settings, so it serves any number of streams."""
 
-    def __init__(self, bundle: Bundle, network: AvsrModel) -> None:
+    def __init__(self, bundle: Bundle, network: AvsrModel, lm: WordLm | None = None) -> None:
         self.bundle = bundle
         self.network = network
+        self.lm = lm
         self.tokenizer = Tokenizer(bundle.tokenizer_bytes)
         self.log_mel = LogMel(bundle.config.features)
 
@@ -85,7 +118,7 @@ class Recognizer:
         modality: Modality = "av",
         chunk_ms: int | None = None,
         beam: int | None = None,
-        lm: WordLm | None = None,
+        lm: WordLm | Literal["none"] | None = None,
         hotwords: Sequence[Hotword] = (),
         patience_s: float = DEFAULT_PATIENCE_S,
         landmarker: Landmarker | None = None,
@@ -97,7 +130,7 @@ class Recognizer:
             modality: which senses to use: "av", "audio" or "video".
             chunk_ms: 160, 320 or 640: less is sooner, more is surer; None for the model's default.
             beam: hypotheses kept by the search; None for the model's default.
-            lm: a word n-gram model to fuse.
+            lm: a word n-gram model to fuse, or "none"; None for the one that was loaded with the model, if any.
             hotwords: words or phrases to listen for.
             patience_s: how long, in stream time, one sense waits for the other before it goes on alone.
             landmarker: finds the faces; FaceMesh by default. The stream closes it.
@@ -121,13 +154,20 @@ class Recognizer:
         if not 0 < patience_s <= MAX_PATIENCE_S:
             raise ConfigError(f"patience_s {patience_s} must be above 0 and at most {MAX_PATIENCE_S:g}")
         decode = config.decode if beam is None else config.decode.model_copy(update={"beam_size": beam})
-        search = BeamSearch(decode, self.tokenizer, lm=lm, hotwords=hotwords)
+        search = BeamSearch(decode, self.tokenizer, lm=self._chosen(lm), hotwords=hotwords)
         if modality != "audio" and landmarker is None:
             landmarker = FaceMesh(MAX_FACES)
         tracker = None if modality == "audio" or landmarker is None else LipTracker(landmarker)
         front = FrontEnd(modality, tracker, patience_s)
         captioner = Captioner(decode, self.tokenizer, search)
         return Stream(network or self.network, self.log_mel, front, captioner, chunk_ms // TICK_MS, landmarker)
+
+    def _chosen(self, lm: WordLm | Literal["none"] | None) -> WordLm | None:
+        if isinstance(lm, str):
+            if lm != NO_LM:
+                raise ConfigError(f"lm {lm!r} is unknown; use a WordLm, {NO_LM!r}, or None for the model's own")
+            return None
+        return self.lm if lm is None else lm
 
     def transcribe(
         self,
@@ -136,7 +176,7 @@ class Recognizer:
         modality: Modality = "av",
         chunk_ms: int | None = None,
         beam: int | None = None,
-        lm: WordLm | None = None,
+        lm: WordLm | Literal["none"] | None = None,
         hotwords: Sequence[Hotword] = (),
         on_progress: Callable[[float, float | None], None] | None = None,
         on_caption: Callable[[Caption], None] | None = None,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from avsr import bundle as bundles
-from avsr.bundle import MAX_BYTES, list_bundles, load_bundle, save_bundle
+from avsr.bundle import LM_FILE, MAX_BYTES, list_bundles, load_bundle, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, ModelConfig
 from avsr.errors import BundleError
 
@@ -35,20 +35,46 @@ def saved(tmp_path: Path) -> Path:
 
 def resum(path: Path) -> None:
     """Make the sums right again, so that the next check is the one that refuses."""
-    names = [name for name in MAX_BYTES if name != "SHA256SUMS"]
+    names = sorted(file.name for file in path.iterdir() if file.name != "SHA256SUMS")
     digests = [hashlib.sha256((path / name).read_bytes()).hexdigest() for name in names]
     (path / "SHA256SUMS").write_text("".join(f"{d}  {n}\n" for d, n in zip(digests, names, strict=True)))
 
 
 def test_what_is_saved_is_loaded(saved: Path) -> None:
     bundle = load_bundle(saved)
-    assert sorted(path.name for path in saved.iterdir()) == sorted(MAX_BYTES)
+    assert sorted(path.name for path in saved.iterdir()) == sorted(MAX_BYTES.keys() - {LM_FILE})
     assert (bundle.config, bundle.tokenizer_bytes, bundle.card) == (CONFIG, b"pieces", "# A tiny model\n")
+    assert bundle.lm_bytes is None
     state = bundle.state_dict()
     assert state["layer.weight"].dtype == torch.float32
     torch.testing.assert_close(state["layer.weight"], WEIGHTS["layer.weight"].half().float(), rtol=0, atol=0)
     assert state["layer.steps"] == 70_000
     assert [path.name for path in saved.parent.iterdir()] == ["tiny"], "nothing temporary is left behind"
+
+
+def test_a_language_model_is_kept_where_there_is_one(saved: Path) -> None:
+    plain_bytes = load_bundle(saved).num_bytes
+    save_bundle(saved, CONFIG, WEIGHTS, b"pieces", "# A tiny model\n", b"n-grams")
+    bundle = load_bundle(saved)
+    assert bundle.lm_bytes == b"n-grams" and bundle.num_bytes == plain_bytes + 7
+    assert LM_FILE in (saved / "SHA256SUMS").read_text()
+    (saved / LM_FILE).write_bytes(b"n-Grams")
+    with pytest.raises(BundleError, match=r"lm\.arpa\.gz is damaged"):
+        load_bundle(saved)
+    save_bundle(saved, CONFIG, WEIGHTS, b"pieces", "# A tiny model\n")
+    assert load_bundle(saved).lm_bytes is None, "the new bundle has none, so the old one's is gone"
+
+
+def test_a_language_model_that_the_sums_do_not_name_is_refused(saved: Path) -> None:
+    (saved / LM_FILE).write_bytes(b"n-grams")
+    with pytest.raises(BundleError, match="must name each other file once"):
+        load_bundle(saved)
+
+
+def test_a_language_model_that_is_too_large_is_not_saved(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MAX_BYTES, LM_FILE, 6)
+    with pytest.raises(BundleError, match=r"lm\.arpa\.gz would be 7 bytes"):
+        save_bundle(saved, CONFIG, WEIGHTS, b"pieces", "card", b"n-grams")
 
 
 def test_a_loaded_bundle_no_longer_looks_at_the_disk(saved: Path) -> None:

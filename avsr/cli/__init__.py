@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from avsr.cli import bench, demo, devices, live, models, prepare, send, serve, train, transcribe
+from avsr.cli import bench, demo, devices, live, lm, models, prepare, send, serve, train, transcribe
 from avsr.errors import AvsrError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("models")(models.run)
 app.command("demo")(demo.run)
 app.command("prepare")(prepare.run)
 app.command("train")(train.run)
+app.command("lm")(lm.run)
 app.command("bench")(bench.run)
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from avsr.cli.options import DeviceOption, LmOption, ModelOption, ThreadsOption
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
+    from avsr.decode import WordLm
     from avsr.evaluate.bench import Plan
     from avsr.evaluate.journal import Journal
     from avsr.evaluate.report import Report
@@ -25,7 +27,11 @@ ALL_SNRS = "clean,20,15,10,5,0,-5,-10"
 def run(
     manifest: Annotated[
         Path,
-        typer.Argument(metavar="MANIFEST", help="Table of clips (.tsv): path speaker split seconds text words."),
+        typer.Argument(
+            metavar="MANIFEST",
+            help="Table of clips (.tsv): path speaker split seconds text words. Or a directory as GRID, LRS2 or LRS3 "
+            "lay it out.",
+        ),
     ],
     output: Annotated[
         Path,
@@ -49,10 +55,15 @@ def run(
     chunk_ms: Annotated[
         str | None, typer.Option(metavar="LIST", help="Chunks to compare: 160,320,640. [the model's default]")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
+    model: ModelOption = None,
+    lm: LmOption = None,
+    lm_weight: Annotated[
+        float | None, typer.Option(min=0, metavar="X", help="How much the language model counts. [the model's]")
     ] = None,
-    lm: Annotated[Path | None, typer.Option(metavar="ARPA", help="A word n-gram model to fuse.")] = None,
+    word_bonus: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Added for each word: less than 0 against insertions. [the model's]"),
+    ] = None,
     split: Annotated[str | None, typer.Option(metavar="NAME", help="Only clips of this split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N clips.")] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Draws other noise for every clip.")] = 0,
@@ -74,8 +85,8 @@ def run(
     grammar: Annotated[
         str | None, typer.Option(metavar="grid|FILE", help="JSGF for PocketSphinx. [its n-gram model of English]")
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Processor threads.")] = 1,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables, no notes.")] = False,
 ) -> None:
     """Measure word error rates of clips in clean sound and in noise, by live streams.
@@ -101,18 +112,25 @@ def run(
     require_matplotlib()
     if grammar and POCKETSPHINX not in (compare or []):
         raise InputError(f"--grammar is for PocketSphinx; add --compare {POCKETSPHINX}")
-    clips = select_clips(manifest, split, limit)
+    selection = select_clips(manifest, split, limit)
+    if selection.num_untold and not quiet:
+        print(f"avsr: passed over {selection.num_untold} clips without a transcript", file=sys.stderr)
     trained_with = _trained_with(held_out) if held_out else set()
     kinds = parse_noises(noise or [], trained_with)
     conditions = grid([kind.name for kind in kinds], parse_snrs(snr or (ALL_SNRS if kinds else CLEAN_NAME)))
     modalities = _modalities(modality)
+    recognizer = load_model(model, lm=lm, device=device, threads=threads)
+    if recognizer.lm is None and not (lm_weight is None and word_bonus is None):
+        raise InputError("--lm-weight and --word-bonus are for a language model, and there is none; add --lm FILE")
+    words = recognizer.lm and recognizer.lm.weighted(lm_weight, word_bonus)
+    setup = {"device": device, "threads": threads, "lm": _lm_identity(lm, words)}
     systems: list[System] = [
-        *_engine(modalities, chunk_ms, load_model(model, device=device, threads=threads), lm, device, threads),
+        *_engine(modalities, chunk_ms, recognizer, words, setup),
         *(AdapterSystem(*open_adapter(spec, grammar)) for spec in compare or []),
     ]
-    plan = Plan(clips, _unique(systems), conditions, NoiseLibrary(kinds, seed))
+    plan = Plan(selection.clips, _unique(systems), conditions, NoiseLibrary(kinds, seed))
     settings = {
-        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()[:16],
+        "corpus_sha256": selection.corpus_sha256,
         "seed": seed,
         "noise": {kind.name: kind.fingerprint() for kind in kinds},
         "systems": {system.name: dict(system.settings) for system in systems},
@@ -155,18 +173,12 @@ def _engine(
     modalities: list[TestedModality],
     chunks: str | None,
     recognizer: Recognizer,
-    lm: Path | None,
-    device: str,
-    threads: int,
+    lm: WordLm | None,
+    setup: dict[str, Any],
 ) -> list[EngineSystem]:
     """Return a system for every chunk and modality."""
-    from avsr.decode import WordLm, read_arpa
     from avsr.evaluate.systems import EngineSystem
 
-    setup: dict[str, Any] = {"device": device, "threads": threads}
-    if lm:
-        ngrams = WordLm(read_arpa(lm))
-        setup["lm_sha256"] = hashlib.sha256(lm.read_bytes()).hexdigest()[:16]
     known = recognizer.chunk_choices_ms
     items = [item.strip() for item in chunks.split(",")] if chunks else [str(recognizer.bundle.config.default_chunk_ms)]
     wrong = [item for item in items if item not in map(str, known)]
@@ -174,10 +186,16 @@ def _engine(
         raise InputError(f"--chunk-ms {wrong[0]}: the model was not trained for it; use some of {_list(known)}")
     chunks_ms = dict.fromkeys(map(int, items))
     return [
-        EngineSystem(recognizer, modality, chunk_ms, ngrams if lm else None, setup)
-        for chunk_ms in chunks_ms
-        for modality in modalities
+        EngineSystem(recognizer, modality, chunk_ms, lm, setup) for chunk_ms in chunks_ms for modality in modalities
     ]
+
+
+def _lm_identity(name: str | None, lm: WordLm | None) -> dict[str, Any] | None:
+    """Say which language model is used and how, None for none; the bundle's own has its hash with the bundle."""
+    if lm is None:
+        return None
+    source = "model" if name is None else hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]
+    return {"source": source, "weight": lm.weight, "word_bonus": lm.word_bonus}
 
 
 def _list(values: Sequence[int]) -> str:

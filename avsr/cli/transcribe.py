@@ -7,11 +7,12 @@ import sys
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
 from avsr.errors import AvsrError, InputError
 
 if TYPE_CHECKING:
@@ -38,16 +39,13 @@ def run(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Write NAME.FORMAT files here (txt by default)."),
     ] = None,
-    modality: Annotated[Literal["av", "audio", "video"], typer.Option(help="Which senses to use.")] = "av",
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
-    ] = None,
-    chunk_ms: Annotated[
-        int | None, typer.Option(metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
-    ] = None,
+    modality: ModalityOption = "av",
+    model: ModelOption = None,
+    lm: LmOption = None,
+    chunk_ms: ChunkOption = None,
     beam: Annotated[int | None, typer.Option(min=1, metavar="N", help="Width of the search.")] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress, no notes, and with -o no text on standard output.")
     ] = False,
@@ -68,7 +66,7 @@ def run(
 
     if output is not None:
         prepare_directory(output)
-    recognizer = load_model(model, device=device, threads=threads)
+    recognizer = load_model(model, lm=lm, device=device, threads=threads)
     if chunk_ms is not None and chunk_ms not in recognizer.chunk_choices_ms:
         choices = ", ".join(map(str, recognizer.chunk_choices_ms))
         raise InputError(f"--chunk-ms {chunk_ms}: the model was not trained for it; use one of {choices}")

@@ -1,10 +1,11 @@
 """Log-probabilities to words: tokenizer, beam search, language model, hotwords, endpoints, captions."""
 
+from avsr.decode.arpa import read_arpa, write_arpa
 from avsr.decode.beam import BeamSearch, BeamState, Hypothesis
 from avsr.decode.captioner import Captioner, CaptionerInput, CaptionerState
 from avsr.decode.endpoint import Endpointer, EndpointInput, EndpointState
 from avsr.decode.hotwords import Hotword
-from avsr.decode.lm import NgramTable, WordLm, read_arpa
+from avsr.decode.lm import NgramTable, WordLm
 from avsr.decode.tokenizer import Tokenizer, normalise_text, train_tokenizer
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "normalise_text",
     "read_arpa",
     "train_tokenizer",
+    "write_arpa",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsr.corpora import Utterance, read_table
+from avsr.corpora import Utterance, read_corpus
 from avsr.errors import InputError, MediaError
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import CLEAN, Condition
@@ -22,7 +23,7 @@ from avsr.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: ``clips`` by their name in the manifest. ``conditions`` are in the order of the report."""
+    """What is measured: ``clips`` by their name in the corpus. ``conditions`` are in the order of the report."""
 
     clips: dict[str, Utterance]
     systems: Sequence[System]
@@ -43,32 +44,46 @@ class Plan:
                         yield clip, condition, system
 
 
-def select_clips(manifest: Path, split: str | None = None, limit: int | None = None) -> dict[str, Utterance]:
-    """Return the clips of ``split`` (None: all) that have a transcript, the first ``limit`` of them, by name.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """``clips`` by name; how many more of the split have no transcript; and a hash of all that the corpus lists."""
 
-    A clip is named by its path in the table, so that its noise is the same wherever the corpus lies.
+    clips: dict[str, Utterance]
+    num_untold: int
+    corpus_sha256: str
+
+
+def select_clips(corpus: Path, split: str | None = None, limit: int | None = None) -> Selection:
+    """Choose the clips of ``split`` (None: all) that have a transcript, the first ``limit`` of them.
+
+    ``corpus`` is whatever `read_corpus` reads. A clip is named by its path in it, so that its noise is the same
+    wherever the corpus lies.
 
     Raises:
-        InputError: the table cannot be read, there are no such clips, or one is listed twice.
+        InputError: the corpus cannot be read, there are no such clips, or one is listed twice.
     """
-    utterances = read_table(manifest)
+    utterances = read_corpus(corpus)
+    root = corpus if corpus.is_dir() else corpus.parent
     chosen = [u for u in utterances if split is None or u.split == split]
     if not chosen:
         splits = ", ".join(sorted({u.split for u in utterances})) or "none"
-        raise InputError(f"{manifest}: no clip is in the split {split!r}; its splits are: {splits}")
-    chosen = [u for u in chosen if u.text.strip()][:limit]
-    if not chosen:
-        raise InputError(
-            f"{manifest}: no clip has a transcript to compare with; choose another one, or another --split"
-        )
+        raise InputError(f"{corpus}: no clip is in the split {split!r}; its splits are: {splits}")
+    told = [u for u in chosen if u.text.strip()]
+    if not told:
+        raise InputError(f"{corpus}: no clip has a transcript to compare with; choose another one, or another --split")
     clips: dict[str, Utterance] = {}
-    for utterance in chosen:
-        path = utterance.path
-        name = (path.relative_to(manifest.parent) if path.is_relative_to(manifest.parent) else path).as_posix()
+    for utterance in told[:limit]:
+        name = _name(utterance, root)
         if name in clips:
-            raise InputError(f"{manifest}: lists {name} twice; a clip is measured once")
+            raise InputError(f"{corpus}: lists {name} twice; a clip is measured once")
         clips[name] = utterance
-    return clips
+    listed = "\n".join(f"{_name(u, root)}\t{u.split}\t{u.text}\t{u.words}" for u in utterances)
+    return Selection(clips, len(chosen) - len(told), hashlib.sha256(listed.encode()).hexdigest()[:16])
+
+
+def _name(utterance: Utterance, root: Path) -> str:
+    path = utterance.path
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambda clip: None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from avsr.decode import WordLm
 from avsr.evaluate.adapters import Adapter
 from avsr.evaluate.clips import Clip, RememberedFaces, View
 from avsr.media import AudioPacket
-from avsr.recognizer import Recognizer
+from avsr.recognizer import NO_LM, Recognizer
 from avsr.types import SAMPLE_RATE, TICK_SAMPLES, Caption, FloatArray, Modality, VideoFrame
 
 TestedModality = Literal["av", "audio", "video", "blank"]
@@ -113,7 +113,9 @@ class EngineSystem:
         faces = None if modality == "audio" else clip.faces(view)
         pictures = iter(()) if modality == "audio" else clip.pictures(view)
         run = _LiveRun(faces)
-        stream = self.recognizer.stream(modality=modality, chunk_ms=self.chunk_ms, lm=self.lm, landmarker=faces)
+        stream = self.recognizer.stream(
+            modality=modality, chunk_ms=self.chunk_ms, lm=self.lm or NO_LM, landmarker=faces
+        )
         with stream:
             for arrival_s, packet in arrivals(sound, pictures):
                 run.begin(arrival_s)
@@ -160,6 +162,7 @@ def model_identity(recognizer: Recognizer) -> dict[str, Any]:
     bundle = recognizer.bundle
     content = hashlib.sha256(bundle.weights)
     content.update(bundle.tokenizer_bytes)
+    content.update(bundle.lm_bytes or b"")
     content.update(dump_config(bundle.config).encode())
     return {"model": bundle.config.name, "version": bundle.config.version, "sha256": content.hexdigest()[:16]}
 

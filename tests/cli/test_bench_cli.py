@@ -12,8 +12,11 @@ import pytest
 from stand_ins import sound, tiny_recognizer
 
 from avsr import Recognizer, cli
+from avsr.decode import write_arpa
 from avsr.errors import BundleError
 from avsr.evaluate.systems import EngineSystem
+from avsr.recognizer import load_lm
+from avsr.train.ngram import train_ngrams
 from avsr.types import SAMPLE_RATE
 
 HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
@@ -41,10 +44,10 @@ Bench = Callable[..., int]
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, engine: Recognizer, corpus: Path) -> Bench:
-    def load_model(model: str | None = None, **_: object) -> Recognizer:
+    def load_model(model: str | None = None, lm: str | None = None, **_: object) -> Recognizer:
         if model == "none":
             raise BundleError("none: no such model or directory")
-        return engine
+        return Recognizer(engine.bundle, engine.network, load_lm(engine.bundle, lm))
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["avsr", "bench", str(corpus), *arguments])
@@ -121,6 +124,22 @@ def test_another_seed_does_not_go_into_the_same_directory(
     assert bench(*options, "--text-norm", "none") == 0, "it only changes how texts are compared"
 
 
+def test_the_language_model_is_part_of_what_was_measured(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arpa = tmp_path / "words.arpa"
+    arpa.write_bytes(write_arpa(train_ngrams(["bin blue at f", "lay red"])))
+    once = ["--split", "dev", "--modality", "audio", "-q"]
+    with_lm = [*once, "--lm", str(arpa), "--lm-weight", "0.3", "--word-bonus", "-0.5", "-o", str(tmp_path / "lm")]
+    assert bench(*with_lm) == 0
+    settings = json.loads((tmp_path / "lm" / "settings.json").read_text())["systems"]["audio@320"]
+    assert {**settings["lm"], "source": "a hash"} == {"source": "a hash", "weight": 0.3, "word_bonus": -0.5}
+    assert bench(*with_lm, "--word-bonus", "0") == 2
+    assert "word_bonus was -0.5 and is 0.0 now" in capsys.readouterr().err
+    assert bench(*once, "--lm", "none", "-o", str(tmp_path / "plain")) == 0
+    assert json.loads((tmp_path / "plain" / "settings.json").read_text())["systems"]["audio@320"]["lm"] is None
+
+
 def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
     bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +165,9 @@ def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
         (["--grammar", "grid"], "add --compare pocketsphinx"),
         (["--held-out", "no/such/place"], "no/such/place"),
         (["--lm", "no/such.arpa"], "no/such.arpa"),
+        (["--lm", "none", "--lm-weight", "1"], "there is none; add --lm FILE"),
+        (["--word-bonus", "-1"], "there is none; add --lm FILE"),
+        (["--lm-weight", "-1"], "--lm-weight"),
         (["--limit", "0"], "--limit"),
         (["--text-norm", "loose"], "loose"),
         (["-o", f"{__file__}/out"], "choose another -o DIR"),

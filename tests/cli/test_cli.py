@@ -93,11 +93,11 @@ def test_text_goes_to_stdout_and_notes_to_stderr(
 
 
 def test_every_option_reaches_the_engine(monkeypatch: pytest.MonkeyPatch, fake: FakeRecognizer) -> None:
-    engine_options = ["--model", "m", "--device", "cpu", "--threads", "1"]
+    engine_options = ["--model", "m", "--lm", "none", "--device", "cpu", "--threads", "1"]
     search_options = ["--modality", "video", "--chunk-ms", "160", "--beam", "4"]
     assert avsr(monkeypatch, "transcribe", "a.mp4", *engine_options, *search_options, "--quiet") == 0
     assert fake.calls == [
-        {"model": "m", "device": "cpu", "threads": 1},
+        {"model": "m", "lm": "none", "device": "cpu", "threads": 1},
         {"source": "a.mp4", "modality": "video", "chunk_ms": 160, "beam": 4},
     ]
 

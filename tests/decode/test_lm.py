@@ -80,6 +80,34 @@ def test_an_unknown_word_without_unk_is_rare_but_possible(tmp_path: Path) -> Non
     assert ngrams.log_prob("zebra", ()) == (pytest.approx(-7 * math.log(10)), ())
 
 
+def test_a_word_that_is_only_spelled_never_beats_a_rare_one(tmp_path: Path) -> None:
+    """``<unk>`` may be likely, since it stands for every unknown word; one of them is not."""
+    path = tmp_path / "open.arpa"
+    path.write_text("\\data\\\nngram 1=3\n\\1-grams:\n-0.3\t<unk>\n-0.3\tbin\n-6\trare\n\\end\\\n")
+    lm = WordLm(read_arpa(path), weight=1.0)
+    assert lm.score("zebra", ())[0] == pytest.approx(-7 * math.log(10))
+    assert lm.score("zebra", ())[0] < lm.score("rare", ())[0]
+
+
+def test_another_weight_leaves_the_model_as_it_was(arpa: Path) -> None:
+    lm = WordLm(read_arpa(arpa), 0.5, 0.25)
+    heavy = lm.weighted(1.0)
+    assert (heavy.weight, heavy.word_bonus, lm.weight) == (1.0, 0.25, 0.5)
+    assert heavy.score("bin", ())[0] - 0.25 == pytest.approx(2 * (lm.score("bin", ())[0] - 0.25))
+    assert lm.weighted(word_bonus=0.0).end(()) == lm.end(())
+    with pytest.raises(ConfigError):
+        lm.weighted(-1.0)
+
+
+def test_more_text_than_allowed_is_refused_before_it_is_kept(arpa: Path) -> None:
+    with pytest.raises(InputError, match=r"the language model, line 3: .*larger than is allowed"):
+        read_arpa(gzip.compress(arpa.read_bytes()), max_bytes=20)
+
+
+def test_bytes_read_like_the_file(arpa: Path) -> None:
+    assert read_arpa(arpa.read_bytes()).num_ngrams == read_arpa(arpa).num_ngrams == (6, 4, 1)
+
+
 def test_an_order_may_be_empty(tmp_path: Path) -> None:
     path = tmp_path / "pruned.arpa"
     path.write_text("\\data\\\nngram 1=1\nngram 2=0\n\\1-grams:\n-0.3\tbin\n\\2-grams:\n\\end\\\n")
@@ -107,10 +135,10 @@ def test_gzip_reads_like_plain(arpa: Path, tmp_path: Path) -> None:
         ("-0.7\tbin", "0.7\tbin", "line 12: .* at most 0"),
         ("-0.7\tbin", "x\tbin", "line 12: .*could not convert"),
         ("-0.1\tbin blue", "-0.1\tbin green", "line 18: 'green' is not among the 1-grams"),
-        ("-0.01\t<s> bin blue", "-0.01\tblew bin blue", "line 23: its first words 'blew bin'"),
+        ("-0.01\t<s> bin blue", "-0.01\tblew bin blue", "line 23: the first 2 words"),
         ("-0.01\t<s> bin blue", "-0.01\t<s> bin blue\t-0.1", "line 23: .* is no 3-gram"),
-        ("-0.9\tblew", "-0.9\tblue", "1-grams above is listed twice"),
-        ("-1.5\t<s> blue", "-1.5\t<s> bin", "2-grams above is listed twice"),
+        ("-0.9\tblew", "-0.9\tblue", "line 14: this 1-gram is listed twice"),
+        ("-1.5\t<s> blue", "-1.5\t<s> bin", "line 20: this 2-gram is listed twice"),
         ("\\end\\", "", "cut short"),
         ("\n\\3-grams:\n-0.01\t<s> bin blue\n\n\\end\\\n", "", "cut short"),
         ("blew", "bl\udce9w", "not UTF-8"),

@@ -102,7 +102,7 @@ def test_a_broken_noise_is_no_broken_clip(tmp_path: Path) -> None:
 
 def test_latency_is_counted_from_the_speech(tmp_path: Path) -> None:
     clips = corpus(tmp_path, BABBLE, 1)
-    aligned = select_clips(_table(tmp_path, "0.mp4\ts\ttest\t4\tbin blue\tbin:0.5-0.75 blue:0.75-1.5\n"))
+    aligned = select_clips(_table(tmp_path, "0.mp4\ts\ttest\t4\tbin blue\tbin:0.5-0.75 blue:0.75-1.5\n")).clips
     with Journal(tmp_path, {}) as journal:
         run(plan_of(aligned, FakeSystem(), conditions=[CLEAN]), journal)
     (result,) = journal.results.values()
@@ -113,9 +113,26 @@ def test_latency_is_counted_from_the_speech(tmp_path: Path) -> None:
 
 def test_clips_are_named_as_the_manifest_names_them(tmp_path: Path) -> None:
     table = _table(tmp_path, "a/1.mp4\ts\tdev\t1\tbin\t\n/abs/2.mp4\ts\ttest\t1\tblue\t\nb/3.mp4\ts\ttest\t1\t\t\n")
-    assert list(select_clips(table)) == ["a/1.mp4", "/abs/2.mp4"]
-    assert list(select_clips(table, "test")) == ["/abs/2.mp4"]
-    assert list(select_clips(table, limit=1)) == ["a/1.mp4"]
+    everything = select_clips(table)
+    assert (list(everything.clips), everything.num_untold) == (["a/1.mp4", "/abs/2.mp4"], 1)
+    assert list(select_clips(table, "test").clips) == ["/abs/2.mp4"]
+    assert list(select_clips(table, limit=1).clips) == ["a/1.mp4"]
+
+
+def test_a_published_layout_is_a_manifest_too(tmp_path: Path) -> None:
+    speaker = tmp_path / "grid" / "s3"
+    speaker.mkdir(parents=True)
+    for name in ("bbaf2n", "lrwz1s"):
+        (speaker / f"{name}.mpg").touch()
+    chosen = select_clips(tmp_path / "grid")
+    assert {name: clip.text for name, clip in chosen.clips.items()} == {
+        "s3/bbaf2n.mpg": "bin blue at f two now",
+        "s3/lrwz1s.mpg": "lay red with z one soon",
+    }
+    moved = (tmp_path / "grid").rename(tmp_path / "elsewhere")
+    assert select_clips(moved).corpus_sha256 == chosen.corpus_sha256
+    (moved / "s3" / "lrwz1s.mpg").unlink()
+    assert select_clips(moved).corpus_sha256 != chosen.corpus_sha256
 
 
 @pytest.mark.parametrize(
