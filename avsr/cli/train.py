@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Device(str, Enum):
+    """Where the network is trained."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 def run(
@@ -32,10 +42,21 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the bundle goes. [WORK/bundle]")
     ] = None,
+    device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = Device.auto,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Processes that make examples. [a GPU: all processors; else 0]"),
+    ] = None,
 ) -> None:
-    """Train a model: prepare the clips, teach each sense alone, then both together under noise."""
+    """Train a model: prepare the clips, teach each sense alone, then both together under noise.
+
+    A run that was stopped or killed goes on where it was when it is run again. With several GPUs or machines:
+    torchrun --nproc-per-node GPUS -m avsr train DATA
+    """
     from avsr.bundle import load_bundle
+    from avsr.cli.training_table import TrainingTable
     from avsr.config import load_config
+    from avsr.train.machine import open_machine
     from avsr.train.recipe import RECIPES, RecipeConfig
     from avsr.train.run import run_recipe
 
@@ -43,5 +64,13 @@ def run(
     settings = load_config(shipped if shipped.exists() else Path(recipe), RecipeConfig)
     work = work or Path("runs") / Path(recipe).stem
     output = output or work / "bundle"
-    run_recipe(settings, data, work, output, start=load_bundle(start) if start else None)
-    print(f"{output}: done. Try it: avsr transcribe --model {output} FILE")
+    begin_from = load_bundle(start) if start else None
+    try:
+        with open_machine(device.value, workers) as machine, TrainingTable() as table:
+            run_recipe(settings, data, work, output, start=begin_from, machine=machine, on_report=table.show)
+            is_first = machine.processes.is_first
+    except KeyboardInterrupt:
+        print(f"\navsr: stopped. {work} keeps what is done; run the same command again to go on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if is_first:
+        print(f"{output}: done. Try it: avsr transcribe --model {output} FILE")

@@ -8,7 +8,7 @@ Everything is drawn from one generator that the caller seeds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -127,22 +127,19 @@ def augment(
     return Example(data, words, " ".join(clip.text for clip, _ in clips), snr_db)
 
 
-def swap_lips(examples: Sequence[Example], share: float, rng: np.random.Generator) -> list[Example]:
-    """Give a ``share`` of clear examples the lips of the one before.
+def swap_lips(example: Example, other: Callable[[], Example], share: float, rng: np.random.Generator) -> Example:
+    """Give a ``share`` of clear examples the lips of another one, which is made only then.
 
     What is learnt from few faces is sure of itself on a new one, and wrong. Lips that say something else are the same
     to fusion, which so learns to believe clear sound.
     """
-    swapped = []
-    for index, example in enumerate(examples):
-        other = examples[index - 1].data
-        clear = example.snr_db >= CLEAR_SNR_DB and example.data.heard.all()
-        if rng.random() < share and clear and other is not example.data:
-            ticks = np.arange(example.data.num_ticks) % other.num_ticks
-            data = replace(example.data, lips=other.lips[ticks], visible=other.visible[ticks])
-            example = replace(example, data=data, lips_match=False)
-        swapped.append(example)
-    return swapped
+    clear = example.snr_db >= CLEAR_SNR_DB and example.data.heard.all()
+    if rng.random() >= share or not clear:
+        return example
+    lips = other().data
+    ticks = np.arange(example.data.num_ticks) % lips.num_ticks
+    data = replace(example.data, lips=lips.lips[ticks], visible=lips.visible[ticks])
+    return replace(example, data=data, lips_match=False)
 
 
 def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator) -> ByteArray:

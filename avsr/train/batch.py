@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from avsr.train.prepared import Clip, ClipData
 from avsr.types import MELS_PER_TICK, NUM_MELS, TICK_S, AvChunk
 
 T = TypeVar("T")
+D = TypeVar("D", "Batch", AvChunk)
 IGNORED = -100
 BUCKET_BATCHES = 8
 """So many batches' items are sorted by length among themselves: more would pad less, and mix less."""
@@ -50,6 +51,10 @@ class Batch:
     snr_db: torch.Tensor
     lips_match: torch.Tensor
     texts: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same on ``device``."""
+        return _moved(self, device)
 
 
 class Collator:
@@ -88,15 +93,18 @@ class Collator:
         """Take a clip as it is."""
         return Example(data, clip.words, clip.text, CLEAN_SNR_DB)
 
-    def mask_spectrum(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Mask a band and a moment of each spectrogram (Park et al. 2019, "SpecAugment")."""
+    def mask_spectrum(self, batch: Batch, rngs: Sequence[np.random.Generator]) -> Batch:
+        """Mask a band and a moment of each spectrogram (Park et al. 2019, "SpecAugment"), each by its own generator.
+
+        What is masked of an example does not depend on the others of its batch, nor on the padding behind it.
+        """
         mel = batch.chunk.mel.clone()
-        for row in mel:
+        for row, num_ticks, rng in zip(mel, batch.valid.sum(1).tolist(), rngs, strict=True):
             band = int(rng.integers(0, 20))
             low = int(rng.integers(0, NUM_MELS - band))
             row[:, low : low + band] = 0.0
             length = int(rng.integers(0, 3 * MELS_PER_TICK))
-            start = int(rng.integers(0, max(1, len(row) - length)))
+            start = int(rng.integers(0, max(1, MELS_PER_TICK * num_ticks - length)))
             row[start : start + length] = 0.0
         return replace(batch, chunk=replace(batch.chunk, mel=mel))
 
@@ -144,3 +152,15 @@ def of_like_length(
 
 def _pad(rows: list[torch.Tensor], value: float = 0) -> torch.Tensor:
     return pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def _moved(value: D, device: torch.device) -> D:
+    """Move the tensors of a dataclass, and of those in it."""
+    changes: dict[str, Any] = {}
+    for field in fields(value):
+        part = getattr(value, field.name)
+        if isinstance(part, torch.Tensor):
+            changes[field.name] = part.to(device)
+        elif isinstance(part, AvChunk):
+            changes[field.name] = _moved(part, device)
+    return replace(value, **changes)

@@ -1,55 +1,89 @@
-"""The training loop: one stage of a recipe, resumable after a kill."""
+"""The training loop: one stage of a recipe, on one process or many, resumable at any step."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
 from avsr.errors import InputError
-from avsr.evaluate.wer import word_error_rate
 from avsr.model import AvsrModel
-from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
-from avsr.train.augment import Example, augment, swap_lips
-from avsr.train.batch import IGNORED, Batch, Collator, of_like_length
+from avsr.train.averaging import MovingAverage, average_weights
+from avsr.train.batch import Collator
+from avsr.train.checkpoint import locked, read_tensors, write_tensors
+from avsr.train.machine import Machine
 from avsr.train.noise import NoiseSource
-from avsr.train.prepared import Clip, PreparedCorpus
+from avsr.train.objective import Objective, Weights, count_terms
+from avsr.train.plan import Source
 from avsr.train.recipe import Branch, StageConfig
+from avsr.train.schedule import learning_rate
+from avsr.train.steps import Position, Step, StepMaker, make_steps
+from avsr.train.stopping import StopRequest
+from avsr.train.tracking import OnReport, Tracker, print_notes
+from avsr.train.validation import SCORED, Validator
+from avsr.types import TICK_S
 
-FRAME_LOSS_WEIGHT = 0.5
-BRANCH_LOSS_WEIGHT = 0.3
-SNR_LOSS_WEIGHT = 0.1
-FORBIDDEN = -1e4
-"""Log-probability of writing a token when it may not be written; finite, so that gradients stay so."""
 CHECKPOINT = "checkpoint.pt"
+"""Everything that a stage goes on from."""
+WEIGHTS = "weights.pt"
+"""What a finished stage came to: its weights and its summary."""
+BEST = "best.pt"
+
+
+@dataclass
+class Standing:
+    """How far a stage is and what it found; with the weights and the optimiser, all that the next step depends on.
+
+    ``step`` steps of epoch ``epoch`` are done, ``total_steps`` of the stage; ``loss_sum`` is over the former,
+    ``ticks`` were learnt from. ``scores`` are of the last validation, ``best_scores`` of the best,
+    ``num_worse`` validations ago. ``seconds`` is the time spent in this epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    loss_sum: float = 0.0
+    ticks: int = 0
+    seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+    best_scores: dict[str, float] | None = None
+    best_epoch: int = 0
+    num_worse: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Clips to learn from; ``repeat`` is how often each comes an epoch (a fraction: that share, chosen anew)."""
+class StageSummary:
+    """What a finished stage did: it heard ``hours`` of clips, kept the ``chosen`` weights, of these ``scores``."""
 
-    corpus: PreparedCorpus
-    clips: list[Clip]
-    repeat: float = 1.0
-
-
-Group = list[tuple[Source, Clip]]
+    epochs: int
+    steps: int
+    hours: float
+    chosen: str
+    scores: dict[str, float]
 
 
 class Trainer:
     """Trains one stage: the audio branch, the lip branch, or everything.
 
-    ``run`` writes a checkpoint (weights, optimiser, epoch, random states) after every epoch and, when its directory
-    already holds one, goes on from there.
+    ``run`` keeps a checkpoint in ``directory`` and, where there is one, goes on from it, to the very same weights: what
+    a step learns from depends on nothing but the seed, the epoch and the step (``avsr.train.plan``). On a GPU, sums
+    that it adds in any order differ in their last bits.
+
+    With several processes each computes a share of every step. Batch normalisation sees its process's pictures only,
+    hundreds of them; the statistics that are kept are averaged over the processes.
+
+    Raises:
+        InputError: there is nothing to learn from, or no dev clip has words.
     """
 
     def __init__(
@@ -63,200 +97,287 @@ class Trainer:
         dev: Source,
         noise: NoiseSource,
         directory: Path,
+        machine: Machine | None = None,
+        on_report: OnReport = print_notes,
     ) -> None:
+        if not any(source.clips for source in sources):
+            raise InputError("there are no clips to train from; the table needs rows whose split is train")
+        if not any(clip.text.split() for clip in dev.clips):
+            raise InputError("there are no dev clips with words; the table needs rows whose split is dev")
+        self._machine = machine or Machine()
+        self._processes = self._machine.processes
+        self._branch, self._stage, self._directory = branch, stage, directory
         torch.manual_seed(stage.seed)
-        self._branch, self._stage, self._tokenizer = branch, stage, tokenizer
-        self._noise, self._directory = noise, directory
-        self._sources, self._dev = sources, dev
-        self._collator = Collator(features, tokenizer)
-        self.model = AvsrModel(model_config)
-        # Frame-wise word labels teach each branch where words are long before CTC finds out; not part of the model.
-        self._frame_heads = nn.ModuleDict(
-            {name: nn.Linear(model_config.dim, model_config.vocab_size) for name in ("audio", "video", "fused")}
+        network = AvsrModel(model_config).to(self._machine.device)
+        self._objective = Objective(branch, network, tokenizer.blank_id, stage.alignment_weight).to(network.device)
+        collator = Collator(features, tokenizer)
+        self._maker = StepMaker(
+            sources,
+            stage,
+            collator,
+            noise,
+            model_config.chunk_sizes,
+            self._processes.rank,
+            self._processes.count,
         )
-        self._parameters = [*self.model.parameters(), *self._frame_heads.parameters()]
-        self._optimiser = torch.optim.AdamW(
-            self._parameters, lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=stage.weight_decay
-        )
-        self._epoch = 0
-        self._log: list[dict[str, float]] = []
+        seen = {clip.speaker for source in sources if source.repeat for clip in source.clips}
+        self._validate = Validator(dev, seen, collator, tokenizer, self._machine)
+        self._tracker = Tracker(branch, stage.epochs, directory if self._processes.is_first else None, on_report)
+        self._standing = Standing()
+
+    @property
+    def model(self) -> AvsrModel:
+        """The network that is trained."""
+        return self._objective.model
 
     def load_branches(self, *directories: Path) -> None:
-        """Take over each trained branch from an earlier stage's directory."""
-        for directory in directories:
-            saved = _read_checkpoint(directory / CHECKPOINT)
-            for module, weights in ((self.model, saved["model"]), (self._frame_heads, saved["frame_heads"])):
-                own = {name: value for name, value in weights.items() if name.startswith(saved["branch"])}
-                module.load_state_dict(own, strict=False)
+        """Take over each trained branch from an earlier stage's directory.
 
-    def run(self) -> AvsrModel:
-        """Train to the stage's last epoch; return the model."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._resume()
-        while self._epoch < self._stage.epochs:
-            begun = time.monotonic()
-            loss = self._train_epoch()
-            self._epoch += 1
-            scores = self._validate() if self._is_validation_epoch() else {}
-            record = {"epoch": self._epoch, "loss": loss, "seconds": time.monotonic() - begun, **scores}
-            self._log.append(record)
-            print("  ".join(f"{name} {value:.4g}" for name, value in record.items()), flush=True)
-            self._save()
-        return self.model
+        Raises:
+            InputError: an earlier stage is not finished, or its file is damaged.
+        """
+        for directory in directories:
+            saved = self._processes.share(partial(read_tensors, directory / WEIGHTS))
+            self._objective.load(saved, saved["branch"])
+
+    def run(self) -> StageSummary:
+        """Train to the stage's end, as far as it is not done; ``model`` then has the weights that were chosen.
+
+        Raises:
+            InputError: the directory holds another network's checkpoint, or is in use.
+            KeyboardInterrupt: training was told to stop; the checkpoint holds everything up to here.
+        """
+        if summary := self._processes.share(lambda: finished_summary(self._directory)):
+            self._load(WEIGHTS, self._read(WEIGHTS))
+            return summary
+        with ExitStack() as stack:
+            if self._processes.is_first:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self._directory))
+            stop = stack.enter_context(StopRequest())
+            stack.callback(self._tracker.close)
+            self._begin()
+            self._learn(stop)
+            return self._finish()
+
+    def _begin(self) -> None:
+        """Make what a stage needs besides its weights, and go on from the checkpoint where there is one."""
+        stage, objective = self._stage, self._objective
+        self._optimiser = torch.optim.AdamW(
+            objective.trained_parameters(),
+            lr=stage.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=stage.weight_decay,
+            fused=self._machine.is_gpu,
+        )
+        self._average = MovingAverage(objective, stage.ema_decay) if stage.ema_decay else None
+        path = self._directory / CHECKPOINT
+        saved = self._processes.share(lambda: read_tensors(path) if path.exists() else None)
+        if saved is not None:
+            self._load(CHECKPOINT, saved)
+            self._optimiser.load_state_dict(saved["optimiser"])
+            if self._average is not None:
+                self._average.objective.load(saved["average"])
+            self._standing = Standing(**saved["standing"])
+        standing = self._standing
+        self._tracker.open(saved["log_bytes"] if saved else 0, standing.total_steps, standing.scores)
+        if saved is not None:
+            self._tracker.note(f"resumed after {standing.epoch} epochs and {standing.step} steps")
+        self._saved_s = time.monotonic()
+        # Not everything is used in every step: a share may hold no lips.
+        self._compute: Callable[..., torch.Tensor] = (
+            objective
+            if self._processes.count == 1
+            else DistributedDataParallel(objective, broadcast_buffers=False, find_unused_parameters=True)
+        )
+
+    def _load(self, name: str, saved: dict[str, Any]) -> None:
+        try:
+            self._objective.load(saved)
+        except (RuntimeError, KeyError) as error:
+            where = self._directory / name
+            raise InputError(f"{where}: holds a network of other sizes; train with another --work") from error
+
+    def _learn(self, stop: StopRequest) -> None:
+        standing = self._standing
+        if standing.step and standing.step == self._maker.num_steps(standing.epoch):
+            self._end_epoch()  # the run that went before was stopped while it validated
+        if self._is_over():
+            return
+        self._objective.train()
+        first = Position(standing.epoch, standing.step)
+        begun_s = time.monotonic() - standing.seconds
+        for step in make_steps(self._maker, first, workers=self._machine.workers):
+            self._take(step, stop)
+            standing.seconds = time.monotonic() - begun_s
+            if standing.step == step.num_steps:
+                if self._is_validation_epoch():
+                    self._save()
+                self._end_epoch()
+                if self._is_over():
+                    return
+                begun_s = time.monotonic()
+            elif time.monotonic() - self._saved_s >= self._machine.checkpoint_every_s:
+                self._save()
+
+    def _is_over(self) -> bool:
+        stage, standing = self._stage, self._standing
+        return standing.epoch >= stage.epochs or 0 < stage.patience <= standing.num_worse
 
     def _is_validation_epoch(self) -> bool:
-        return self._epoch % self._stage.validate_every == 0 or self._epoch == self._stage.epochs
+        """Say so of the epoch at hand."""
+        done = self._standing.epoch + 1
+        return done % self._stage.validate_every == 0 or done == self._stage.epochs
 
-    def _train_epoch(self) -> float:
-        rng = np.random.default_rng((self._stage.seed, self._epoch))
-        self.model.train()
-        batches = list(self._draw_batches(rng))
-        total = 0.0
-        for index, clips in enumerate(batches):
-            self._set_learning_rate(self._epoch + index / len(batches))
-            examples = [self._example(group, rng) for group in clips]
-            batch = self._collator(swap_lips(examples, self._stage.augment.lip_swap_share, rng))
-            batch = self._collator.mask_spectrum(batch, rng)
-            chunk_ticks = int(rng.choice(self.model.config.chunk_sizes))
-            loss = self._loss(batch, chunk_ticks)
-            self._optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self._parameters, 5.0)
-            self._optimiser.step()
-            total += loss.item() / len(batches)
-        return total
+    def _take(self, step: Step, stop: StopRequest) -> None:
+        """Take one optimiser step, all processes together."""
+        stage, standing, processes = self._stage, self._standing, self._processes
+        counts = self._count(step, stop)
+        if counts["stopped"]:
+            self._save()
+            raise KeyboardInterrupt
 
-    def _example(self, group: Group, rng: np.random.Generator) -> Example:
-        clips = [(clip, source.corpus.load(clip)) for source, clip in group]
-        return augment(clips, self._stage.augment, self._noise, rng)
-
-    def _draw_batches(self, rng: np.random.Generator) -> Iterator[list[Group]]:
-        """Yield batches of clips to be joined: mostly single ones, now and then pairs of one speaker."""
-        drawn: list[tuple[Source, Clip]] = []
-        for source in self._sources:
-            whole, part = divmod(source.repeat, 1.0)
-            drawn += [(source, clip) for clip in source.clips for _ in range(int(whole) + (rng.random() < part))]
-        shuffled = [drawn[i] for i in rng.permutation(len(drawn))]
-        for batch in of_like_length(shuffled, self._stage.batch_size, lambda item: item[1].num_ticks, rng):
-            if rng.random() < self._stage.augment.join_share:
-                batch.sort(key=lambda item: item[1].speaker)
-                yield [batch[i : i + 2] for i in range(0, len(batch), 2)]
-            else:
-                yield [[item] for item in batch]
-
-    def _set_learning_rate(self, epoch: float) -> None:
-        """Linear warm-up, then half a cosine down to a fiftieth."""
-        stage = self._stage
-        progress = max(0.0, epoch - stage.warmup_epochs) / max(1e-9, stage.epochs - stage.warmup_epochs)
-        factor = min(1.0, (epoch + 0.02) / max(1e-9, stage.warmup_epochs)) * (
-            0.51 + 0.49 * math.cos(math.pi * progress)
-        )
+        rate = learning_rate(stage, standing.epoch + (standing.step + 1) / step.num_steps)
         for group in self._optimiser.param_groups:
-            group["lr"] = stage.learning_rate * factor
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self._machine.device)
+        for index, part in enumerate(step.parts):
+            torch.manual_seed(part.seed)
+            batch = None if part.batch is None else part.batch.to(self._machine.device)
+            with self._not_yet_shared(index, len(step.parts)):
+                with self._machine.autocast():
+                    part_loss = self._compute(batch, step.chunk_ticks, counts)
+                # What the processes send each other is averaged; the loss is already a share of a sum.
+                (part_loss * processes.count).backward()  # type: ignore[no-untyped-call]
+            loss += part_loss.detach()
+        nn.utils.clip_grad_norm_(self._objective.trained_parameters(), stage.max_gradient_norm)
+        self._optimiser.step()
+        processes.average_in_place(self._objective.running_statistics())
 
-    def _loss(self, batch: Batch, chunk_ticks: int) -> torch.Tensor:
-        features, fusion = self._features(batch, chunk_ticks)
-        if fusion is None:
-            return self._branch_loss(self._branch, features[self._branch], batch)
-        heard, seen = batch.chunk.heard.any(1), batch.chunk.visible.any(1) & batch.lips_match
-        loss = self._branch_loss("fused", features["fused"], batch)
-        loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("audio", features["audio"], batch, heard)
-        loss = loss + BRANCH_LOSS_WEIGHT * self._branch_loss("video", features["video"], batch, seen)
-        snr_error = (fusion.snr_db - batch.snr_db[:, None]) / SNR_SCALE_DB
-        known = batch.chunk.heard & batch.valid
-        return loss + SNR_LOSS_WEIGHT * (snr_error.square() * known).sum() / known.sum().clamp_min(1)
-
-    def _features(self, batch: Batch, chunk_ticks: int) -> tuple[dict[str, torch.Tensor], FusionOutput | None]:
-        """Run what the stage trains: features (B, T, dim) by the name of the head that reads them."""
-        arguments = batch.chunk, batch.valid, self.model.init_state(len(batch.texts), context_ticks=0), chunk_ticks
-        if self._branch == "audio":
-            return {"audio": self.model.encode_audio(*arguments)[0]}, None
-        if self._branch == "video":
-            return {"video": self.model.encode_video(*arguments)[0]}, None
-        output, _ = self.model.encode(*arguments)
-        return {"audio": output.audio, "video": output.video, "fused": output.fused}, output.fusion
-
-    def _branch_loss(
-        self, name: str, features: torch.Tensor, batch: Batch, rows: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """CTC and frame-wise cross-entropy, over the rows whose sense is present."""
-        if rows is None:
-            rows = torch.ones(len(batch.texts), dtype=torch.bool)
-        if not rows.any():
-            return features.sum() * 0
-        features = features[rows]
-        log_probs = getattr(self.model, f"{name}_head")(features).log_softmax(-1)
-        ctc = nn.functional.ctc_loss(
-            log_probs.masked_fill(~batch.emission[rows], FORBIDDEN).transpose(0, 1),
-            batch.targets[rows],
-            batch.valid[rows].sum(1),
-            batch.target_lengths[rows],
-            blank=self._tokenizer.blank_id,
-            zero_infinity=True,
+        step_loss = processes.sum(loss.cpu()).item()
+        standing.loss_sum += step_loss
+        standing.ticks += int(counts["ticks"])
+        standing.step += 1
+        standing.total_steps += 1
+        if self._average is not None:
+            self._average.update(self._objective, standing.total_steps)
+        self._tracker.step(
+            *(standing.epoch, standing.step - 1, step.num_steps, standing.total_steps),
+            loss=step_loss,
+            mean_loss=standing.loss_sum / standing.step,
+            learning_rate=rate,
+            num_clips=int(counts["clips"]),
         )
-        labels = batch.frame_labels[rows]
-        frames = self._frame_heads[name](features)[batch.valid[rows]]
-        frame = nn.functional.cross_entropy(
-            frames, labels[batch.valid[rows]], ignore_index=IGNORED, label_smoothing=0.05
-        )
-        # A batch without alignments has no frame labels, hence no frame loss.
-        return ctc + FRAME_LOSS_WEIGHT * (frame if bool((labels >= 0).any()) else features.sum() * 0)
 
-    @torch.inference_mode()
-    def _validate(self) -> dict[str, float]:
-        """Greedy word error rates on the dev clips, clean, per branch."""
-        self.model.eval()
-        clips = self._dev.clips
-        found: dict[str, list[str]] = {}
-        chunk_ticks = self.model.config.chunk_sizes[len(self.model.config.chunk_sizes) // 2]
-        for start in range(0, len(clips), 20):
-            batch = self._collator(
-                [self._collator.whole(c, self._dev.corpus.load(c)) for c in clips[start : start + 20]]
+    def _count(self, step: Step, stop: StopRequest) -> dict[str, float]:
+        """Count what all processes together learn from in ``step``, and how many of them were told to stop."""
+        counted = [count_terms(self._branch, part.batch) for part in step.parts]
+        own = {name: sum(count[name] for count in counted) for name in counted[0]} | {"stopped": int(stop.is_asked())}
+        totals = self._processes.sum(torch.tensor(list(own.values()), dtype=torch.float64))
+        return dict(zip(own, totals.tolist(), strict=True))
+
+    def _not_yet_shared(self, index: int, num_parts: int) -> AbstractContextManager[Any]:
+        """Let gradients add up in this process until the last part of a step."""
+        if isinstance(self._compute, DistributedDataParallel) and index + 1 < num_parts:
+            return self._compute.no_sync()
+        return nullcontext()
+
+    @property
+    def _candidate(self) -> Objective:
+        """What is validated and kept: the moving average where there is one."""
+        return self._objective if self._average is None else self._average.objective
+
+    def _end_epoch(self) -> None:
+        stage, standing = self._stage, self._standing
+        begun_s = time.monotonic()
+        scores = self._validate(self._candidate) if self._is_validation_epoch() else {}
+        seconds = standing.seconds + time.monotonic() - begun_s
+        record = {"epoch": standing.epoch + 1, "loss": standing.loss_sum / standing.step, "seconds": seconds}
+        standing.epoch, standing.step, standing.loss_sum, standing.seconds = standing.epoch + 1, 0, 0.0, 0.0
+        standing.scores = scores or standing.scores
+        if scores:
+            self._compare(scores)
+        if stage.average_last:
+            self._write(_epoch_file(standing.epoch), dict(self._candidate.weights()))
+        self._tracker.epoch(record, scores, standing.total_steps)
+        self._save()
+        if self._processes.is_first and stage.average_last:
+            for epoch in range(standing.epoch - stage.average_last, 0, -1):
+                path = self._directory / _epoch_file(epoch)
+                if not path.exists():
+                    break
+                path.unlink()
+
+    def _compare(self, scores: dict[str, float]) -> None:
+        """Note whether the dev clips were never read better; of weights that are as good, the last are kept."""
+        standing, scored = self._standing, SCORED[self._branch]
+        best = standing.best_scores
+        standing.num_worse = 0 if best is None or scores[scored] < best[scored] else standing.num_worse + 1
+        if best is None or scores[scored] <= best[scored]:
+            standing.best_scores, standing.best_epoch = scores, standing.epoch
+            if self._stage.patience:
+                self._write(BEST, dict(self._candidate.weights()))
+
+    def _finish(self) -> StageSummary:
+        """Choose the weights that are kept, load them and write them down."""
+        stage, standing, scored = self._stage, self._standing, SCORED[self._branch]
+        chosen, scores = f"those after epoch {standing.epoch}", standing.scores
+        weights = _copied(self._candidate.weights())
+        if stage.patience and standing.best_scores is not None and standing.best_epoch != standing.epoch:
+            chosen, scores = f"the best, after epoch {standing.best_epoch}", standing.best_scores
+            weights = self._read(BEST)
+        epochs = range(max(1, standing.epoch - stage.average_last + 1), standing.epoch + 1)
+        if stage.average_last and len(epochs) > 1:
+            mean = average_weights([self._read(_epoch_file(epoch)) for epoch in epochs])
+            self._objective.load(mean)
+            found = self._validate(self._objective)
+            is_better = found[scored] < scores[scored]
+            self._tracker.note(
+                f"the mean of the last {len(epochs)} epochs: {scored} {found[scored]:.4g}, "
+                f"{'kept' if is_better else 'not kept'} ({chosen}: {scores[scored]:.4g})"
             )
-            features, _ = self._features(batch, chunk_ticks)
-            for name, x in features.items():
-                best = getattr(self.model, f"{name}_head")(x).argmax(-1)
-                texts = [self._greedy(row[: int(n)]) for row, n in zip(best, batch.valid.sum(1), strict=True)]
-                found.setdefault(name, []).extend(texts)
-        return {f"{name}_wer": word_error_rate([c.text for c in clips], texts) for name, texts in found.items()}
-
-    def _greedy(self, best: torch.Tensor) -> str:
-        ids = torch.unique_consecutive(best).tolist()
-        return self._tokenizer.decode([i for i in ids if i != self._tokenizer.blank_id])
+            if is_better:
+                chosen, scores, weights = f"the mean of those after epochs {epochs[0]} to {epochs[-1]}", found, mean
+        self._objective.load(weights)
+        summary = StageSummary(standing.epoch, standing.total_steps, standing.ticks * TICK_S / 3600, chosen, scores)
+        self._write(WEIGHTS, {"branch": self._branch, **weights, "summary": asdict(summary)})
+        if self._processes.is_first:
+            for path in (self._directory / BEST, *(self._directory / _epoch_file(epoch) for epoch in epochs)):
+                path.unlink(missing_ok=True)
+        return summary
 
     def _save(self) -> None:
-        path = self._directory / CHECKPOINT
-        partial = path.with_suffix(".partial")
-        torch.save(
+        self._write(
+            CHECKPOINT,
             {
                 "branch": self._branch,
-                "epoch": self._epoch,
-                "model": self.model.state_dict(),
-                "frame_heads": self._frame_heads.state_dict(),
+                **self._objective.weights(),
                 "optimiser": self._optimiser.state_dict(),
-                "torch_random": torch.get_rng_state(),
-                "log": self._log,
+                "average": None if self._average is None else self._average.objective.weights(),
+                "standing": asdict(self._standing),
+                "log_bytes": self._tracker.log_bytes,
             },
-            partial,
         )
-        partial.replace(path)
+        self._saved_s = time.monotonic()
 
-    def _resume(self) -> None:
-        path = self._directory / CHECKPOINT
-        if not path.exists():
-            return
-        saved = _read_checkpoint(path)
-        try:
-            self.model.load_state_dict(saved["model"])
-        except RuntimeError as error:
-            raise InputError(f"{path}: holds a network of other sizes; train with another --work") from error
-        self._frame_heads.load_state_dict(saved["frame_heads"])
-        self._optimiser.load_state_dict(saved["optimiser"])
-        torch.set_rng_state(saved["torch_random"])
-        self._epoch, self._log = saved["epoch"], saved["log"]
-        print(f"resumed after epoch {self._epoch}", flush=True)
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        if self._processes.is_first:
+            write_tensors(self._directory / name, values)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return self._processes.share(lambda: read_tensors(self._directory / name))
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return saved
+def finished_summary(directory: Path) -> StageSummary | None:
+    """Return what the stage of ``directory`` came to; None where it is not finished."""
+    path = directory / WEIGHTS
+    return StageSummary(**read_tensors(path)["summary"]) if path.exists() else None
+
+
+def _copied(weights: Weights) -> Weights:
+    return {part: {name: x.clone() for name, x in values.items()} for part, values in weights.items()}
+
+
+def _epoch_file(epoch: int) -> str:
+    return f"epoch-{epoch:04d}.pt"

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from avsr.config import BundleConfig, DecodeConfig, ModelConfig, Name, Section
 from avsr.train.augment import AugmentConfig
+from avsr.train.ngram import LmConfig
 from avsr.types import TICK_MS
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -16,23 +17,43 @@ Branch = Literal["audio", "video", "fusion"]
 
 
 class StageConfig(Section):
-    """One stage: for how long a branch learns, and from what augmentation.
+    """One stage: for how long and how a branch learns, and from what augmentation.
 
-    ``talker_repeat`` is how often each synthetic clip comes in an epoch, ``speech_repeat`` each recording without a
-    picture. Real clips come once on the average: ``speaker_balance`` 0 takes each once, 1 gives every speaker the same
-    share of the epoch, 0.5 goes half the way.
+    Steps. ``batch_size`` clips make an optimiser step, over all processes together: a recipe gives the same model on
+    one machine and on many. Each process computes its share in ``accumulate`` parts, which takes less memory.
+    Gradients are cut to the norm ``max_gradient_norm``. The rate rises for ``warmup_epochs`` to ``learning_rate``,
+    then follows ``schedule``.
+
+    What is kept. Every ``validate_every`` epochs, and at the end, the dev clips are read. ``ema_decay`` (0: off)
+    validates and keeps an exponential moving average of the weights. ``average_last`` (0: off) also tries, at the end,
+    the mean of the weights after each of so many last epochs, and keeps it if it reads the dev clips better.
+    ``patience`` (0: off) ends the stage after so many validations without a better dev word error rate, and keeps the
+    weights that had the best one.
+
+    Sources. ``talker_repeat`` is how often each synthetic clip comes in an epoch, ``speech_repeat`` each recording
+    without a picture. Real clips come once on the average: ``speaker_balance`` 0 takes each once, 1 gives every
+    speaker the same share of the epoch, 0.5 goes half the way.
+
+    ``alignment_weight`` (fusion only, 0: off) pulls what each sense alone reads towards what both together read.
     """
 
     epochs: int = Field(gt=0)
     batch_size: int = Field(16, gt=0)
+    accumulate: int = Field(1, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["cosine", "noam", "constant"] = "cosine"
     warmup_epochs: float = Field(1.0, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    max_gradient_norm: float = Field(5.0, gt=0)
     validate_every: int = Field(5, gt=0)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    average_last: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0)
+    alignment_weight: float = Field(0.0, ge=0)
     talker_repeat: float = Field(0.5, ge=0)
     speech_repeat: float = Field(0.2, ge=0)
     speaker_balance: float = Field(0.0, ge=0, le=1)
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -41,7 +62,8 @@ class RecipeConfig(Section):
 
     ``table`` lists the clips, ``speech`` recordings without a picture that teach the ear more voices and more words.
     The audio and the lip branch learn apart, on clean input, and at the same time; then fusion learns with both, under
-    noise and with senses missing. ``card`` is the model card: what was learnt from, under which licences.
+    noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` is the model card: what
+    was learnt from, under which licences.
     """
 
     name: Name
@@ -52,6 +74,7 @@ class RecipeConfig(Section):
     vocab_size: int = Field(gt=0)
     model: dict[str, Any] = Field(default_factory=dict)
     decode: DecodeConfig = DecodeConfig()
+    lm: LmConfig | None = None
     audio: StageConfig
     video: StageConfig
     fusion: StageConfig

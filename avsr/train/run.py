@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from avsr.bundle import SUMS_FILE, Bundle, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
 from avsr.corpora import Utterance, noise_files, read_table
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
-from avsr.errors import AvsrError, InputError
-from avsr.train.loop import Source, Trainer
+from avsr.errors import InputError
+from avsr.train.apart import train_branches
+from avsr.train.card import training_section
+from avsr.train.loop import Trainer
+from avsr.train.machine import Machine
+from avsr.train.ngram import LmConfig, build_lm
 from avsr.train.noise import NoiseSource
+from avsr.train.plan import Source
 from avsr.train.prepare import Progress, prepare
-from avsr.train.prepared import INDEX_FILE, Clip, PreparedCorpus
+from avsr.train.prepared import INDEX_FILE, MEMORY_BYTES, Clip, PreparedCorpus
 from avsr.train.recipe import Branch, RecipeConfig
 from avsr.train.statistics import measure_features
+from avsr.train.tracking import OnReport, print_notes
 
 TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml", "recipe.yaml"
 CORPUS_PACK, TALKERS_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "speech", "noise"
@@ -28,34 +31,58 @@ VOICE_SPLIT, NOISE_SPLIT = "babble", "noise"
 BRANCHES: tuple[Branch, ...] = ("audio", "video", "fusion")
 
 
-def run_recipe(recipe: RecipeConfig, data: Path, work: Path, bundle: Path, *, start: Bundle | None = None) -> None:
+def run_recipe(
+    recipe: RecipeConfig,
+    data: Path,
+    work: Path,
+    bundle: Path,
+    *,
+    start: Bundle | None = None,
+    machine: Machine | None = None,
+    on_report: OnReport = print_notes,
+) -> None:
     """Train ``recipe`` on the corpora under ``data`` and write the bundle; ``work`` keeps everything in between.
 
     Where ``data`` holds packs (``corpus``, and what the recipe needs of ``talkers`` and ``noise``), as an earlier run
     left them in its ``work``, these are trained from; else the packs are prepared in ``work``. A run that was killed
-    goes on where it was: prepared clips and finished epochs are kept. With ``start`` training goes on from a model:
-    its weights, tokenizer and feature statistics.
+    goes on where it was: prepared clips and steps up to the last checkpoint are kept. With ``start`` training goes on
+    from a model: its weights, tokenizer and feature statistics.
+
+    Of several processes (``torchrun``) the first alone writes; all of them read the packs.
 
     Raises:
         InputError: a table or a clip cannot be used, ``work`` belongs to another recipe, ``bundle`` is taken, or
             ``start`` is of other sizes than the recipe.
+        KeyboardInterrupt: training was told to stop; the same call goes on from there.
     """
+    machine = machine or Machine()
     if start is not None and recipe.sizes(start.config.model.vocab_size) != start.config.model:
         raise InputError(f"{start.path}: its network is of other sizes than the recipe's; give them under model:")
     if bundle.exists() and not (bundle / SUMS_FILE).exists():
         raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
-    _claim(work, recipe, start)
-    packs = data if (data / CORPUS_PACK / INDEX_FILE).exists() else prepare_packs(recipe, data, work)
-    _make_tokenizer_and_features(recipe, packs, work, start)
-    _train_branches_apart(recipe, packs, work, start)
-    trainer = _trainer(recipe, "fusion", packs, work, start)
+
+    def set_out() -> tuple[Path, Foundation, bytes | None]:
+        _claim(work, recipe, start)
+        packs = data if (data / CORPUS_PACK / INDEX_FILE).exists() else prepare_packs(recipe, data, work)
+        lm_bytes = make_lm(recipe.lm, packs, data) if recipe.lm else None
+        return packs, lay_foundation(recipe, packs, work, start), lm_bytes
+
+    packs, foundation, lm_bytes = machine.processes.share(set_out)
+    job = Job(recipe, packs, work, foundation, start)
+    summaries = train_branches(job, machine, on_report)
+    trainer = job.trainer("fusion", machine, on_report)
     trainer.load_branches(work / "audio", work / "video")
-    network = trainer.run()
-    features = load_config(work / FEATURES_FILE, FeatureConfig)
-    config = BundleConfig(
-        name=recipe.name, version=recipe.version, model=network.config, features=features, decode=recipe.decode
-    )
-    save_bundle(bundle, config, network.state_dict(), (work / TOKENIZER_FILE).read_bytes(), recipe.card)
+    summaries["fusion"] = trainer.run()
+    if machine.processes.is_first:
+        config = BundleConfig(
+            name=recipe.name,
+            version=recipe.version,
+            model=trainer.model.config,
+            features=foundation.features,
+            decode=recipe.decode,
+        )
+        card = recipe.card.rstrip() + "\n\n" + training_section(summaries)
+        save_bundle(bundle, config, trainer.model.state_dict(), foundation.tokenizer_bytes, card, lm_bytes)
 
 
 def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
@@ -81,6 +108,21 @@ def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
         sounds += [Utterance(path, "", NOISE_SPLIT, "", ()) for path in noises]
         prepare(sounds, data, work / NOISE_PACK, on_progress=_print_progress("noise"))
     return work
+
+
+def make_lm(config: LmConfig, packs: Path, data: Path) -> bytes:
+    """Learn the language model of a bundle from what is said in the training clips, and from texts under ``data``.
+
+    Raises:
+        InputError: a text cannot be read.
+    """
+    lines = [clip.text for clip in PreparedCorpus(packs / CORPUS_PACK, memory_bytes=0).select(TRAIN_SPLIT)]
+    for name in config.texts:
+        try:
+            lines += (data / name).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{data / name}: the recipe's language model needs this text ({error})") from error
+    return build_lm(lines, config)
 
 
 def _print_progress(name: str) -> Callable[[Progress], None]:
@@ -114,71 +156,77 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
         raise InputError(f"{work}: holds the work of another recipe or model ({noted}); choose another --work")
 
 
-def train_branch(
-    recipe: RecipeConfig, branch: Branch, packs: Path, work: Path, start: Bundle | None, threads: int
-) -> None:
-    """Train one branch alone in this process."""
-    torch.set_num_threads(threads)
-    _trainer(recipe, branch, packs, work, start).run()
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What all stages stand on: the tokenizer and the statistics of the sound."""
+
+    tokenizer_bytes: bytes
+    features: FeatureConfig
 
 
-def _train_branches_apart(recipe: RecipeConfig, packs: Path, work: Path, start: Bundle | None) -> None:
-    """Both branches at once, each with half of the processors."""
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 2) // 2)
-    branches = BRANCHES[:2]
-    workers = [
-        context.Process(target=train_branch, args=(recipe, branch, packs, work, start, threads)) for branch in branches
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    failed = [branch for branch, worker in zip(branches, workers, strict=True) if worker.exitcode]
-    if failed:
-        raise AvsrError(f"training the branch(es) {', '.join(failed)} failed; the reason is above")
-
-
-def _make_tokenizer_and_features(recipe: RecipeConfig, packs: Path, work: Path, start: Bundle | None) -> None:
+def lay_foundation(recipe: RecipeConfig, packs: Path, work: Path, start: Bundle | None) -> Foundation:
+    """Make the tokenizer and measure the sound, or take both from ``start``; ``work`` keeps them."""
+    tokenizer, features = work / TOKENIZER_FILE, work / FEATURES_FILE
     if start is not None:
-        (work / TOKENIZER_FILE).write_bytes(start.tokenizer_bytes)
-        (work / FEATURES_FILE).write_text(dump_config(start.config.features), encoding="utf-8")
-        return
-    corpus = PreparedCorpus(packs / CORPUS_PACK, memory_bytes=0)
-    clips = corpus.select(TRAIN_SPLIT)
-    if not (work / TOKENIZER_FILE).exists():
-        (work / TOKENIZER_FILE).write_bytes(train_tokenizer([clip.text for clip in clips], recipe.vocab_size))
-    if not (work / FEATURES_FILE).exists():
-        features = measure_features(corpus.load(clip).audio for clip in clips[::4])
-        (work / FEATURES_FILE).write_text(dump_config(features), encoding="utf-8")
+        tokenizer.write_bytes(start.tokenizer_bytes)
+        features.write_text(dump_config(start.config.features), encoding="utf-8")
+    elif not (tokenizer.exists() and features.exists()):
+        corpus = PreparedCorpus(packs / CORPUS_PACK, memory_bytes=0)
+        clips = corpus.select(TRAIN_SPLIT)
+        if not clips:
+            raise InputError(
+                f"{packs / CORPUS_PACK}: no clip is of the split {TRAIN_SPLIT!r}; the table says which are"
+            )
+        tokenizer.write_bytes(train_tokenizer([clip.text for clip in clips], recipe.vocab_size))
+        measured = measure_features(corpus.load(clip).audio for clip in clips[::4])
+        features.write_text(dump_config(measured), encoding="utf-8")
+    return Foundation(tokenizer.read_bytes(), load_config(features, FeatureConfig))
 
 
-def _trainer(recipe: RecipeConfig, branch: Branch, packs: Path, work: Path, start: Bundle | None) -> Trainer:
-    stage = recipe.stage(branch)
-    tokenizer = Tokenizer((work / TOKENIZER_FILE).read_bytes())
-    corpus = PreparedCorpus(packs / CORPUS_PACK)
-    sources = balanced_sources(corpus, stage.speaker_balance)
-    if recipe.num_talkers and stage.talker_repeat:
-        talkers = PreparedCorpus(packs / TALKERS_PACK)
-        sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
-    if branch != "video" and recipe.speech is not None and stage.speech_repeat:
-        speech = PreparedCorpus(packs / SPEECH_PACK)
-        sources.append(Source(speech, speech.select(TRAIN_SPLIT), stage.speech_repeat))
-    noise = read_noise(packs / NOISE_PACK) if stage.augment.noise_share else NoiseSource([], [])
-    trainer = Trainer(
-        branch,
-        recipe.sizes(tokenizer.vocab_size),
-        load_config(work / FEATURES_FILE, FeatureConfig),
-        stage,
-        tokenizer,
-        sources,
-        Source(corpus, corpus.select(DEV_SPLIT)),
-        noise,
-        work / branch,
-    )
-    if start is not None:
-        trainer.model.load_state_dict(start.state_dict())
-    return trainer
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a recipe: what every stage of it needs, here or in a process of its own."""
+
+    recipe: RecipeConfig
+    packs: Path
+    work: Path
+    foundation: Foundation
+    start: Bundle | None = None
+
+    def trainer(self, branch: Branch, machine: Machine, on_report: OnReport) -> Trainer:
+        """Return the trainer of one stage, its weights those of ``start`` if there is one."""
+        recipe, packs, stage = self.recipe, self.packs, self.recipe.stage(branch)
+        tokenizer = Tokenizer(self.foundation.tokenizer_bytes)
+        memory_bytes = MEMORY_BYTES // max(1, machine.workers)  # each worker keeps its own
+        corpus = PreparedCorpus(packs / CORPUS_PACK, memory_bytes)
+        trainer = Trainer(
+            branch,
+            recipe.sizes(tokenizer.vocab_size),
+            self.foundation.features,
+            stage,
+            tokenizer,
+            self.sources(branch, corpus, memory_bytes),
+            Source(corpus, corpus.select(DEV_SPLIT)),
+            read_noise(packs / NOISE_PACK) if stage.augment.noise_share else NoiseSource([], []),
+            self.work / branch,
+            machine,
+            on_report,
+        )
+        if self.start is not None:
+            trainer.model.load_state_dict(self.start.state_dict())
+        return trainer
+
+    def sources(self, branch: Branch, corpus: PreparedCorpus, memory_bytes: int = MEMORY_BYTES) -> list[Source]:
+        """Return what a stage learns from; pictures are learnt from nothing but pictures."""
+        recipe, stage = self.recipe, self.recipe.stage(branch)
+        sources = balanced_sources(corpus, stage.speaker_balance)
+        if recipe.num_talkers and stage.talker_repeat:
+            talkers = PreparedCorpus(self.packs / TALKERS_PACK, memory_bytes)
+            sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
+        if branch != "video" and recipe.speech is not None and stage.speech_repeat:
+            speech = PreparedCorpus(self.packs / SPEECH_PACK, memory_bytes)
+            sources.append(Source(speech, speech.select(TRAIN_SPLIT), stage.speech_repeat))
+        return sources
 
 
 def balanced_sources(corpus: PreparedCorpus, balance: float) -> list[Source]:

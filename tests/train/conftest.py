@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from toy_clips import WORDS, make_clip, write_pack
+from toy_training import FEATURES, toy_tokenizer, toy_trainer
 
 from avsr.config import FeatureConfig
-from avsr.decode import Tokenizer, train_tokenizer
+from avsr.decode import Tokenizer
+from avsr.train.loop import Trainer
 from avsr.train.prepared import PreparedCorpus
-from avsr.types import NUM_MELS
+
+MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """A few whole words, and letters."""
-    return Tokenizer(train_tokenizer([" ".join(WORDS)] * 4, 48))
+    return toy_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def features() -> FeatureConfig:
     """Plain statistics."""
-    return FeatureConfig(mel_mean=(-6.0,) * NUM_MELS, mel_std=(3.0,) * NUM_MELS)
+    return FEATURES
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> PreparedCorpus:
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve clips of three words: 8 to train from, 4 in the split "dev"."""
     directory = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(3)
-    made = [make_clip([str(word) for word in rng.permutation(WORDS)[:3]], index) for index in range(12)]
-    write_pack(directory, made)
-    return PreparedCorpus(directory)
+    write_pack(directory, [make_clip([str(word) for word in rng.permutation(WORDS)[:3]], i) for i in range(12)])
+    return directory
+
+
+@pytest.fixture(scope="session")
+def corpus(pack: Path) -> PreparedCorpus:
+    """The clips of ``pack``."""
+    return PreparedCorpus(pack)
+
+
+@pytest.fixture
+def make_trainer(corpus: PreparedCorpus) -> MakeTrainer:
+    """``make_trainer(directory, branch, **settings)``: a trainer of a tiny network on the toy clips."""
+    return lambda directory, branch, *rest, **settings: toy_trainer(corpus, directory, branch, *rest, **settings)

@@ -203,9 +203,15 @@ def test_only_clear_speech_gets_the_lips_of_another() -> None:
         there = np.ones(num_ticks, np.bool_)
         return Example(ClipData(sound, lips, there, there), (), "", snr_db)
 
-    examples = [example(1, 5, CLEAN_SNR_DB), example(2, 7, 0.0), example(3, 9, 10.0)]
-    swapped = swap_lips(examples, 1.0, np.random.default_rng(0))
-    assert [int(e.data.lips[0, 0, 0]) for e in swapped] == [3, 2, 2]
-    assert [e.lips_match for e in swapped] == [False, True, False]
-    assert [e.data.num_ticks for e in swapped] == [len(e.data.lips) for e in swapped] == [5, 7, 9]
-    assert swap_lips(examples, 0.0, np.random.default_rng(0)) == examples
+    other = example(4, 7, 0.0)
+    for clean in (example(1, 5, CLEAN_SNR_DB), example(3, 9, 10.0)):
+        swapped = swap_lips(clean, lambda: other, 1.0, np.random.default_rng(0))
+        assert (swapped.data.lips == 4).all()
+        assert not swapped.lips_match
+        assert len(swapped.data.lips) == len(swapped.data.visible) == clean.data.num_ticks
+
+    def never() -> Example:
+        raise AssertionError("made for nothing")
+
+    assert swap_lips(other, never, 1.0, np.random.default_rng(0)) is other
+    assert swap_lips(clean, never, 0.0, np.random.default_rng(0)) is clean

@@ -1,61 +1,22 @@
-"""The training loop: it learns, and a run that was killed ends with the very same weights."""
+"""The training loop: it learns, keeps the weights that it says, and takes over earlier stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 
 import pytest
 import torch
-from stand_ins import tiny_sizes
+from conftest import MakeTrainer
+from toy_training import epochs, log, toy_trainer, weights
 
-from avsr.config import FeatureConfig
-from avsr.decode import Tokenizer
-from avsr.train.augment import AugmentConfig
-from avsr.train.loop import CHECKPOINT, Source, Trainer
-from avsr.train.noise import NoiseSource
+from avsr.errors import InputError
+from avsr.train.checkpoint import read_tensors
+from avsr.train.loop import CHECKPOINT, WEIGHTS
 from avsr.train.prepared import PreparedCorpus
-from avsr.train.recipe import Branch, StageConfig
-
-MakeTrainer = Callable[..., Trainer]
-CALM = AugmentConfig(lip_shift_px=0.0, lip_zoom=0.0, lip_roll_deg=0.0, lip_mirror_share=0.0, lip_gain=0.0, gain_db=1.0)
-
-
-@pytest.fixture
-def make_trainer(corpus: PreparedCorpus, tokenizer: Tokenizer, features: FeatureConfig) -> MakeTrainer:
-    """``make_trainer(directory, branch, epochs=2, **settings)``: a trainer of a tiny network on the toy clips."""
-
-    def make(directory: Path, branch: Branch, epochs: int = 2, **settings: object) -> Trainer:
-        values = {"batch_size": 4, "learning_rate": 0.01, "warmup_epochs": 0.5, "augment": CALM} | settings
-        stage = StageConfig.model_validate({"epochs": epochs, **values})
-        return Trainer(
-            branch,
-            tiny_sizes(tokenizer.vocab_size),
-            features,
-            stage,
-            tokenizer,
-            [Source(corpus, corpus.select("train")), Source(corpus, corpus.select("dev")[:2], repeat=0.5)],
-            Source(corpus, corpus.select("dev")),
-            NoiseSource([], []),
-            directory,
-        )
-
-    return make
-
-
-def checkpoint(directory: Path) -> dict[str, object]:
-    saved: dict[str, object] = torch.load(directory / CHECKPOINT, weights_only=True)
-    return saved
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    """All weights in the checkpoint, by name."""
-    saved = checkpoint(directory)
-    return {f"{part}.{name}": x for part in ("model", "frame_heads") for name, x in saved[part].items()}
-
-
-def losses(directory: Path) -> list[float]:
-    return [record["loss"] for record in checkpoint(directory)["log"]]
+from avsr.train.recipe import Branch
+from avsr.train.tracking import TENSORBOARD, StageNote, StageProgress
+from avsr.train.validation import Validator
 
 
 @pytest.mark.parametrize(
@@ -65,12 +26,16 @@ def losses(directory: Path) -> list[float]:
 def test_every_branch_learns_and_is_scored(
     make_trainer: MakeTrainer, tmp_path: Path, branch: Branch, scores: list[str]
 ) -> None:
-    make_trainer(tmp_path, branch, epochs=4, validate_every=3).run()
-    found = losses(tmp_path)
-    assert len(found) == 4
-    assert found[-1] < 0.6 * found[0]
-    scored = [sorted(name for name in record if name.endswith("_wer")) for record in checkpoint(tmp_path)["log"]]
+    summary = make_trainer(tmp_path, branch, epochs=4, validate_every=3).run()
+    found = epochs(tmp_path)
+    assert [line["epoch"] for line in found] == [1, 2, 3, 4]
+    assert found[-1]["loss"] < 0.6 * found[0]["loss"]
+    scored = [sorted(name for name in line if name.endswith("_wer")) for line in found]
     assert scored == [[], [], scores, scores]  # every third epoch, and the last
+    steps = [line for line in log(tmp_path) if "step" in line]
+    assert summary.steps == len(steps)
+    assert sorted(summary.scores) == scores
+    assert 0 < summary.hours < 4 * 10 * 60 * 0.04 / 3600
 
 
 def test_only_the_branch_of_the_stage_learns(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -82,72 +47,158 @@ def test_only_the_branch_of_the_stage_learns(make_trainer: MakeTrainer, tmp_path
     assert all(name.startswith("audio") for name in changed)
 
 
-class LostMachineError(Exception):
-    """Stands for a kill."""
-
-
-def test_a_killed_run_ends_with_the_same_weights_as_one_that_was_not(
-    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_trainer(tmp_path / "whole", "fusion", epochs=2).run()
-
-    killed = make_trainer(tmp_path / "killed", "fusion", epochs=2)
-    step, num_steps = killed._optimiser.step, 0
-
-    def step_and_die() -> None:
-        nonlocal num_steps
-        num_steps += 1
-        if num_steps == 4:  # in the second epoch: the first has 2 or 3
-            raise LostMachineError
-        step()
-
-    monkeypatch.setattr(killed._optimiser, "step", step_and_die)
-    with pytest.raises(LostMachineError):
-        killed.run()
-    assert checkpoint(tmp_path / "killed")["epoch"] == 1
-    torch.rand(7)
-    make_trainer(tmp_path / "killed", "fusion", epochs=2).run()
-
-    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
-
-
 def test_a_finished_run_is_not_trained_again(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    make_trainer(tmp_path, "audio", epochs=1).run()
-    before = (tmp_path / CHECKPOINT).stat().st_mtime_ns
-    model = make_trainer(tmp_path, "audio", epochs=1).run()
-    assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == before
+    first = make_trainer(tmp_path, "audio", epochs=1).run()
+    before = (tmp_path / WEIGHTS).stat().st_mtime_ns
+    again = make_trainer(tmp_path, "audio", epochs=1)
+    assert again.run() == first
+    assert (tmp_path / WEIGHTS).stat().st_mtime_ns == before
     saved = weights(tmp_path)
-    assert all(torch.equal(value, saved[f"model.{name}"]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, saved[f"model.{name}"]) for name, value in again.model.state_dict().items())
 
 
 def test_fusion_takes_over_exactly_each_trained_branch(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     make_trainer(tmp_path / "audio", "audio", epochs=1, seed=2).run()
     make_trainer(tmp_path / "video", "video", epochs=1, seed=3).run()
     trainer = make_trainer(tmp_path / "fusion", "fusion", seed=4)
-    own = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    own = {name: value.clone() for name, value in trainer._objective.state_dict().items()}
     trainer.load_branches(tmp_path / "audio", tmp_path / "video")
     sources = {branch: weights(tmp_path / branch) for branch in ("audio", "video")}
-    taken = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
-    taken |= {f"frame_heads.{name}": value for name, value in trainer._frame_heads.state_dict().items()}
     num_taken = {"audio": 0, "video": 0, "fus": 0}
-    for name, value in taken.items():
+    for name, value in trainer._objective.state_dict().items():
         branch = next(branch for branch in num_taken if name.split(".")[1].startswith(branch))
         num_taken[branch] += 1
-        if branch != "fus":
-            assert torch.equal(value, sources[branch][name])
-        elif name.startswith("model."):
-            assert torch.equal(value, own[name.removeprefix("model.")])
+        assert torch.equal(value, own[name] if branch == "fus" else sources[branch][name])
     assert all(count > 2 for count in num_taken.values())
 
 
 def test_a_batch_in_which_a_sense_is_always_missing_can_be_learned_from(
     make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
-    for share in ({"drop_audio_share": 1.0}, {"drop_video_share": 1.0}):
-        augment = CALM.model_copy(update=share)
-        directory = tmp_path / next(iter(share))
-        make_trainer(directory, "fusion", epochs=1, augment=augment).run()
-        assert all(torch.isfinite(value).all() for value in weights(directory).values())
+    for name in ("drop_audio_share", "drop_video_share"):
+        make_trainer(tmp_path / name, "fusion", epochs=1, augment={name: 1.0}, alignment_weight=0.1).run()
+        assert all(torch.isfinite(value).all() for value in weights(tmp_path / name).values())
+
+
+def score_in_turn(monkeypatch: pytest.MonkeyPatch, *rates: float) -> None:
+    """Make validations find these word error rates, one after the other."""
+    left = list(rates)
+    monkeypatch.setattr(Validator, "__call__", lambda self, objective: {"audio_wer": left.pop(0)})
+
+
+def test_a_stage_without_progress_ends_early_with_its_best_weights(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_in_turn(monkeypatch, 0.9, 0.5, 0.6, 0.7)
+    settings = {"schedule": "constant", "validate_every": 1, "epochs": 9}
+    summary = make_trainer(tmp_path / "early", "audio", patience=2, **settings).run()
+    assert (summary.epochs, summary.chosen, summary.scores) == (4, "the best, after epoch 2", {"audio_wer": 0.5})
+
+    score_in_turn(monkeypatch, 0.9, 0.5)
+    make_trainer(tmp_path / "short", "audio", **settings | {"epochs": 2}).run()
+    early, short = weights(tmp_path / "early"), weights(tmp_path / "short")
+    assert all(torch.equal(early[name], value) for name, value in short.items())
+
+
+@pytest.mark.parametrize(("found", "is_kept"), [(0.4, True), (0.5, False)])
+def test_the_mean_of_the_last_epochs_is_kept_only_where_it_reads_better(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: float, is_kept: bool
+) -> None:
+    score_in_turn(monkeypatch, 0.5, found)
+    said: list[str] = []
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def note(report: StageNote | StageProgress) -> None:
+        if isinstance(report, StageNote) and report.text.startswith("epoch "):  # the end of an epoch
+            seen.append({name: x.clone() for name, x in trainer._objective.state_dict().items()})
+        elif isinstance(report, StageNote):
+            said.append(report.text)
+
+    trainer = make_trainer(tmp_path, "audio", None, note, epochs=3, average_last=2)
+    summary = trainer.run()
+    assert any("mean of the last 2 epochs" in text for text in said)
+    assert summary.scores == {"audio_wer": found if is_kept else 0.5}
+    assert ("mean" in summary.chosen) is is_kept
+    kept, name = weights(tmp_path), "model.audio_head.weight"
+    expected = (seen[1][name] + seen[2][name]) / 2 if is_kept else seen[2][name]
+    assert torch.allclose(kept[name], expected)
+    assert not list(tmp_path.glob("epoch-*"))
+
+
+def test_the_moving_average_is_what_is_kept(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    make_trainer(tmp_path / "plain", "video", epochs=1).run()
+    make_trainer(tmp_path / "mean", "video", epochs=1, ema_decay=0.9).run()
+    plain, mean = weights(tmp_path / "plain"), weights(tmp_path / "mean")
+    raw = weights(tmp_path / "mean", CHECKPOINT)
+    assert all(torch.equal(plain[name], value) for name, value in raw.items())  # averaging changes no step
+    average = read_tensors(tmp_path / "mean" / CHECKPOINT)["average"]["model"]
+    assert all(torch.equal(mean[f"model.{name}"], value) for name, value in average.items())
+    moved = [name for name in plain if not torch.equal(plain[name], mean[name])]
+    assert all(name.split(".")[1].startswith("video") for name in moved)
+    assert any(name.endswith("running_mean") for name in moved)
+
+
+def test_seen_and_unseen_speakers_are_scored_apart(
+    make_trainer: MakeTrainer, corpus: PreparedCorpus, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tmp_path, "audio", epochs=1)
+    validate = trainer._validate
+    assert sorted(validate(trainer._objective)) == ["audio_wer"]  # the toy clips have one speaker
+    validate._seen = frozenset()
+    assert sorted(validate(trainer._objective)) == ["audio_wer"]
+    speakers = iter(("s1", "s2", "s1", "s1"))
+    dev = corpus.select("dev")
+    renamed = {
+        clip: type(clip)(clip.path, next(speakers), clip.split, clip.text, clip.words, clip.num_ticks) for clip in dev
+    }
+    back = {new: old for old, new in renamed.items()}
+    validate._seen = frozenset({"s1"})
+    validate._dev = type(validate._dev)(
+        type("Renamed", (), {"load": staticmethod(lambda clip: corpus.load(back[clip]))})(), list(back)
+    )
+    scores = validate(trainer._objective)
+    assert sorted(scores) == ["audio_wer", "dev_seen_wer", "dev_unseen_wer"]
+    assert math.isclose(scores["audio_wer"], 0.75 * scores["dev_seen_wer"] + 0.25 * scores["dev_unseen_wer"])
+
+
+def test_there_must_be_something_to_learn_from_and_to_judge_by(corpus: PreparedCorpus, tmp_path: Path) -> None:
+    class Without:
+        def __init__(self, split: str) -> None:
+            self._split = split
+
+        def select(self, split: str) -> list[object]:
+            return [] if split in (self._split, "all") else list(corpus.select(split))
+
+    with pytest.raises(InputError, match="no dev clips"):
+        toy_trainer(Without("dev"), tmp_path, "audio")  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_of_other_sizes_or_damaged_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    make_trainer(tmp_path, "audio", epochs=1).run()
+    (tmp_path / WEIGHTS).unlink()
+    damaged = make_trainer(tmp_path, "audio", epochs=1)
+    (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:999])
+    with pytest.raises(InputError, match="cannot be read"):
+        damaged.run()
+    with pytest.raises(InputError, match="cannot be read"):
+        make_trainer(tmp_path / "fusion", "fusion").load_branches(tmp_path / "nowhere")
+
+
+def test_what_is_measured_can_be_looked_at_later(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    summary = make_trainer(tmp_path, "audio", epochs=1).run()
+    events = EventAccumulator(str(tmp_path / TENSORBOARD))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, summary.steps + 1))
+    assert events.Scalars("audio_wer")[0].value == pytest.approx(summary.scores["audio_wer"])
+
+    # Without TensorBoard a line says so, and nothing else changes.
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    said: list[object] = []
+    make_trainer(tmp_path / "plain", "audio", None, said.append, epochs=1).run()
+    assert sum("pip install 'avsr[train]'" in str(report) for report in said) == 1
+    assert log(tmp_path / "plain") == log(tmp_path)

@@ -17,17 +17,20 @@ import avsr
 from avsr.bundle import load_bundle
 from avsr.config import ModelConfig, load_config
 from avsr.corpora import read_table
-from avsr.errors import ConfigError, InputError
+from avsr.errors import AvsrError, ConfigError, InputError
 from avsr.features import LogMel
-from avsr.train import prepare, run
+from avsr.train import apart, prepare, run
+from avsr.train.checkpoint import read_tensors
+from avsr.train.loop import WEIGHTS, finished_summary
+from avsr.train.machine import Machine
 from avsr.train.prepared import Clip, PreparedCorpus
-from avsr.train.recipe import RECIPES, Branch, RecipeConfig
+from avsr.train.recipe import RECIPES, RecipeConfig
 from avsr.train.statistics import LEAST_STD, measure_features
+from avsr.train.tracking import Report, StageProgress, print_notes
 from avsr.types import FloatArray
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 SIZES = tiny_sizes(1)
-BRANCHES: tuple[Branch, ...] = ("audio", "video")
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -93,17 +96,28 @@ def recipe_of(**changes: object) -> RecipeConfig:
     )
 
 
+def prepare_toy(data: Path, packs: Path) -> Path:
+    """Prepare the clips alone."""
+    prepare.prepare(read_table(data / "toy.tsv"), data, packs / "corpus")
+    return packs
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried here is the way of the data, not the processes."""
+    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(apart.os, "cpu_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("_in_this_process")
 def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In this process: what is tried here is the way of the data, not the processes.
-    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
-    monkeypatch.setattr(
-        run,
-        "_train_branches_apart",
-        lambda *where: [run.train_branch(where[0], branch, *where[1:], torch.get_num_threads()) for branch in BRANCHES],
-    )
-    recipe, work, bundle = recipe_of(), tmp_path / "work", tmp_path / "bundle"
+    recipe, work, bundle = recipe_of(lm={"order": 2, "texts": ["a.txt"]}), tmp_path / "work", tmp_path / "bundle"
+    with pytest.raises(InputError, match=r"a\.txt"):  # before anything is trained
+        run.run_recipe(recipe, data, work, bundle)
+    assert not (work / "audio").exists()
+    (data / "a.txt").write_text("red now\n")
     run.run_recipe(recipe, data, work, bundle)
     recognizer = avsr.load_model(bundle)
     assert recognizer.bundle.config.name == "toy"
@@ -112,43 +126,67 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     )
     assert recognizer.transcribe(DEMO_CLIP, modality="audio").duration_s == pytest.approx(4.0, abs=0.1)
 
-    trained = torch.load(work / "fusion" / "checkpoint.pt", weights_only=True)["model"]
+    trained = read_tensors(work / "fusion" / WEIGHTS)["model"]
     loaded = recognizer.network.state_dict()
     floats = {name: value for name, value in trained.items() if value.is_floating_point()}
     assert all(torch.equal(loaded[name], value.half().float()) for name, value in floats.items())
+
+    assert recognizer.lm is not None
+    for word, is_known in {"bin": True, "now": True, "soon": False}.items():
+        assert (recognizer.lm.score(word, ())[0] > recognizer.lm.score("never", ())[0]) == is_known
+
+    card = recognizer.bundle.card
+    assert card.startswith("# toy\n\n## Training\n")
+    assert [line.split(" | ")[0] for line in card.splitlines()[-3:]] == ["| audio", "| video", "| fusion"]
+    assert "| 1 | 1 | 0.00 | those after epoch 1 | audio " in card
 
     # Another model can go on from it, in a folder of its own.
     start = load_bundle(bundle)
     with pytest.raises(InputError, match="another recipe or model"):
         run.run_recipe(recipe, data, work, bundle, start=start)
     (tmp_path / "further").mkdir()
-    run._make_tokenizer_and_features(recipe, work, tmp_path / "further", start)
-    beginner = run._trainer(recipe, "audio", work, tmp_path / "further", start)
+    foundation = run.lay_foundation(recipe, work, tmp_path / "further", start)
+    assert foundation == run.Foundation(start.tokenizer_bytes, start.config.features)
+    job = run.Job(recipe, work, tmp_path / "further", foundation, start)
+    beginner = job.trainer("audio", Machine(), print_notes)
     assert all(torch.equal(value, loaded[name]) for name, value in beginner.model.state_dict().items())
-    assert (tmp_path / "further" / "tokenizer.model").read_bytes() == start.tokenizer_bytes
     with pytest.raises(InputError, match="of other sizes"):
         run.run_recipe(recipe_of(model={"dim": 64}), data, tmp_path / "wide", bundle, start=start)
 
     # Everything is there: a second run only writes the bundle again.
     monkeypatch.setattr(prepare, "_executor", None)
-    monkeypatch.setattr(run, "_train_branches_apart", lambda *_: None)
     monkeypatch.setattr(run, "read_noise", lambda _: run.NoiseSource([], []))
     before = (bundle / "model.safetensors").read_bytes()
     run.run_recipe(recipe, data, work, bundle)
     assert (bundle / "model.safetensors").read_bytes() == before
 
 
-def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(
+@pytest.mark.usefixtures("_in_this_process")
+@pytest.mark.timeout(300)  # processes import PyTorch anew
+def test_of_branches_side_by_side_one_that_cannot_be_trained_says_why_and_the_other_is_done(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    recipe = recipe_of(video={"epochs": 1, "augment": {"noise_share": 1.0}}, fusion={"epochs": 1})
+    packs = prepare_toy(data, tmp_path / "packs")
+    job = run.Job(recipe, packs, tmp_path, run.lay_foundation(recipe, packs, tmp_path, None))
+    monkeypatch.setattr(apart.os, "cpu_count", lambda: 2)
+    reports: list[Report] = []
+    with pytest.raises(AvsrError, match=r"^video: .*noise: not a pack"):
+        apart.train_branches(job, Machine(), reports.append)
+    assert {report.stage for report in reports if isinstance(report, StageProgress)} == {"audio"}
+    summary = finished_summary(tmp_path / "audio")
+    assert summary is not None
+    assert (summary.epochs, summary.steps) == (1, 1)
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
     packs = run.prepare_packs(recipe, data, tmp_path)
-    run._make_tokenizer_and_features(recipe, packs, tmp_path, None)
+    job = run.Job(recipe, packs, tmp_path, run.lay_foundation(recipe, packs, tmp_path, None))
+    corpus = PreparedCorpus(packs / "corpus")
     for branch, hears_speech in {"audio": True, "video": False, "fusion": False}.items():
-        clips = [
-            clip for source in run._trainer(recipe, branch, packs, tmp_path, None)._sources for clip in source.clips
-        ]
+        clips = [clip for source in job.sources(branch, corpus) for clip in source.clips]
         assert [clip.speaker for clip in clips] == ["s0", "c"] if hears_speech else ["s0"]
         assert {clip.split for clip in clips} == {"train"}
 
@@ -168,13 +206,16 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
-    utterances = read_table(data / "toy.tsv")
-    prepare.prepare(utterances, data, tmp_path / "packs" / "corpus")
+    prepare_toy(data, tmp_path / "packs")
     prepare.prepare(read_table(data / "speech.tsv"), data, tmp_path / "packs" / "noise")
-    trained: list[Path] = []
     monkeypatch.setattr(run, "prepare_packs", None)
-    monkeypatch.setattr(run, "_train_branches_apart", lambda recipe, packs, work, start: trained.append(packs))
-    monkeypatch.setattr(run, "_trainer", lambda recipe, branch, packs, work, start: trained.append(packs))
-    with pytest.raises(AttributeError):
+    jobs: list[run.Job] = []
+
+    def stop(job: run.Job, *_: object) -> None:
+        jobs.append(job)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_branches", stop)
+    with pytest.raises(KeyboardInterrupt):
         run.run_recipe(recipe_of(), tmp_path / "packs", tmp_path / "work", tmp_path / "bundle")
-    assert trained == [tmp_path / "packs"] * 2
+    assert [job.packs for job in jobs] == [tmp_path / "packs"]

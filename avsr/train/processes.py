@@ -1,0 +1,92 @@
+"""The processes that train one model together, on one machine or many, as ``torchrun`` starts them.
+
+    torchrun --nproc-per-node 2 -m avsr train DATA
+
+The first writes every file and reports; the others see DATA (the packs) and otherwise learn from the first what they
+need. A process that is alone is the same with nobody to talk to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from avsr.errors import AvsrError
+
+T = TypeVar("T")
+PATIENCE = timedelta(hours=12)
+"""The others wait so long while the first prepares clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """One process among ``count``; ``local_rank`` among the ``local_count`` of its machine."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes and reports."""
+        return self.rank == 0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of everybody's ``values``."""
+        if self.count > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def average_in_place(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Make each of ``tensors`` everybody's mean of it."""
+        if self.count == 1 or not tensors:
+            return
+        means = self.sum(torch.cat([x.flatten() for x in tensors])) / self.count
+        for x, mean in zip(tensors, torch.split(means, [x.numel() for x in tensors]), strict=True):
+            x.copy_(mean.view_as(x))
+
+    def share(self, make: Callable[[], T]) -> T:
+        """Return what the first process makes; where it fails, all fail alike."""
+        if self.count == 1:
+            return make()
+        outcome: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                outcome[0] = make()
+            except AvsrError as error:
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
+        if outcome[1] is not None:
+            raise outcome[1]
+        made: T = outcome[0]
+        return made
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def join_processes(backend: str) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started; without it, be alone."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield ALONE
+        return
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Processes(
+            dist.get_rank(),
+            dist.get_world_size(),
+            int(os.environ.get("LOCAL_RANK", 0)),
+            int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+        )
+    finally:
+        dist.destroy_process_group()

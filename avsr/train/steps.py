@@ -1,0 +1,154 @@
+"""Clips to the input of optimiser steps, made ahead of their use by any number of worker processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from avsr.train.augment import Example, augment, swap_lips
+from avsr.train.batch import Batch, Collator
+from avsr.train.noise import NoiseSource
+from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
+from avsr.train.recipe import StageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The ``step``-th optimiser step of an epoch, both from 0."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is computed at once: a batch (None where there were fewer examples than parts) and its dropout's seed."""
+
+    batch: Batch | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One process's share of an optimiser step; ``num_steps`` is the epoch's."""
+
+    position: Position
+    num_steps: int
+    chunk_ticks: int
+    parts: tuple[Part, ...]
+
+
+class StepMaker(Dataset[Step]):
+    """Makes any step of a stage, for process ``rank`` of ``num_processes``.
+
+    A step's batch falls into ``num_processes`` x ``stage.accumulate`` parts; how many there are changes which examples
+    are padded together, and nothing in them.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        stage: StageConfig,
+        collator: Collator,
+        noise: NoiseSource,
+        chunk_sizes: tuple[int, ...],
+        rank: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        self._sources, self._stage, self._collator, self._noise = sources, stage, collator, noise
+        self._chunk_sizes, self._rank, self._num_processes = chunk_sizes, rank, num_processes
+        self._planned: tuple[int, list[list[Group]]] | None = None
+
+    def num_steps(self, epoch: int) -> int:
+        """Return how many steps an epoch has."""
+        return len(self._plan(epoch))
+
+    def positions(self, first: Position) -> Iterator[Position]:
+        """Yield the positions from ``first`` to the end of the stage."""
+        for epoch in range(first.epoch, self._stage.epochs):
+            for step in range(first.step if epoch == first.epoch else 0, self.num_steps(epoch)):
+                yield Position(epoch, step)
+
+    def __getitem__(self, position: Position) -> Step:
+        plan, stage = self._plan(position.epoch), self._stage
+        groups = plan[position.step]
+        chunk_ticks = int(dice(Dice.STEP, stage.seed, position.epoch, position.step).choice(self._chunk_sizes))
+        first, num_parts = self._rank * stage.accumulate, self._num_processes * stage.accumulate
+        with _one_thread():
+            parts = tuple(
+                self._part(position, groups, part, num_parts) for part in range(first, first + stage.accumulate)
+            )
+        return Step(position, len(plan), chunk_ticks, parts)
+
+    def _part(self, position: Position, groups: list[Group], part: int, num_parts: int) -> Part:
+        place = position.epoch, position.step
+        seed = int(dice(Dice.DROPOUT, self._stage.seed, *place, part).integers(1 << 62))
+        mine = share_of(len(groups), part, num_parts)
+        if not mine:
+            return Part(None, seed)
+        rngs = [dice(Dice.EXAMPLE, self._stage.seed, *place, index) for index in mine]
+        examples = []
+        for index, rng in zip(mine, rngs, strict=True):
+            example = self._example(groups[index], rng)
+
+            def neighbour(index: int = index) -> Example:
+                before = (index - 1) % len(groups)
+                return self._example(groups[before], dice(Dice.EXAMPLE, self._stage.seed, *place, before))
+
+            share = self._stage.augment.lip_swap_share if len(groups) > 1 else 0.0
+            examples.append(swap_lips(example, neighbour, share, rng))
+        return Part(self._collator.mask_spectrum(self._collator(examples), rngs), seed)
+
+    def _example(self, group: Group, rng: np.random.Generator) -> Example:
+        clips = [(clip, source.corpus.load(clip)) for source, clip in group]
+        return augment(clips, self._stage.augment, self._noise, rng)
+
+    def _plan(self, epoch: int) -> list[list[Group]]:
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = epoch, plan_epoch(self._sources, self._stage, epoch)
+        return self._planned[1]
+
+
+def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[Step]:
+    """Yield the steps from ``first`` on, in order, made ahead by ``workers`` processes, or here when asked for (0)."""
+    loader: DataLoader[Step] = DataLoader(
+        maker,
+        batch_size=None,
+        sampler=_Positions(maker, first),
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_begin_work,
+    )
+    return iter(loader)
+
+
+class _Positions:
+    def __init__(self, maker: StepMaker, first: Position) -> None:
+        self._maker, self._first = maker, first
+
+    def __iter__(self) -> Iterator[Position]:
+        return self._maker.positions(self._first)
+
+
+def _begin_work(_: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the trainer decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums depend in their last bits on how many threads make them; workers have one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

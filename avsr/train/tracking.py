@@ -1,0 +1,171 @@
+"""What a run says of itself while it trains: reports for people, ``log.jsonl`` and TensorBoard for later.
+
+    {"epoch": 1, "step": 17, "loss": 3.2, "learning_rate": 0.0004}                        a line a step
+    {"epoch": 1, "loss": 3.4, "seconds": 41.2, "fused_wer": 0.31, "dev_seen_wer": 0.2}    a line an epoch, as it ends
+
+The log is part of the checkpoint: a run that goes on cuts off what the killed one wrote after its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+LOG_FILE = "log.jsonl"
+TENSORBOARD = "tensorboard"
+SMOOTHING = 0.9
+"""Of the speed that is shown: how much of the past stays in it at each step."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """How far a stage is: in epoch ``epoch`` (from 1), ``step`` steps of it done; ``scores`` of the last validation.
+
+    ``loss`` is the epoch's so far; ``eta_s`` is without validations to come.
+    """
+
+    stage: str
+    epoch: int
+    num_epochs: int
+    step: int
+    num_steps: int
+    loss: float
+    learning_rate: float
+    clips_per_s: float
+    eta_s: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageNote:
+    """Something that happened in a stage, in words."""
+
+    stage: str
+    text: str
+
+
+Report = StageProgress | StageNote
+OnReport = Callable[[Report], None]
+
+
+def print_notes(report: Report) -> None:
+    """Print what happens, and nothing of what is under way."""
+    if isinstance(report, StageNote):
+        print(f"{report.stage}: {report.text}", flush=True)
+
+
+class Tracker:
+    """Reports and logs one stage; silent in all processes but the first (``directory`` None)."""
+
+    def __init__(self, stage: str, num_epochs: int, directory: Path | None, on_report: OnReport) -> None:
+        self._stage, self._num_epochs, self._directory = stage, num_epochs, directory
+        self._on_report: OnReport = on_report if directory is not None else lambda report: None
+        self._log: IO[bytes] | None = None
+        self._board: Any = None
+        self._scores: Mapping[str, float] = {}
+        self._shown: StageProgress | None = None
+        self._step_s: float | None = None
+        self._stepped_s = time.monotonic()
+
+    def open(self, log_bytes: int, num_steps: int, scores: Mapping[str, float]) -> None:
+        """Go on writing where the log had ``log_bytes`` bytes, after ``num_steps`` steps of the stage."""
+        self._scores = scores
+        self._stepped_s = time.monotonic()
+        if self._directory is None:
+            return
+        path = self._directory / LOG_FILE
+        path.touch()
+        self._log = path.open("r+b")
+        self._log.truncate(min(log_bytes, path.stat().st_size))
+        self._log.seek(0, 2)
+        self._board = _open_board(self._directory / TENSORBOARD, num_steps)
+        if self._board is None:
+            self.note("no TensorBoard logs: pip install 'avsr[train]' for them")
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._log, self._board):
+            if file is not None:
+                file.close()
+        self._log = self._board = None
+
+    @property
+    def log_bytes(self) -> int:
+        """How long the log is."""
+        return self._log.tell() if self._log is not None else 0
+
+    def note(self, text: str) -> None:
+        """Say something to people."""
+        self._on_report(StageNote(self._stage, text))
+
+    def step(
+        self,
+        epoch: int,
+        step: int,
+        num_steps: int,
+        total_steps: int,
+        *,
+        loss: float,
+        mean_loss: float,
+        learning_rate: float,
+        num_clips: int,
+    ) -> None:
+        """Log the step ``step`` of epoch ``epoch``, both from 0, the ``total_steps``-th of the stage."""
+        self._write({"epoch": epoch + 1, "step": step + 1, "loss": loss, "learning_rate": learning_rate})
+        self._scalars({"loss": loss, "learning_rate": learning_rate}, total_steps)
+        now_s = time.monotonic()
+        took_s, self._stepped_s = now_s - self._stepped_s, now_s
+        self._step_s = took_s if self._step_s is None else SMOOTHING * self._step_s + (1 - SMOOTHING) * took_s
+        steps_left = (self._num_epochs - epoch) * num_steps - step - 1
+        self._show(
+            StageProgress(
+                self._stage,
+                epoch + 1,
+                self._num_epochs,
+                step + 1,
+                num_steps,
+                mean_loss,
+                learning_rate,
+                num_clips / max(1e-9, self._step_s),
+                steps_left * self._step_s,
+                self._scores,
+            )
+        )
+
+    def epoch(self, record: Mapping[str, float], scores: Mapping[str, float], total_steps: int) -> None:
+        """Log the end of an epoch; ``scores`` is empty where nothing was validated."""
+        self._write({**record, **scores})
+        self._scalars(scores, total_steps)
+        self._scores = scores or self._scores
+        if self._shown is not None:
+            self._show(replace(self._shown, scores=self._scores))
+        self.note("  ".join(f"{name} {value:.4g}" for name, value in {**record, **scores}.items()))
+        self._stepped_s = time.monotonic()
+
+    def _show(self, progress: StageProgress) -> None:
+        self._shown = progress
+        self._on_report(progress)
+
+    def _write(self, record: Mapping[str, float]) -> None:
+        if self._log is not None:
+            self._log.write(json.dumps(record).encode() + b"\n")
+            self._log.flush()
+
+    def _scalars(self, values: Mapping[str, float], total_steps: int) -> None:
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, total_steps)
+
+
+def _open_board(directory: Path, num_steps: int) -> Any:
+    """Return a writer for TensorBoard, None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    # What a killed run wrote after its checkpoint is hidden.
+    return SummaryWriter(str(directory), purge_step=num_steps + 1)

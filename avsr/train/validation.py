@@ -1,0 +1,74 @@
+"""How well a network reads the dev clips: greedy, clean, per branch, and apart for speakers it learns from or not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+
+from avsr.decode.tokenizer import Tokenizer
+from avsr.evaluate.wer import NO_ERRORS, Errors, word_errors
+from avsr.train.batch import Collator
+from avsr.train.machine import Machine
+from avsr.train.objective import Objective
+from avsr.train.plan import Source
+from avsr.train.recipe import Branch
+
+BATCH_CLIPS = 20
+SCORED: dict[Branch, str] = {"audio": "audio_wer", "video": "video_wer", "fusion": "fused_wer"}
+"""The score by which the weights of a stage are chosen."""
+
+
+class Validator:
+    """Reads the clips of ``dev``; ``seen`` are the speakers that are learnt from. Each process reads its share."""
+
+    def __init__(
+        self, dev: Source, seen: Collection[str], collator: Collator, tokenizer: Tokenizer, machine: Machine
+    ) -> None:
+        self._dev, self._seen, self._collator = dev, frozenset(seen), collator
+        self._tokenizer, self._machine = tokenizer, machine
+
+    def __call__(self, objective: Objective) -> dict[str, float]:
+        """Return word error rates: ``NAME_wer`` of each head that the stage trains.
+
+        Where the dev clips have speakers of both sorts, also ``dev_seen_wer`` and ``dev_unseen_wer`` of the head that
+        counts.
+        """
+        was_training = objective.training
+        objective.eval()
+        with torch.no_grad(), self._machine.autocast():
+            read = list(self._read(objective))
+        objective.train(was_training)
+        heads = ("audio", "video", "fused") if objective.branch == "fusion" else (objective.branch,)
+        rates = {f"{head}_wer": self._rate([errors for name, _, errors in read if name == head]) for head in heads}
+        found = {name: rate for name, rate in rates.items() if rate is not None}
+        scored = SCORED[objective.branch].removesuffix("_wer")
+        seen, unseen = (
+            self._rate([errors for name, speaker, errors in read if name == scored and (speaker in self._seen) is side])
+            for side in (True, False)
+        )
+        return found if seen is None or unseen is None else {**found, "dev_seen_wer": seen, "dev_unseen_wer": unseen}
+
+    def _read(self, objective: Objective) -> Iterator[tuple[str, str, Errors]]:
+        """Yield head, speaker and errors of each of this process's clips."""
+        processes, chunk_sizes = self._machine.processes, objective.model.config.chunk_sizes
+        clips = self._dev.clips[processes.rank :: processes.count]
+        for start in range(0, len(clips), BATCH_CLIPS):
+            chosen = clips[start : start + BATCH_CLIPS]
+            batch = self._collator([self._collator.whole(clip, self._dev.corpus.load(clip)) for clip in chosen])
+            lengths = batch.valid.sum(1).tolist()
+            features, _ = objective.features(batch.to(self._machine.device), chunk_sizes[len(chunk_sizes) // 2])
+            for name, x in features.items():
+                best = getattr(objective.model, f"{name}_head")(x).argmax(-1).cpu()
+                for clip, row, length in zip(chosen, best, lengths, strict=True):
+                    yield name, clip.speaker, word_errors(clip.text, self._greedy(row[:length]))
+
+    def _greedy(self, best: torch.Tensor) -> str:
+        ids = torch.unique_consecutive(best).tolist()
+        return self._tokenizer.decode([i for i in ids if i != self._tokenizer.blank_id])
+
+    def _rate(self, errors: list[Errors]) -> float | None:
+        """Return the rate over everybody's clips; None where they have no word."""
+        own = sum(errors, NO_ERRORS)
+        total, num_words = self._machine.processes.sum(torch.tensor([own.total, own.num_reference])).tolist()
+        return total / num_words if num_words else None

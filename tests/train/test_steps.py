@@ -1,0 +1,135 @@
+"""What a step learns from depends on the seed, the epoch and the step: not on what went before, nor on who makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avsr.config import FeatureConfig
+from avsr.decode import Tokenizer
+from avsr.train.augment import AugmentConfig
+from avsr.train.batch import Batch, Collator
+from avsr.train.noise import NoiseSource
+from avsr.train.plan import Dice, Source, dice, plan_epoch, share_of
+from avsr.train.prepared import PreparedCorpus
+from avsr.train.recipe import StageConfig
+from avsr.train.steps import Position, StepMaker, make_steps
+
+ROUGH = AugmentConfig(
+    speed=0.1,
+    lip_blur_px=1.0,
+    lip_cover_share=0.5,
+    lip_drop_share=0.1,
+    lip_swap_share=0.5,
+    reverb_share=0.5,
+    noise_share=0.7,
+    drop_audio_share=0.2,
+    vanish_video_share=0.2,
+)
+
+
+@pytest.fixture
+def maker_of(corpus: PreparedCorpus, features: FeatureConfig, tokenizer: Tokenizer) -> Any:
+    """``maker_of(rank=0, num_processes=1, **settings)``."""
+    noise = NoiseSource([], [np.random.default_rng(0).normal(size=9000).astype(np.float32)])
+
+    def make(rank: int = 0, num_processes: int = 1, **settings: object) -> StepMaker:
+        stage = StageConfig.model_validate({"epochs": 3, "batch_size": 5, "augment": ROUGH} | settings)
+        sources = [Source(corpus, corpus.select("train")), Source(corpus, corpus.select("dev"), repeat=0.5)]
+        return StepMaker(sources, stage, Collator(features, tokenizer), noise, (4, 8), rank, num_processes)
+
+    return make
+
+
+def tensors(batch: Batch) -> Iterator[torch.Tensor]:
+    for holder in (batch, batch.chunk):
+        values = (getattr(holder, field.name) for field in fields(holder))
+        yield from (value for value in values if isinstance(value, torch.Tensor))
+
+
+def same(one: Batch | None, other: Batch | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+
+
+@pytest.mark.timeout(300)  # processes import PyTorch anew
+def test_workers_never_change_what_is_learnt_from(maker_of: Any) -> None:
+    first = Position(1, 1)
+    here = list(make_steps(maker_of(), first, workers=0))
+    there = list(make_steps(maker_of(), first, workers=2))
+    assert [step.position for step in here] == [step.position for step in there]
+    assert here[0].position == first
+    for one, other in zip(here, there, strict=True):
+        assert one.chunk_ticks == other.chunk_ticks
+        assert [part.seed for part in one.parts] == [part.seed for part in other.parts]
+        assert all(same(a.batch, b.batch) for a, b in zip(one.parts, other.parts, strict=True))
+
+
+def test_a_step_is_the_same_whatever_was_made_before(maker_of: Any) -> None:
+    fresh, used = maker_of(), maker_of()
+    for position in used.positions(Position(0, 0)):
+        made = used[position]
+        assert made.num_steps == used.num_steps(position.epoch)
+    again = fresh[position]
+    assert same(made.parts[0].batch, again.parts[0].batch)
+    assert not same(made.parts[0].batch, fresh[Position(1, 0)].parts[0].batch)
+
+
+@pytest.mark.parametrize(("num_processes", "accumulate"), [(2, 1), (1, 3), (4, 2)])
+def test_processes_and_parts_share_the_very_examples_of_one(maker_of: Any, num_processes: int, accumulate: int) -> None:
+    position = Position(1, 0)
+    (whole,) = maker_of()[position].parts
+    makers = [maker_of(rank, num_processes, accumulate=accumulate) for rank in range(num_processes)]
+    parts = [part for maker in makers for part in maker[position].parts]
+    assert len(parts) == num_processes * accumulate
+    assert len({part.seed for part in parts}) == len(parts)  # each has dropout of its own
+    row = 0
+    for part in parts:
+        for index in range(0 if part.batch is None else len(part.batch.texts)):
+            assert part.batch.texts[index] == whole.batch.texts[row]
+            num_ticks = int(part.batch.valid[index].sum())
+            assert num_ticks == int(whole.batch.valid[row].sum())
+            for one, other in (
+                (part.batch.chunk.mel, whole.batch.chunk.mel),
+                (part.batch.chunk.lips, whole.batch.chunk.lips),
+            ):
+                length = num_ticks * (4 if one is part.batch.chunk.mel else 1)
+                assert torch.equal(one[index, :length], other[row, :length])
+            assert part.batch.lips_match[index] == whole.batch.lips_match[row]
+            row += 1
+    assert row == len(whole.batch.texts)
+
+
+def test_an_epoch_draws_every_clip_and_fractions_anew(corpus: PreparedCorpus) -> None:
+    stage = StageConfig.model_validate({"epochs": 1, "batch_size": 3, "augment": {"join_share": 0.5}})
+    sources = [Source(corpus, corpus.select("train"), repeat=1.5)]
+    plans = [plan_epoch(sources, stage, epoch) for epoch in (0, 0, 1)]
+    drawn = [[clip.path for batch in plan for group in batch for _, clip in group] for plan in plans]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for paths in drawn:
+        assert set(paths) == {clip.path for clip in corpus.select("train")}
+        assert all(1 <= paths.count(path) <= 2 for path in paths)
+    assert {len(group) for plan in plans for batch in plan for group in batch} == {1, 2}
+
+
+def test_no_two_places_have_the_same_dice() -> None:
+    places = [
+        (purpose, 1, epoch, step, index) for purpose in Dice for epoch in (0, 1) for step in (0, 1) for index in (0, 1)
+    ]
+    assert len({int(dice(*place).integers(1 << 62)) for place in places}) == len(places)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_shares_are_everything_once_and_about_equal(num_items: int, count: int) -> None:
+    shares = [share_of(num_items, index, count) for index in range(count)]
+    assert [item for share in shares for item in share] == list(range(num_items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
