@@ -72,6 +72,11 @@ class SenseTicks:
             return None
         return level_db(self.samples[index * TICK_SAMPLES : (index + 1) * TICK_SAMPLES])
 
+    def mouth_and_voice(self) -> tuple[list[float | None], list[float | None]]:
+        """How open the mouth and how loud the sound is, tick by tick; None where not seen or heard."""
+        openings = [lip.mouth_opening if lip.visible else None for lip in self.lips]
+        return openings, [self.loudness_db(index) for index in range(self.num_ticks)]
+
 
 SoundPart = AudioTicks | tuple[int, int]
 

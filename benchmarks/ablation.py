@@ -37,8 +37,8 @@ from avsr.evaluate.scores import INTERVAL_RULE, Score, compare_texts, score
 from avsr.evaluate.systems import EngineSystem, Hearing
 from avsr.evaluate.tables import Table, wer_tables
 from avsr.recognizer import load_model
-from avsr.train.augment import AugmentConfig
-from avsr.train.noise import NoiseWeights
+from avsr.train.augment.examples import AugmentConfig
+from avsr.train.augment.noise import NoiseWeights
 from avsr.train.recipe import StageConfig
 from avsr.types import FloatArray
 

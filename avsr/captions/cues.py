@@ -30,8 +30,8 @@ class Cue:
         return "\n".join(balance([word.text for word in self.words]))
 
 
-def lay_out(segments: Iterable[Caption]) -> tuple[Cue, ...]:
-    """Turn final captions into cues: every word once, in order, times rising.
+def lay_out(segments: Iterable[Caption], after_s: float | None = None) -> tuple[Cue, ...]:
+    """Turn final captions into cues: every word once, in order, times rising; a cue of earlier ones began ``after_s``.
 
     A cue is at most two lines of 42 characters and 7 s of speech (unless one word alone is more), and stays up into the
     following silence for as long as it takes to read.
@@ -40,7 +40,8 @@ def lay_out(segments: Iterable[Caption]) -> tuple[Cue, ...]:
     starts_s: list[float] = []
     for piece in pieces:
         # A tick apart even where the times given are not: a player drops cues that begin together.
-        earliest_s = starts_s[-1] + TICK_S if starts_s else 0.0
+        last_s = starts_s[-1] if starts_s else after_s
+        earliest_s = 0.0 if last_s is None else last_s + TICK_S
         starts_s.append(max(piece[0].start_s, earliest_s))
     ends_s = map(_shown_until, pieces, starts_s, [*starts_s[1:], float("inf")])
     return tuple(map(Cue, starts_s, ends_s, pieces))

@@ -8,12 +8,15 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from avsr.captions.cues import lay_out
+from avsr.captions.cues import Cue, lay_out
 from avsr.errors import InputError
 from avsr.types import Caption, Transcript, Word
+
+VTT_HEAD = "WEBVTT\n\n"
 
 
 def write_transcript(transcript: Transcript, directory: str | Path, stem: str, formats: Iterable[str]) -> list[Path]:
@@ -81,11 +84,11 @@ def _txt(transcript: Transcript) -> str:
 
 
 def _srt(transcript: Transcript) -> str:
-    return _subtitles(transcript, "srt", lambda text: text)
+    return subtitles(lay_out(transcript.segments), "srt")
 
 
 def _vtt(transcript: Transcript) -> str:
-    return _subtitles(transcript, "vtt", lambda text: html.escape(text, quote=False))
+    return VTT_HEAD + subtitles(lay_out(transcript.segments), "vtt")
 
 
 def _json(transcript: Transcript) -> str:
@@ -98,7 +101,7 @@ def _json(transcript: Transcript) -> str:
         "rtf": None if transcript.rtf is None else round(transcript.rtf, 4),
         "warnings": list(transcript.warnings),
         "text": transcript.text,
-        "segments": [_segment(segment) for segment in transcript.segments],
+        "segments": [segment_values(segment) for segment in transcript.segments],
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -107,19 +110,17 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": _txt, "srt": _srt, "vt
 """Every caption format by name; the name is also the file's suffix."""
 
 
-def _subtitles(transcript: Transcript, name: str, escape: Callable[[str], str]) -> str:
-    import pysubs2
-
-    file = pysubs2.SSAFile()
-    for cue in lay_out(transcript.segments):
-        event = pysubs2.SSAEvent(start=_milliseconds(cue.start_s), end=_milliseconds(cue.end_s))
-        event.plaintext = escape(cue.text)
-        file.append(event)
-    # The text is no SubStation markup: without this, words in braces would be dropped.
-    return file.to_string(name, keep_ssa_tags=True)
+def subtitles(cues: Iterable[Cue], name: str, first_number: int = 1) -> str:
+    """Return ``cues`` as they stand in a file of format ``name``, "srt" or "vtt"."""
+    point, escape = (",", str) if name == "srt" else (".", partial(html.escape, quote=False))
+    return "".join(
+        f"{number}\n{_clock(cue.start_s, point)} --> {_clock(cue.end_s, point)}\n{escape(cue.text)}\n\n"
+        for number, cue in enumerate(cues, first_number)
+    )
 
 
-def _segment(segment: Caption) -> dict[str, Any]:
+def segment_values(segment: Caption) -> dict[str, Any]:
+    """Return a final as plain values."""
     return {
         "text": segment.text,
         "start": _seconds(segment.start_s),
@@ -143,5 +144,6 @@ def _seconds(time_s: float) -> float:
     return round(time_s, 3)
 
 
-def _milliseconds(time_s: float) -> int:
-    return round(time_s * 1000)
+def _clock(time_s: float, point: str) -> str:
+    seconds, milliseconds = divmod(round(time_s * 1000), 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{milliseconds:03}"

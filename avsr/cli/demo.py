@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from avsr.cli.options import ModelOption, ThreadsOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,10 +26,8 @@ PACKET_US = 200_000
 
 
 def run(
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")] = None,
+    model: ModelOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Caption a clip by sound, by lips and by both, in quiet and in babble."""
     from rich.console import Console

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,13 +38,10 @@ def run(
     mic: Annotated[
         str | None, typer.Option(metavar="ID|NAME|none", help="The microphone; the system's default otherwise.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
-    ] = None,
-    chunk_ms: Annotated[
-        int | None, typer.Option(metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
-    ] = None,
-    modality: Annotated[Literal["av", "audio", "video"], typer.Option(help="Which senses to use.")] = "av",
+    model: ModelOption = None,
+    lm: LmOption = None,
+    chunk_ms: ChunkOption = None,
+    modality: ModalityOption = "av",
     av_offset_ms: Annotated[
         str, typer.Option(metavar="auto|N", help="How late pictures come against the sound; auto measures it.")
     ] = "auto",
@@ -57,8 +55,8 @@ def run(
         Path | None, typer.Option(metavar="FILE", help="The last two lines, for programs that show a text file.")
     ] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Events on standard output, one JSON object a line.")] = False,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Finals only: no view, no notes.")] = False,
 ) -> None:
     """Caption a microphone and a camera live, until Ctrl-C."""
@@ -67,6 +65,7 @@ def run(
 
     from avsr.cli.screen import open_screen
     from avsr.live.captioner import LiveCaptioner
+    from avsr.live.events import Ready
     from avsr.live.recorder import Recorder
     from avsr.live.session import run_session
     from avsr.live.writers import CaptionFile, LineFile
@@ -80,7 +79,7 @@ def run(
         recorder = None if record is None else Recorder(record, devices)
         if recorder is not None:
             closing.callback(lambda: _note(recorder.close()))
-        recognizer = load_model(model, device=device, threads=threads)
+        recognizer = load_model(model, lm=lm, device=device, threads=threads)
         config = recognizer.bundle.config
         if save is not None:
             about = Transcript((), 0.0, config.name, config.version, used, source="live")
@@ -91,8 +90,7 @@ def run(
         captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=recorder)
         screen = closing.enter_context(open_screen(captioner, jsonl=jsonl, quiet=quiet))
         closing.enter_context(_until_interrupted(stopping))
-        if not quiet:
-            _note("listening; Ctrl-C ends it")
+        screen.take(Ready(config.name, config.version, used, chunk_ms or config.default_chunk_ms))
         run_session(captioner, _sources(devices, camera, mic), [*listeners, screen], stopping, screen.refresh)
     if not quiet:
         for line in captioner.figures.lines():

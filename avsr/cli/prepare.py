@@ -10,7 +10,7 @@ import typer
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
-    from avsr.train.check import PackReport
+    from avsr.train.packs.check import PackReport
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
         raise InputError("nowhere to put the pack; add -o PACK, or --check to look into one")
     num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
     if check:
-        from avsr.train.check import check_pack
+        from avsr.train.packs.check import check_pack
 
         _show(check_pack(output or source))
     if num_failed:
@@ -52,7 +52,7 @@ def _prepare(source: Path, output: Path, jobs: int | None, *, is_shown: bool) ->
     from rich.progress import Progress as Bar
 
     from avsr.corpora import read_corpus
-    from avsr.train.prepare import FAILED_FILE, Progress, prepare
+    from avsr.train.packs.prepare import FAILED_FILE, Progress, prepare
 
     utterances = read_corpus(source)
     console = Console(stderr=True)

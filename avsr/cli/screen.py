@@ -15,7 +15,7 @@ from rich.text import Text
 
 from avsr.captions.live import LiveView
 from avsr.live.captioner import LiveCaptioner
-from avsr.live.events import Device, Event, Notice, State, Status, as_json
+from avsr.live.events import Device, Done, Event, Notice, Ready, State, Status, as_json
 from avsr.types import Caption
 
 REFRESH_S = 0.1
@@ -46,7 +46,8 @@ class PlainScreen:
             if event.is_final and event.words:
                 print(event.text, flush=True)
         elif not self._quiet:
-            print(f"avsr: {_describe(event)}", file=sys.stderr)
+            for line in _describe(event):
+                print(f"avsr: {line}", file=sys.stderr)
 
     def refresh(self) -> None:
         """Plain output does not move."""
@@ -65,7 +66,8 @@ class LiveScreen:
     def take(self, event: Event) -> None:
         """Print a final or a message above the view; keep a partial for it."""
         if not isinstance(event, Caption):
-            self._console.print(Text(_describe(event), style="dim"))
+            for line in _describe(event):
+                self._console.print(Text(line, style="dim"))
             return
         partial = None if event.is_final else event
         self._view = replace(self._view, partial=partial, audio_weight=event.audio_weight, latency_ms=event.latency_ms)
@@ -96,5 +98,10 @@ def _shown(states: dict[Device, State | None], device: Device) -> str | None:
     return (states[device] or "opening").replace("_", " ")
 
 
-def _describe(event: Status | Notice) -> str:
-    return f"{event.device}: {event.message}" if isinstance(event, Status) else event.message
+def _describe(event: Ready | Status | Notice | Done) -> tuple[str, ...]:
+    """Say it to people, in lines."""
+    if isinstance(event, Ready):
+        return ("listening; Ctrl-C ends it",)
+    if isinstance(event, Done):
+        return event.notes
+    return (f"{event.device}: {event.message}",) if isinstance(event, Status) else (event.message,)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from avsr.cli.options import ChunkOption, ModalityOption
 from avsr.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -20,10 +21,8 @@ def run(
     token: Annotated[
         str | None, typer.Option(envvar="AVSR_TOKEN", metavar="SECRET", help="Where the server asks for one.")
     ] = None,
-    modality: Annotated[Literal["av", "audio", "video"], typer.Option(help="Which senses to use.")] = "av",
-    chunk_ms: Annotated[
-        int | None, typer.Option(min=1, metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
-    ] = None,
+    modality: ModalityOption = "av",
+    chunk_ms: ChunkOption = None,
     real_time: Annotated[
         bool, typer.Option("--real-time", help="As from a microphone and a camera, not as fast as the server allows.")
     ] = False,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from avsr.cli.options import DeviceOption, LmOption, ModelOption, ThreadsOption
 from avsr.errors import ConfigError, DeviceError, MissingExtraError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -16,11 +17,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def run(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
-    ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Processor threads of the network.")] = 1,
+    model: ModelOption = None,
+    lm: LmOption = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = 1,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Streams at once; beyond, clients are told `busy`.")
     ] = None,
@@ -61,7 +61,7 @@ def run(
     from avsr.serve.wire import Wire
 
     limits = Limits(max_sessions=max_sessions or DEFAULT_MAX_SESSIONS, max_speed=max_speed)
-    recognizer = load_model(model, device=device, threads=threads)
+    recognizer = load_model(model, lm=lm, device=device, threads=threads)
     service = Service(recognizer, limits, token=token, logs_text=log_text)
     app = create_app(service, allowed_origins=allow_origin or ())
     server = uvicorn.Server(

@@ -2,6 +2,7 @@
 
 from avsr.lips.crop import LipCropper, Smoothing
 from avsr.lips.landmarks import Face, FaceMesh, Landmarker
+from avsr.lips.offset import OffsetMeter
 from avsr.lips.speaker import SpeakerConfig, SpeakerPicker, level_db
 from avsr.lips.tracker import LipConfig, LipInput, LipState, LipTracker
 
@@ -14,6 +15,7 @@ __all__ = [
     "LipInput",
     "LipState",
     "LipTracker",
+    "OffsetMeter",
     "Smoothing",
     "SpeakerConfig",
     "SpeakerPicker",

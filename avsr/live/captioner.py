@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from avsr.lips import OffsetMeter
 from avsr.live.clock import Clock
-from avsr.live.events import Device, Event, Notice, State, Status
+from avsr.live.events import Device, Done, Event, Notice, State, Status
 from avsr.live.figures import Figures
 from avsr.live.inbox import Change
-from avsr.live.offset import OffsetMeter
 from avsr.media import AudioPacket
 from avsr.media.capture import Capture, Picture, Sound
 from avsr.types import TICK_S, Sense, VideoFrame
@@ -125,6 +125,7 @@ class LiveCaptioner:
             self._push(item)
         self._stream.finish()
         self._collect()
+        self._events.append(Done(self._stream.duration_s, self._stream.notes()))
         return self._taken_events()
 
     def _begin(self, item: Capture) -> None:
@@ -220,7 +221,7 @@ class LiveCaptioner:
         self.latest = ticks
         self.figures.num_chunks += 1
         if self._meter is not None:
-            self._meter = self._meter.seen(ticks)
+            self._meter = self._meter.seen(*ticks.mouth_and_voice())
 
     def _correct_offset(self) -> None:
         late_ms = None if self._meter is None else self._meter.late_ms

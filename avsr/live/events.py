@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from avsr.types import Caption
+from avsr.types import Caption, Modality
 
 Device = Literal["microphone", "camera"]
 State = Literal["live", "muted", "no_face", "covered", "lost"]
@@ -29,11 +29,33 @@ class Notice:
     at_s: float
 
 
-Event = Caption | Status | Notice
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The first event: the model is loaded, the devices are being opened."""
+
+    model: str
+    version: str
+    modality: Modality
+    chunk_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last event: ``duration_s`` were recognised; ``notes``, for people, say what was never there."""
+
+    duration_s: float
+    notes: tuple[str, ...]
+
+
+Event = Ready | Caption | Status | Notice | Done
 
 
 def as_json(event: Event, offset_ms: float) -> dict[str, Any]:
-    """Return an event as plain values: ``type`` is partial, final, status or notice; times in seconds."""
+    """Return an event as plain values: ``type`` is ready, partial, final, status, notice or done; times in seconds."""
+    if isinstance(event, Ready):
+        return {"type": "ready", **asdict(event)}
+    if isinstance(event, Done):
+        return {"type": "done", "duration": round(event.duration_s, 3), "notes": list(event.notes)}
     if isinstance(event, Status):
         values = {"device": event.device, "state": event.state, "message": event.message, "at": round(event.at_s, 3)}
         return {"type": "status", **values}

@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from avsr.captions.files import FORMATS, render, write_whole
+from avsr.captions.files import FORMATS
+from avsr.captions.growing import open_growth
 from avsr.errors import InputError
 from avsr.live.events import Event
 from avsr.types import Caption, Transcript
 
 NUM_LINES = 2
 """Lines in a text file for other programs."""
+COPIED_BYTES = 2**20
+"""So much of a file is copied at a time."""
+REST = 4.0
+"""After a version was written, so many times as long passes before the next: a large file keeps no disk busy."""
+MAX_WAITING_CHARS = 2**20
+"""Text that waits while the disk is full; what comes beyond is dropped and counted."""
 
 
 class Follower:
-    """Writes a file anew whenever its text has changed, in a thread of its own; texts that newer ones overtake are not.
+    """Keeps a file up to date, in a thread of its own: text that is settled, and a tail that is replaced.
 
-    Every version is written whole: a reader, or a crash, never meets half of one.
+    Every version appears as a whole: a reader, or a crash, never meets half of one. What is settled is on the disk
+    only, and copied from version to version: memory does not grow with the file.
 
     Raises:
         InputError: the file cannot be written to.
     """
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, settled: str = "", tail: str = "") -> None:
         self._path = path
+        self._version: BinaryIO | None = None
+        self._num_settled_bytes = 0
         self._error: OSError | None = None
+        self._num_dropped = 0
         try:
-            write_whole(path, text)
+            self._write(settled, tail)
         except OSError as error:
             raise InputError(f"{path} cannot be written to: {error.strerror}; choose another place") from error
-        self._make: Callable[[], str] | None = None
-        self._is_closed = False
+        self._settled, self._tail = "", tail
+        self._has_news = self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._follow, name=f"writer of {path.name}", daemon=True)
         self._thread.start()
 
-    def offer(self, make: Callable[[], str]) -> None:
-        """Write what ``make`` returns, soon; it is called in the writer's thread."""
+    def offer(self, settled: str, tail: str) -> None:
+        """Append ``settled`` for good, then ``tail`` until the next offer; soon, in the writer's thread."""
         with self._changed:
-            self._make = make
+            if len(self._settled) + len(settled) > MAX_WAITING_CHARS:
+                self._num_dropped += 1
+            else:
+                self._settled += settled
+            self._tail, self._has_news = tail, True
             self._changed.notify()
 
     def close(self) -> None:
@@ -54,49 +72,90 @@ class Follower:
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
+        if self._version is not None:
+            self._version.close()
         if self._error is not None:
             raise InputError(f"{self._path} could not be written to: {self._error.strerror}; what it holds is older")
+        if self._num_dropped:
+            raise InputError(f"{self._path} could not be written to for long: {self._num_dropped} finals are missing")
 
     def _follow(self) -> None:
         while True:
             with self._changed:
-                while self._make is None and not self._is_closed:
-                    self._changed.wait()
-                make, self._make = self._make, None
-            if make is None:
-                return
+                self._changed.wait_for(lambda: self._has_news or self._is_closed)
+                if not self._has_news:
+                    return
+                settled, tail = self._settled, self._tail
+                self._settled, self._has_news = "", False
+            begun_s = time.perf_counter()
             try:
-                write_whole(self._path, make())
+                self._write(settled, tail)
                 self._error = None
             except OSError as error:  # a full disk may have room again for the next version
                 self._error = error
+                with self._changed:
+                    self._settled = settled + self._settled
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closed, REST * (time.perf_counter() - begun_s))
+
+    def _write(self, settled: str, tail: str) -> None:
+        scratch = self._path.with_name(f".avsr-{uuid.uuid4().hex}.part")
+        version = scratch.open("x+b")
+        try:
+            self._copy_settled(version)
+            version.write(settled.encode("utf-8", "replace"))
+            num_settled_bytes = version.tell()
+            version.write(tail.encode("utf-8", "replace"))
+            version.flush()
+            os.fsync(version.fileno())
+            scratch.replace(self._path)
+        except BaseException:
+            version.close()
+            raise
+        finally:
+            scratch.unlink(missing_ok=True)
+        if self._version is not None:
+            self._version.close()
+        # Its content stays within reach though somebody moves or deletes the file.
+        self._version, self._num_settled_bytes = version, num_settled_bytes
+
+    def _copy_settled(self, version: BinaryIO) -> None:
+        if self._version is None:
+            return
+        self._version.seek(0)
+        num_left = self._num_settled_bytes
+        while num_left:
+            part = self._version.read(min(num_left, COPIED_BYTES))
+            version.write(part)
+            num_left -= len(part)
 
 
 class CaptionFile:
     """Keeps ``path`` (.srt, .vtt, .json or .txt) up to date with the finals: a `Listener`.
 
-    ``about`` is what stands in it besides the captions. The finals are kept in memory, some 100 bytes a word.
+    ``about`` is what stands in it besides the captions.
 
     Raises:
         InputError: the file is there already, or is of another kind, or cannot be written.
     """
 
     def __init__(self, path: Path, about: Transcript) -> None:
-        self._format = path.suffix.lower().lstrip(".")
-        if self._format not in FORMATS:
+        name = path.suffix.lower().lstrip(".")
+        if name not in FORMATS:
             raise InputError(f"{path}: captions are saved as one of {', '.join(f'.{name}' for name in FORMATS)}")
         if path.exists():
             raise InputError(f"{path} is there already, and is not written over; choose another name")
-        self._path, self._transcript = path, about
-        self._follower = Follower(path, render(about, self._format))
+        self._path, self._growth = path, open_growth(about, name)
+        self._state: Any = self._growth.init_state()
+        self._is_empty = True
+        self._follower = Follower(path, self._growth.head, self._growth.flush(self._state))
 
     def take(self, event: Event) -> None:
         """Add a final."""
         if isinstance(event, Caption) and event.is_final and event.words:
-            segments = (*self._transcript.segments, event)
-            self._transcript = replace(self._transcript, segments=segments, duration_s=event.end_s)
-            transcript = self._transcript
-            self._follower.offer(lambda: render(transcript, self._format))
+            self._is_empty = False
+            settled, self._state = self._growth.step(event, self._state)
+            self._follower.offer(settled, self._growth.flush(self._state))
 
     def close(self) -> None:
         """Write the last state; without a word, there is no file.
@@ -105,7 +164,7 @@ class CaptionFile:
             InputError: the file could not be written.
         """
         self._follower.close()
-        if not self._transcript.segments:
+        if self._is_empty:
             self._path.unlink(missing_ok=True)
 
 
@@ -120,7 +179,7 @@ class LineFile:
 
     def __init__(self, path: Path) -> None:
         self._lines: tuple[_Line, ...] = ()
-        self._follower = Follower(path, "")
+        self._follower = Follower(path)
 
     def take(self, event: Event) -> None:
         """Show a caption."""
@@ -128,8 +187,7 @@ class LineFile:
             older = tuple(line for line in self._lines if line.segment != event.segment)
             newer = (_Line(event.segment, event.text),) if event.words else ()
             self._lines = (*older, *newer)[-NUM_LINES:]
-            lines = self._lines
-            self._follower.offer(lambda: "".join(f"{line.text}\n" for line in lines))
+            self._follower.offer("", "".join(f"{line.text}\n" for line in self._lines))
 
     def close(self) -> None:
         """Write the last state.

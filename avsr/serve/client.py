@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
@@ -16,6 +18,7 @@ from avsr.serve.pictures import encode_png
 from avsr.serve.protocol import (
     MAX_PACKET_S,
     AnyEvent,
+    CaptionEvent,
     Config,
     Done,
     End,
@@ -32,25 +35,62 @@ from avsr.serve.protocol import (
 )
 from avsr.types import VideoFrame
 
-MAX_RETRIES = 6
-"""How often on end a lost connection is taken up again: for about 15 s."""
+MAX_RETRIES = 9
+"""How often on end a lost connection is taken up again: for about 30 s, in which a server can be started anew."""
 MAX_KEPT_BYTES = 256 * 2**20
-"""What is not recognised yet is kept to be sent again, up to this much."""
+"""What is in no final yet is kept to be sent again, up to this much."""
+LEAD_S = 1.0
+"""A stream that must begin anew begins so long before the words that were lost: recognition needs a run-up."""
+
+
+class _TryAgainError(Exception):
+    """The server refuses, but not for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Where the server's stream begins within the client's, after others that servers have lost."""
+
+    time_s: float = 0.0
+    segment: int = 0
+
+    def placed(self, event: AnyEvent) -> AnyEvent:
+        """Return an event with the times and the segment of the client's stream."""
+        time_s = self.time_s
+        if isinstance(event, CaptionEvent):
+            words = tuple(
+                word.model_copy(update={"start": word.start + time_s, "end": word.end + time_s}) for word in event.words
+            )
+            update = {"start": event.start + time_s, "end": event.end + time_s, "words": words}
+            return event.model_copy(update={**update, "segment": event.segment + self.segment})
+        if isinstance(event, Status):
+            return event.model_copy(update={"time": event.time + time_s})
+        if isinstance(event, Done):
+            return event.model_copy(update={"duration": event.duration + time_s})
+        if isinstance(event, Ready):
+            received = Received(audio=event.received.audio + time_s, video=event.received.video + time_s)
+            return event.model_copy(update={"received": received})
+        return event
 
 
 class Client:
     """Sends one stream to ``url``; ``on_event`` is told what comes back, every final once.
 
     ``in_real_time`` sends each packet when its time has come; otherwise the server sets the pace. A lost connection is
-    taken up again where it broke off. Sound goes as f32 and pictures as PNG, so that the server hears and sees exactly
-    what is sent.
+    taken up again where it broke off; where the server has lost the stream, since it was started anew, another stream
+    goes on after the last final, and what it says is told with the times and the numbers of the first. Sound goes as
+    f32 and pictures as PNG, so that the server hears and sees exactly what is sent.
     """
 
     def __init__(self, url: str, on_event: Callable[[AnyEvent], None], *, in_real_time: bool = False) -> None:
         self._url, self._on_event, self._in_real_time = url, on_event, in_real_time
         self._ready: Ready | None = None
+        self._has_begun = False
         self._done: Done | None = None
         self._next_segment = 0
+        self._base = _Base()
+        self._final_end_s = 0.0
+        self._partial_start_s: float | None = None
         self._kept: deque[Sound | Picture] = deque()
         self._pulling: asyncio.Future[Sound | Picture | None] | None = None
         self._begun_s = time.monotonic()
@@ -68,21 +108,21 @@ class Client:
             try:
                 async with connect(self._url, max_size=None, compression=None, ping_timeout=60) as socket:
                     await self._converse(socket, config, outgoing)
-            except ConnectionClosed as error:
+            except (ConnectionClosed, _TryAgainError) as error:
                 problem = f"the connection to {self._url} was lost: {error}"
             except (InvalidURI, InvalidHandshake, OSError, TimeoutError, asyncio.TimeoutError) as error:
                 problem = f"no server of captions answers at {self._url}: {error}; start one with `avsr serve`"
             if self._done is not None:
                 return self._done
             num_tries = 1 if self._next_segment > progress else num_tries + 1
-            if self._ready is None or num_tries > MAX_RETRIES:
+            if not self._has_begun or num_tries > MAX_RETRIES:
                 raise AvsrError(problem)
             await asyncio.sleep(min(0.25 * 2**num_tries, 5.0))
 
     async def _converse(self, socket: ClientConnection, config: Config, outgoing: Iterator[Sound | Picture]) -> None:
         """Hold one connection until the stream is done; raises ConnectionClosed when it is lost."""
         if self._ready is not None:
-            resume = Resume(session=self._ready.session, next_segment=self._next_segment)
+            resume = Resume(session=self._ready.session, next_segment=self._next_segment - self._base.segment)
             config = config.model_copy(update={"resume": resume})
         await socket.send(config.model_dump_json(exclude_none=True))
         self._take(await socket.recv())
@@ -105,16 +145,32 @@ class Client:
     def _take(self, text: str | bytes) -> None:
         event = parse_event(text if isinstance(text, str) else text.decode())
         if isinstance(event, ErrorEvent):
-            raise AvsrError(f"{self._url}: {event.message}")
+            self._refused(event)
+        event = self._base.placed(event)
         if isinstance(event, Ready):
-            self._ready = event
+            self._ready, self._has_begun = event, True
         elif isinstance(event, Done):
             self._done = event
+        elif isinstance(event, CaptionEvent):
+            is_final = event.type == "final"
+            self._partial_start_s = None if is_final else event.start
+            if is_final:
+                self._next_segment, self._final_end_s = event.segment + 1, max(self._final_end_s, event.end)
         elif isinstance(event, Status):
-            self._forget_before(event.time)
-        elif event.type == "final":
-            self._next_segment = event.segment + 1
+            begun_s = event.time if self._partial_start_s is None else min(event.time, self._partial_start_s)
+            self._forget_before(max(self._final_end_s, begun_s - LEAD_S))
         self._on_event(event)
+
+    def _refused(self, event: ErrorEvent) -> None:
+        """Raise what the refusal means: that the stream must begin anew, that it may work later, or the end."""
+        if self._has_begun and event.code == "unknown_session":
+            first_s = self._kept[0].t_s if self._kept else self._final_end_s
+            self._base = _Base(max(self._final_end_s, first_s), self._next_segment)
+            self._ready = self._partial_start_s = None
+            raise _TryAgainError(event.message)
+        if self._has_begun and event.retry:
+            raise _TryAgainError(event.message)
+        raise AvsrError(f"{self._url}: {event.message}")
 
     async def _send_media(self, socket: ClientConnection, outgoing: Iterator[Sound | Picture]) -> None:
         received = self._ready.received if self._ready else Received()
@@ -137,10 +193,12 @@ class Client:
     async def _send_one(self, socket: ClientConnection, message: Sound | Picture) -> None:
         if self._in_real_time:
             await asyncio.sleep(self._begun_s + message.t_s - time.monotonic())
-        await socket.send(pack_sound(message) if isinstance(message, Sound) else pack_picture(message))
+        if (left := after(message, self._base.time_s)) is not None:
+            left = replace(left, t_s=left.t_s - self._base.time_s)
+            await socket.send(pack_sound(left) if isinstance(left, Sound) else pack_picture(left))
 
     def _forget_before(self, time_s: float) -> None:
-        """Drop what has been recognised, and what is too much to keep."""
+        """Drop what would not be sent again, and what is too much to keep."""
         while self._kept and self._kept[0].end_s <= time_s:
             self._kept.popleft()
         num_bytes = 0
@@ -171,3 +229,14 @@ def has_arrived(message: Sound | Picture, received: Received) -> bool:
     if isinstance(message, Sound):
         return message.end_s <= received.audio
     return message.t_s <= received.video
+
+
+def after(message: Sound | Picture, time_s: float) -> Sound | Picture | None:
+    """Return what of a message is from ``time_s`` on."""
+    if message.t_s >= time_s:
+        return message
+    if isinstance(message, Picture) or message.end_s <= time_s:
+        return None
+    num_before = math.ceil((time_s - message.t_s) * message.sample_rate)
+    rest = message.samples[num_before:]
+    return replace(message, samples=rest, t_s=message.t_s + num_before / message.sample_rate) if len(rest) else None

@@ -94,7 +94,7 @@ class Config(Message):
     modality: Modality = "av"
     chunk_ms: Annotated[int, Field(gt=0)] | None = None
     hotwords: Annotated[tuple[HotwordSetting, ...], Field(max_length=100)] = ()
-    av_offset_ms: Annotated[float, Field(ge=-2000, le=2000)] = 0.0
+    av_offset_ms: Annotated[float, Field(ge=-2000, le=2000)] | Literal["auto"] = 0.0
     preview: bool = False
     resume: Resume | None = None
 

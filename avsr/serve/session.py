@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from avsr.decode import Hotword
 from avsr.errors import ConfigError, InputError, TextError
 from avsr.frontend import SenseTicks
-from avsr.lips import Face, Landmarker
+from avsr.lips import Face, Landmarker, OffsetMeter
 from avsr.recognizer import Recognizer
 from avsr.serve.pictures import decode_picture, encode_jpeg
 from avsr.serve.protocol import (
@@ -37,7 +37,8 @@ class Session:
     """A `Stream` and its captions so far.
 
     ``accept`` and ``finish`` compute, in whatever thread calls them, one at a time. What comes of them is kept here and
-    read from here: ``finals_from``, ``partial``, ``status``. ``secret`` lets a client resume; ``number`` is for logs.
+    read from here: ``finals_from``, ``partial``, ``status``; ``offset_ms`` is how late pictures come, which is
+    corrected. ``secret`` lets a client resume; ``number`` is for logs.
 
     Raises:
         ProtocolError: a setting does not fit the model.
@@ -56,6 +57,9 @@ class Session:
     ) -> None:
         self.secret, self.number, self.config = secret, number, config
         self.chunk_ms = config.chunk_ms or recognizer.bundle.config.default_chunk_ms
+        is_measured = config.av_offset_ms == "auto" and config.modality == "av"
+        self.offset_ms = 0.0 if config.av_offset_ms == "auto" else config.av_offset_ms
+        self._meter = OffsetMeter() if is_measured else None
         self.received = Received()
         self.partial: CaptionEvent | None = None
         self.status: Status | None = None
@@ -117,19 +121,25 @@ class Session:
     def _push(self, message: Sound | Picture | Absent) -> None:
         received = self.received
         if isinstance(message, Absent):
-            self._stream.pass_over(message.sense, message.time)
+            late_s = self.offset_ms / 1000 if message.sense == "video" else 0.0
+            self._stream.pass_over(message.sense, message.time - late_s)
         elif isinstance(message, Sound):
             self._stream.accept_audio(message.samples, message.sample_rate, message.t_s)
             self.received = received.model_copy(update={"audio": max(received.audio, message.end_s)})
         else:
             rgb = decode_picture(message.data, self._max_picture_side)
-            self._stream.accept_video(rgb, message.t_s + self.config.av_offset_ms / 1000)
+            time_s = message.t_s - self.offset_ms / 1000
+            if time_s >= 0:  # else it was taken before the first sound
+                self._stream.accept_video(rgb, time_s)
             self.received = received.model_copy(update={"video": max(received.video, message.t_s)})
 
     def _collect(self, arrived_s: float) -> None:
+        if self._meter is not None and self._meter.late_ms is not None:
+            self.offset_ms += self._meter.late_ms
+            self._meter = OffsetMeter()
         for caption in self._stream.captions():
             latency_ms = (time.monotonic() - arrived_s) * 1000
-            event = CaptionEvent.of(caption, offset_ms=self.config.av_offset_ms, latency_ms=latency_ms)
+            event = CaptionEvent.of(caption, offset_ms=self.offset_ms, latency_ms=latency_ms)
             if caption.is_final:
                 self._finals.append(event)
                 self.partial = None
@@ -143,6 +153,8 @@ class Session:
         if self._ticks is None:
             self._has_heard = self._has_seen = False
         self._ticks = ticks
+        if self._meter is not None:
+            self._meter = self._meter.seen(*ticks.mouth_and_voice())
         self._has_heard |= bool(ticks.heard.any())
         self._has_seen |= bool(ticks.visible.any())
 

@@ -14,8 +14,8 @@ from avsr.config import FeatureConfig
 from avsr.corpora import AlignedWord
 from avsr.decode.tokenizer import Tokenizer
 from avsr.features import LogMel
-from avsr.train.augment import CLEAN_SNR_DB, Example
-from avsr.train.prepared import Clip, ClipData
+from avsr.train.augment.examples import CLEAN_SNR_DB, Example
+from avsr.train.packs.prepared import Clip, ClipData
 from avsr.types import MELS_PER_TICK, NUM_MELS, TICK_S, AvChunk
 
 T = TypeVar("T")

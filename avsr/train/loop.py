@@ -18,11 +18,11 @@ from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
 from avsr.errors import InputError
 from avsr.model import AvsrModel
+from avsr.train.augment.noise import NoiseSource
 from avsr.train.averaging import MovingAverage, average_weights
 from avsr.train.batch import Collator
 from avsr.train.checkpoint import locked, read_tensors, write_tensors
 from avsr.train.machine import Machine
-from avsr.train.noise import NoiseSource
 from avsr.train.objective import Objective, Weights, count_terms
 from avsr.train.plan import Source
 from avsr.train.recipe import Branch, StageConfig

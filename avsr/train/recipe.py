@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from avsr.config import BundleConfig, DecodeConfig, ModelConfig, Name, Section
-from avsr.train.augment import AugmentConfig
+from avsr.train.augment.examples import AugmentConfig
 from avsr.train.ngram import LmConfig
 from avsr.types import TICK_MS
 

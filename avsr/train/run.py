@@ -12,14 +12,14 @@ from avsr.corpora import Utterance, noise_files, read_table
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
 from avsr.errors import InputError
 from avsr.train.apart import train_branches
+from avsr.train.augment.noise import NoiseSource
 from avsr.train.card import training_section
 from avsr.train.loop import Trainer
 from avsr.train.machine import Machine
 from avsr.train.ngram import LmConfig, build_lm
-from avsr.train.noise import NoiseSource
+from avsr.train.packs.prepare import Progress, prepare
+from avsr.train.packs.prepared import INDEX_FILE, MEMORY_BYTES, Clip, PreparedCorpus
 from avsr.train.plan import Source
-from avsr.train.prepare import Progress, prepare
-from avsr.train.prepared import INDEX_FILE, MEMORY_BYTES, Clip, PreparedCorpus
 from avsr.train.recipe import Branch, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.tracking import OnReport, print_notes
@@ -95,7 +95,9 @@ def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
     """
     prepare(read_table(data / recipe.table), data, work / CORPUS_PACK, on_progress=_print_progress(recipe.table))
     if recipe.num_talkers:
-        from avsr.train.talkers import make_talkers  # it needs PyAV, as all of preparing does, and training does not
+        from avsr.train.packs.talkers import (
+            make_talkers,  # it needs PyAV, as all of preparing does, and training does not
+        )
 
         table = make_talkers(work / "talker_clips", recipe.num_talkers, seed=1)
         prepare(read_table(table), table.parent, work / TALKERS_PACK, on_progress=_print_progress(table.name))

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from avsr.train.augment import Example, augment, swap_lips
+from avsr.train.augment.examples import Example, augment, swap_lips
+from avsr.train.augment.noise import NoiseSource
 from avsr.train.batch import Batch, Collator
-from avsr.train.noise import NoiseSource
 from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
 

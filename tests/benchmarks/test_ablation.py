@@ -20,7 +20,7 @@ from avsr.config import BundleConfig, FeatureConfig
 from avsr.decode import Tokenizer, train_tokenizer
 from avsr.errors import InputError
 from avsr.model import AvsrModel
-from avsr.train.augment import AugmentConfig
+from avsr.train.augment.examples import AugmentConfig
 from avsr.train.recipe import StageConfig
 from avsr.types import NUM_MELS
 

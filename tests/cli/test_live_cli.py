@@ -94,6 +94,9 @@ def test_a_session_tells_saves_and_records(
     output, errors = capsys.readouterr()
     events = [json.loads(line) for line in output.splitlines()]
     assert {"partial", "final", "status"} <= {event["type"] for event in events}
+    assert (events[0]["type"], events[0]["model"], events[0]["modality"]) == ("ready", "tiny", "av")
+    assert events[-1]["type"] == "done"
+    assert PLAYED_S - 1 < events[-1]["duration"] < PLAYED_S + 1
     assert {event["device"] for event in events if event["type"] == "status"} == {"microphone", "camera"}
     finals = [event["text"] for event in events if event["type"] == "final" and event["text"]]
     assert finals

@@ -10,7 +10,7 @@ import pytest
 
 import avsr as package
 from avsr import cli
-from avsr.train import prepare
+from avsr.train.packs import prepare
 
 SOUND = Path(package.__file__).parent / "talker" / "demo" / "babble.ogg"
 

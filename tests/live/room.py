@@ -13,7 +13,7 @@ from avsr.live.events import Device, Event
 from avsr.live.inbox import Change
 from avsr.media.capture import Capture, Picture, Sound
 from avsr.recognizer import Recognizer
-from avsr.types import Caption, Modality
+from avsr.types import Caption, FloatArray, Modality, VideoFrame
 
 START_S = 1_000.0
 """The host's clock when everything begins."""
@@ -23,14 +23,17 @@ MODALITIES: dict[tuple[Device, ...], Modality] = {("microphone", "camera"): "av"
 
 def captures(duration_s: float, *, rate_hz: float = 25.0, seed: int = 1) -> list[Capture]:
     """Both devices' captures in the order in which they are complete."""
-    samples = (sound(duration_s, seed) * 32768).astype(np.int16)
+    return captures_of(sound(duration_s, seed), pictures(duration_s, rate_hz, seed + 1))
+
+
+def captures_of(sound: FloatArray, frames: Iterable[VideoFrame]) -> list[Capture]:
+    """Sound at 16 kHz and pictures as two devices would deliver them."""
+    samples = (sound * 32768).astype(np.int16)
     heard: list[Capture] = [
         Sound(samples[start : start + PACKET_SAMPLES], 16_000, start / 16_000, START_S + start / 16_000)
         for start in range(0, len(samples), PACKET_SAMPLES)
     ]
-    seen: list[Capture] = [
-        Picture(frame.rgb, START_S + frame.pts_us / 1e6) for frame in pictures(duration_s, rate_hz, seed + 1)
-    ]
+    seen: list[Capture] = [Picture(frame.rgb, START_S + frame.pts_us / 1e6) for frame in frames]
     return sorted([*heard, *seen], key=lambda each: each.host_s + (0.02 if isinstance(each, Sound) else 0.0))
 
 

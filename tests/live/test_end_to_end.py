@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,9 @@ def _running(command: list[str], env: dict[str, str], **options: Any) -> Iterato
         process.wait()
 
 
-def live(env: dict[str, str], options: list[str], play: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Run `avsr live --jsonl`, play once the microphone is there, end it by Ctrl-C; return its events."""
+@contextmanager
+def captioning(env: dict[str, str], options: list[str], folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """Run `avsr live --jsonl` until the end of the block, once a device is there; yield its events, which grow."""
     command = [sys.executable, "-m", "avsr", "live", "--jsonl", "--threads", "1", *options]
     events: list[dict[str, Any]] = []
     errors = folder / "errors.txt"
@@ -103,16 +104,26 @@ def live(env: dict[str, str], options: list[str], play: list[str], folder: Path)
         lines = captions.stdout
         reader = threading.Thread(target=lambda: events.extend(json.loads(line) for line in iter(lines.readline, "")))
         reader.start()
-        deadline_s = time.monotonic() + TIMEOUT_S
-        while not any(event.get("state") == "live" for event in events):
-            assert captions.poll() is None and time.monotonic() < deadline_s, errors.read_text()
-            time.sleep(0.1)
-        with _running(play, env) as player:
-            player.wait(TIMEOUT_S)
-        time.sleep(2.0)
+        wait_until(lambda: captions.poll() is not None or any(event.get("state") == "live" for event in events))
+        yield events
         captions.send_signal(signal.SIGINT)
         assert captions.wait(TIMEOUT_S) == 0, errors.read_text()
         reader.join()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def live(env: dict[str, str], options: list[str], play: list[str], folder: Path) -> list[dict[str, Any]]:
+    """Caption what ``play`` plays; return the events."""
+    with captioning(env, options, folder) as events:
+        with _running(play, env) as player:
+            player.wait(TIMEOUT_S)
+        time.sleep(2.0)
     return events
 
 
@@ -152,11 +163,43 @@ def test_sound_and_pictures_of_a_real_face_live(room: dict[str, str], clip: tupl
     source = ["ffmpeg", "-v", "error", "-re", "-stream_loop", str(NUM_PLAYS - 1), "-i", str(path)]
     pictures = ["-map", "0:v", "-c:v", "mpeg2video", "-q:v", "2", "-g", "5", "-f", "mpegts", "-listen", "1", url]
     sounds = ["-map", "0:a", "-ar", "44100", "-ac", "1", "-f", "pulse", "-device", "room", "talk"]
-    lines = tmp_path / "lines.txt"
-    events = live(room, ["--camera", url, "--text-file", str(lines)], [*source, *pictures, *sounds], tmp_path)
+    lines, record = tmp_path / "lines.txt", tmp_path / "both.mp4"
+    options = ["--camera", url, "--text-file", str(lines), "--record", str(record)]
+    events = live(room, options, [*source, *pictures, *sounds], tmp_path)
     assert num_right(events, text) >= NUM_PLAYS - 2
+    recorded = avsr.load_model(threads=1).transcribe(record).segments
+    assert sum(word_errors(text, final.text).total <= 1 for final in recorded) >= NUM_PLAYS - 2
     assert {"type": "status", "device": "camera", "state": "live"}.items() <= next(
         event for event in events if event.get("device") == "camera" and event["state"] == "live"
     ).items()
     assert any(event["av"]["face_visible"] > 0.5 for event in events if event["type"] == "final")
     assert len(lines.read_text().splitlines()) == 2
+
+
+def test_a_microphone_that_is_pulled_out_and_comes_back_is_heard_again(
+    room: dict[str, str], clip: tuple[Path, str], tmp_path: Path
+) -> None:
+    path, _ = clip
+    talk = tmp_path / "talk.wav"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(path), "-vn", str(talk)], check=True)
+    text = avsr.load_model(threads=1).transcribe(path, modality="audio").text
+
+    def control(*arguments: str) -> None:
+        subprocess.run(["pactl", *arguments], env=room, check=True, stdout=subprocess.DEVNULL)
+
+    def states() -> list[str]:
+        return [event["state"] for event in list(events) if event.get("device") == "microphone"]
+
+    with captioning(room, ["--camera", "none"], tmp_path) as events:
+        control("unload-module", "module-null-sink")
+        wait_until(lambda: "lost" in states())
+        time.sleep(1.0)
+        control("load-module", "module-null-sink", "sink_name=room")
+        back_s = time.monotonic()
+        wait_until(lambda: states()[-1] != "lost")
+        took_s = time.monotonic() - back_s
+        num_before = len(events)
+        subprocess.run(["paplay", "--device=room", str(talk)], env=room, check=True, timeout=TIMEOUT_S)
+        time.sleep(2.0)
+    assert took_s < 10  # on an idle machine, one
+    assert num_right(events[num_before:], text) >= 1

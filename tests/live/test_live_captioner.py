@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from room import START_S, Room, captures
+from room import START_S, Room, captures, captures_of
 from stand_ins import LampFace, listen, packets_of, pictures, sound, without_latency
+from talking import talk
 
 from avsr.live.events import Notice, Status
 from avsr.live.recorder import Recorder
@@ -137,6 +138,17 @@ def test_a_set_offset_moves_the_pictures(engine: Recognizer) -> None:
     right.plug(*BOTH)
     right.deliver(captures(4.0))
     assert late.finals() == right.finals() != []
+
+
+def test_an_offset_is_measured_told_and_corrected(engine: Recognizer) -> None:
+    room = Room(engine, offset_ms=None)
+    room.plug(*BOTH)
+    samples, frames = talk(20.0, 0.24)
+    room.deliver(captures_of(samples, frames))
+    assert room.live.offset_ms == 240
+    assert [event.message for event in room.events if isinstance(event, Notice)] == [
+        "the pictures come 240 ms late, which is corrected"
+    ]
 
 
 def test_a_recording_transcribes_to_the_same_finals(engine: Recognizer, tmp_path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from avsr.errors import InputError
-from avsr.live.events import Status, as_json
+from avsr.live import writers
+from avsr.live.events import Done, Ready, Status, as_json
 from avsr.live.writers import CaptionFile, LineFile
 from avsr.types import Caption, Transcript, Word
 
@@ -78,6 +82,49 @@ def test_an_earlier_talk_is_never_written_over(tmp_path: Path) -> None:
     assert not (tmp_path / "silence.json").exists()
 
 
+def test_a_long_talk_takes_no_memory(tmp_path: Path) -> None:
+    """Only what is settled lately is in memory; what was written before may even be moved away meanwhile."""
+    path, sizes = tmp_path / "talk.srt", []
+    file = CaptionFile(path, ABOUT)
+    tracemalloc.start()
+    for segment in range(600):
+        file.take(caption(segment, "bin blue at f two now"))
+        if segment % 150 == 149:
+            wait_until(lambda count=segment: path.exists() and f"\n{count + 1}\n" in path.read_text())  # type: ignore[misc]
+            path.replace(tmp_path / "moved.srt")
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert sizes[-1] - sizes[0] < 15_000  # as text, what came between is 30 kB
+    file.take(caption(600, "set white"))
+    file.close()
+    text = path.read_text()
+    assert text.count(" --> ") == text.count("bin blue at f two now") + 1 == 601
+
+
+def test_what_waits_for_a_full_disk_is_written_later_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = tmp_path / "in" / "talk.txt", tmp_path / "in"
+    folder.mkdir()
+    file = CaptionFile(path, ABOUT)
+    folder.rename(tmp_path / "out")
+    file.take(caption(0, "bin blue"))
+    time.sleep(0.1)
+    (tmp_path / "out").rename(folder)
+    file.take(caption(1, "set white"))
+    wait_until(lambda: path.read_text() == "bin blue\nset white\n")
+    monkeypatch.setattr(writers, "MAX_WAITING_CHARS", 5)
+    file.take(caption(2, "much too long"))
+    with pytest.raises(InputError, match="1 finals are missing"):
+        file.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
 def test_a_full_disk_is_told_at_the_end(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
@@ -125,5 +172,17 @@ def test_events_are_plain_json() -> None:
     assert (final["type"], final["segment"], final["text"], final["latency_ms"]) == ("final", 3, "bin blue", 81.2)
     assert final["av"] == {"audio_weight": 0.4, "face_visible": 1.0, "offset_ms": 40.0}
     assert as_json(caption(3, "bin", is_final=False), 0.0)["type"] == "partial"
+    assert as_json(Ready("default", "0.2", "av", 320), 0.0) == {
+        "type": "ready",
+        "model": "default",
+        "version": "0.2",
+        "modality": "av",
+        "chunk_ms": 320,
+    }
+    assert as_json(Done(3.21, ("no face was seen",)), 0.0) == {
+        "type": "done",
+        "duration": 3.21,
+        "notes": ["no face was seen"],
+    }
     status = as_json(Status("camera", "lost", "unplugged", 1.23456), 0.0)
     assert status == {"type": "status", "device": "camera", "state": "lost", "message": "unplugged", "at": 1.235}

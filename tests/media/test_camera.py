@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
+import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from network_cameras import RATE_HZ, RtspServer, free_port, sending
 
 from avsr.errors import DeviceError
 from avsr.media.camera import Camera, CameraInfo, _list_v4l, choose_camera, open_camera
+from avsr.media.capture import Picture, Source
 
 FOUND = (CameraInfo(0, "Integrated Camera"), CameraInfo(2, "USB Camera"))
-RATE_HZ = 25
 
 
 @pytest.mark.parametrize(("spec", "index"), [(None, 0), ("2", 2), ("/dev/video2", 2), ("usb", 2), ("USB Camera", 2)])
@@ -76,42 +76,117 @@ def test_a_camera_that_is_not_there_is_an_error() -> None:
         open_camera("http://127.0.0.1:9/none.ts")
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+@pytest.fixture(params=["mpegts", "mpjpeg", "tcp", "udp", "rtsp"])
+def url(request: pytest.FixtureRequest, film: Path, tmp_path: Path) -> Iterator[str]:
+    """A network camera, waiting for whoever connects."""
+    port = free_port()
+    if request.param == "rtsp":
+        with RtspServer(film, tmp_path).running() as address:
+            yield address
+        return
+    address, output = {
+        "mpegts": (f"http://127.0.0.1:{port}/live", ["-f", "mpegts", "-listen", "1"]),
+        "mpjpeg": (f"http://127.0.0.1:{port}/live", ["-c:v", "mjpeg", "-f", "mpjpeg", "-listen", "1"]),
+        "tcp": (f"tcp://127.0.0.1:{port}", ["-f", "mpegts"]),
+        "udp": (f"udp://127.0.0.1:{port}", ["-f", "mpegts"]),
+    }[request.param]
+    target = f"{address}?listen=1" if request.param == "tcp" else address
+    with sending(film, *output, target):
+        yield address
 
 
-@pytest.fixture(params=["mpegts", "mpjpeg"])
-def url(request: pytest.FixtureRequest, film: Path, port: int) -> Iterator[str]:
-    """A network camera: ffmpeg that sends the film in real time to whoever connects."""
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("ffmpeg is not installed; on Debian: apt-get install ffmpeg")
-    codec = {"mpegts": "mpeg2video", "mpjpeg": "mjpeg"}[request.param]
-    address = f"http://127.0.0.1:{port}/live"
-    source = ["-re", "-stream_loop", "20", "-i", str(film), "-c:v", codec, "-g", "5"]
-    server = subprocess.Popen(
-        ["ffmpeg", "-v", "error", *source, "-f", request.param, "-listen", "1", address], stdin=subprocess.DEVNULL
-    )
-    yield address
-    server.kill()
-    server.wait()
-
-
-def test_a_network_camera_is_read_with_its_own_times(url: str) -> None:
+def opened(url: str) -> Source:
+    """Open a camera as soon as it answers."""
     deadline_s = time.monotonic() + 30
     while True:
         try:
-            camera = open_camera(url)
-            break
+            return open_camera(url)
         except DeviceError:  # ffmpeg is not listening yet
             if time.monotonic() > deadline_s:
                 raise
             time.sleep(0.2)
+
+
+def test_a_network_camera_is_read_with_its_own_times(url: str) -> None:
+    camera = opened(url)
     pictures = [camera.read() for _ in range(20)]
     camera.close()
-    assert pictures[0].rgb.shape == (48, 64, 3)
+    assert all(isinstance(picture, Picture) and picture.rgb.shape == (48, 64, 3) for picture in pictures)
     times = [picture.device_s for picture in pictures]
     assert all(time_s is not None for time_s in times)
     assert np.allclose(np.diff(np.array(times, float)), 1 / RATE_HZ, atol=0.002)
+
+
+def test_a_network_camera_that_goes_is_an_error_and_can_be_opened_again(film: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/live"
+    with sending(film, "-f", "mpegts", "-listen", "1", url):
+        camera = opened(url)
+        camera.read()
+    begun_s = time.monotonic()
+    with pytest.raises(DeviceError, match=url):
+        while True:
+            camera.read()
+    assert time.monotonic() - begun_s < 10
+    camera.close()
+    with sending(film, "-f", "mpegts", "-listen", "1", url):
+        again = opened(url)
+        assert again.read().rgb.shape == (48, 64, 3)  # type: ignore[union-attr]
+        again.close()
+
+
+class FakeCapture:
+    """As much of OpenCV's camera as ours needs: it gives pictures while it is plugged in."""
+
+    is_plugged = True
+    driver_s: float | None = None
+
+    def __init__(self, device: int | str) -> None:
+        self.was_plugged = self.is_plugged
+
+    def isOpened(self) -> bool:  # noqa: N802
+        return self.was_plugged
+
+    def set(self, setting: int, value: float) -> bool:
+        return True
+
+    def get(self, setting: int) -> float:
+        return 0.0 if self.driver_s is None else 1000 * self.driver_s
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        return (True, np.zeros((48, 64, 3), np.uint8)) if self.is_plugged else (False, None)
+
+    def release(self) -> None:
+        self.was_plugged = False
+
+
+def test_a_camera_that_is_pulled_out_is_an_error_and_is_found_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    monkeypatch.setattr("avsr.media.camera.list_cameras", lambda: FOUND if FakeCapture.is_plugged else ())
+    camera = open_camera("usb")
+    assert camera.read().rgb.shape == (48, 64, 3)
+    monkeypatch.setattr(FakeCapture, "is_plugged", False)
+    with pytest.raises(DeviceError, match="USB Camera"):
+        camera.read()
+    camera.close()
+    with pytest.raises(DeviceError, match="no camera is there"):
+        open_camera("usb")
+    monkeypatch.setattr(FakeCapture, "is_plugged", True)
+    assert open_camera("usb").read().rgb.shape == (48, 64, 3)
+
+
+def test_the_drivers_time_of_a_picture_counts_unless_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    camera, now_s = Camera(98, "fake"), time.monotonic()
+    monkeypatch.setattr(FakeCapture, "driver_s", now_s - 0.1)
+    assert camera.read().host_s == pytest.approx(now_s - 0.1)
+    monkeypatch.setattr(FakeCapture, "driver_s", now_s - 100)
+    assert camera.read().host_s >= now_s
+
+
+def test_a_camera_that_may_not_be_used_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/dev/video2")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(DeviceError, match="group 'video'"):
+        Camera(2, "USB Camera")

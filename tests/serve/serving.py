@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from typing import Any
 
@@ -26,6 +27,13 @@ from avsr.serve.wire import Wire
 CONFIG = json.dumps({"type": "config"})
 """The shortest beginning."""
 FAST = Limits(max_sessions=4, max_speed=1000, max_messages_per_s=1e6, max_bytes_per_s=1e9)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 class Server:

@@ -86,7 +86,16 @@ def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
     page = httpx.get(f"{server.http}/")
     assert "<h1>Live captions</h1>" in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
-    for name in ("main.js", "capture.js", "connection.js", "captions.js", "formats.js", "pcm-worklet.js", "style.css"):
+    for name in (
+        "main.js",
+        "capture.js",
+        "connection.js",
+        "captions.js",
+        "formats.js",
+        "clock.js",
+        "pcm-worklet.js",
+        "style.css",
+    ):
         assert httpx.get(f"{server.http}/{name}").status_code == 200
     assert "javascript" in httpx.get(f"{server.http}/main.js").headers["content-type"]
     assert httpx.get(f"{server.http}/../app.py").status_code == 404

@@ -6,13 +6,16 @@ picture of the page goes there.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 import time
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import jiwer
@@ -20,7 +23,7 @@ import numpy as np
 import pytest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, Playwright, WebSocket, expect, sync_playwright  # noqa: E402
 from serving import FAST, Server  # noqa: E402
 
 import avsr  # noqa: E402
@@ -34,6 +37,7 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 CLIP, WORDS = "grid/s1/bbaf3s.mp4", "bin blue at f three soon"
+TALKER = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 PAUSE_S = 1.4
 QUIET = ["--no-sandbox", "--disable-background-networking", "--use-fake-device-for-media-stream"]
 
@@ -73,13 +77,16 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser that says yes to every question, with a talking face before it."""
-    video, sound = write_devices(shared_data / CLIP, tmp_path_factory.mktemp("devices"))
-    files = [f"--use-file-for-fake-video-capture={video}", f"--use-file-for-fake-audio-capture={sound}"]
-    browser = playwright.chromium.launch(
-        executable_path=CHROMIUM, args=[*QUIET, *files, "--use-fake-ui-for-media-stream"]
-    )
+    browser = open_browser(playwright, shared_data / CLIP, tmp_path_factory.mktemp("devices"))
     yield browser
     browser.close()
+
+
+def open_browser(playwright: Playwright, clip: Path, directory: Path) -> Browser:
+    """Open a browser whose camera and microphone play ``clip``."""
+    video, sound = write_devices(clip, directory)
+    files = [f"--use-file-for-fake-video-capture={video}", f"--use-file-for-fake-audio-capture={sound}"]
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *files, "--use-fake-ui-for-media-stream"])
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +132,26 @@ def test_the_page_shows_the_right_words_for_a_real_talking_face(
     expect(page.locator("#lips")).to_be_visible()
     expect(page.locator("#state")).to_have_text("Listening and reading lips.", timeout=30_000)
     expect(page.locator("#partial")).not_to_be_empty(timeout=30_000)
-    page.screenshot(path=Path(os.environ.get("AVSR_SCREENSHOTS", tmp_path)) / "browser.png")
     with page.expect_download() as download:
         page.get_by_role("button", name="SRT").click()
     assert " --> " in Path(download.value.path()).read_text()
     page.get_by_role("button", name="Stop").click()
-    expect(page.locator("#state")).to_have_text("Stopped.", timeout=30_000)
+    expect(page.locator("#state")).to_have_text("Stopped.", timeout=60_000)
+
+
+def test_the_page_is_shown_as_it_is(playwright: Playwright, real_server: Server, tmp_path: Path) -> None:
+    """With a drawn face: nobody's own belongs into a picture of the page."""
+    browser = open_browser(playwright, TALKER, tmp_path)
+    page = browser.new_context(viewport={"width": 1200, "height": 640}, color_scheme="light").new_page()
+    page.goto(real_server.http)
+    page.get_by_role("button", name="Start").click()
+    wait_for(lambda: page.locator("#finals p").count() >= 2, page)
+    expect(page.locator("#lips")).to_be_visible(timeout=30_000)
+    wait_for(lambda: len(page.locator("#partial").inner_text().split()) >= 4, page)
+    path = Path(os.environ.get("AVSR_SCREENSHOTS", tmp_path)) / "page.png"
+    page.screenshot(path=path)
+    browser.close()
+    assert 10_000 < path.stat().st_size < 200_000
 
 
 def test_without_a_microphone_the_lips_are_read(page: Page, real_server: Server) -> None:
@@ -154,20 +175,52 @@ def test_the_page_takes_up_its_stream_when_the_connection_is_lost(page: Page, re
     assert page.locator("#finals p").all_inner_texts()[: len(before)] == before
 
 
-def test_the_page_goes_on_with_a_new_stream_when_the_server_was_restarted(
-    page: Page, serve: Callable[..., Server]
+def test_the_page_goes_on_with_a_new_stream_when_the_server_was_killed_and_started_again(
+    page: Page, serve_process: Callable[[], subprocess.Popen[str]]
 ) -> None:
-    first = serve()
-    page.goto(first.http)
+    first = serve_process()
+    page.goto(f"http://127.0.0.1:{first.args[-1]}")  # type: ignore[index]
     page.get_by_role("button", name="Start").click()
     page.locator("#finals p").first.wait_for(timeout=60_000)
-    first.close()
+    first.kill()
     expect(page.locator("#state")).to_have_text(re.compile("connection is lost"), timeout=30_000)
     before = page.locator("#finals p").all_inner_texts()
-    second = serve(port=int(first.address.split(":")[1]))
+    serve_process()
     wait_for(lambda: page.locator("#finals p").count() > len(before), page)
     assert page.locator("#finals p").all_inner_texts()[: len(before)] == before
-    assert second.service.metrics.value("avsr_sessions_total") == 1
+
+
+@pytest.mark.parametrize(("typed", "sent"), [("", "auto"), ("-120", -120)])
+def test_how_late_pictures_come_is_measured_or_set(
+    page: Page, serve: Callable[..., Server], typed: str, sent: float | str
+) -> None:
+    configs: list[dict[str, Any]] = []
+
+    def listen(socket: WebSocket) -> None:
+        socket.on("framesent", lambda frame: configs.append(json.loads(frame)) if isinstance(frame, str) else None)
+
+    page.on("websocket", listen)
+    page.goto(serve().http)
+    page.get_by_label("Picture delay").fill(typed)
+    page.get_by_role("button", name="Start").click()
+    wait_for(lambda: bool(configs), page)
+    assert configs[0]["av_offset_ms"] == sent
+
+
+def test_a_camera_can_be_switched_off_and_on_while_the_stream_goes_on(page: Page, serve: Callable[..., Server]) -> None:
+    server = serve()
+    page.goto(server.http)
+    page.get_by_role("button", name="Start").click()
+    page.locator("#finals p").first.wait_for(timeout=60_000)
+    page.locator("#camera").select_option("none")
+    expect(page.locator("#state")).to_have_text("Listening: no camera.", timeout=30_000)
+    num_finals = page.locator("#finals p").count()
+    wait_for(lambda: page.locator("#finals p").count() > num_finals, page)
+    num_pictures = server.service.metrics.value("avsr_pictures_total")
+    page.locator("#camera").select_option("")
+    wait_for(lambda: server.service.metrics.value("avsr_pictures_total") > num_pictures + 5, page)
+    expect(page.locator("#state")).not_to_have_text(re.compile("no camera"), timeout=30_000)
+    assert server.service.metrics.value("avsr_sessions_total") == 1
 
 
 def test_a_full_server_is_told_on_the_page(page: Page, serve: Callable[..., Server]) -> None:
@@ -197,6 +250,11 @@ def test_the_page_fits_a_phone_and_can_be_used_by_keyboard(page: Page, serve: Ca
     page.set_viewport_size({"width": 360, "height": 720})
     page.goto(serve().http)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    paper = "getComputedStyle(document.body).backgroundColor"
+    page.get_by_label("Colours").select_option("light")
+    light = page.evaluate(paper)
+    page.get_by_label("Colours").select_option("dark")
+    assert page.evaluate(paper) != light
     page.get_by_role("button", name="Start").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Stop")).to_be_focused(timeout=30_000)

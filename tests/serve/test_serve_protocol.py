@@ -125,6 +125,7 @@ def test_wrong_framing_is_told(data: bytes) -> None:
         ('{"type": "config", "path": "/etc/passwd"}', "path"),
         ('{"type": "config", "version": "1"}', "version"),
         ('{"type": "config", "av_offset_ms": NaN}', "av_offset_ms"),
+        ('{"type": "config", "av_offset_ms": "soon"}', "av_offset_ms"),
         ('{"type": "absent", "sense": "video"}', "time"),
         (json.dumps({"type": "config", "token": "x" * 70_000}), "characters"),
     ],

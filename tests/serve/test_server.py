@@ -17,15 +17,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from serving import CONFIG, FAST, Server, hear, hear_all, refusal, run_client, say
-from stand_ins import Heard, LampFace, Packet
+from stand_ins import Heard, LampFace, Packet, listen, time_s
 from test_batcher import rounded
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from avsr.errors import AvsrError
+from avsr.media import AudioPacket
 from avsr.recognizer import Recognizer
 from avsr.serve.client import Client, messages
 from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Picture, Sound, Status, pack_picture, pack_sound
@@ -97,6 +99,18 @@ def test_many_clients_at_once_get_their_own_captions(serve: Serve, clip: list[Pa
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: run_client(server, clip), range(4)))
     assert all(finals_of(events) == rounded(expected.finals) for events in results)
+
+
+def test_a_fifth_of_the_pictures_lost_and_all_in_bursts_is_what_a_stream_makes_of_it(
+    serve: Serve, engine: Recognizer, clip: list[Packet]
+) -> None:
+    rng = np.random.default_rng(1)
+    kept = [packet for packet in clip if isinstance(packet, AudioPacket) or rng.random() > 0.2]
+    burst_s = 0.8
+    in_bursts = sorted(kept, key=lambda packet: (time_s(packet) // burst_s, isinstance(packet, AudioPacket)))
+    expected = listen(engine.stream(landmarker=LampFace()), kept)
+    events = run_client(serve(), in_bursts)
+    assert finals_of(events) == rounded(expected.finals) != []
 
 
 def test_a_lost_connection_is_resumed_without_losing_or_doubling_finals(

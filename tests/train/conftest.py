@@ -13,7 +13,7 @@ from toy_training import FEATURES, toy_tokenizer, toy_trainer
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
 from avsr.train.loop import Trainer
-from avsr.train.prepared import PreparedCorpus
+from avsr.train.packs.prepared import PreparedCorpus
 
 MakeTrainer = Callable[..., Trainer]
 

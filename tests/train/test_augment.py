@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from toy_clips import WORDS
 
 from avsr.media.noise import active_rms
-from avsr.train.augment import CLEAN_SNR_DB, AugmentConfig, Example, augment, jitter_lips, swap_lips
-from avsr.train.noise import NoiseSource, NoiseWeights
-from avsr.train.prepared import ClipData, PreparedCorpus
+from avsr.train.augment.examples import CLEAN_SNR_DB, AugmentConfig, Example, augment, jitter_lips, swap_lips
+from avsr.train.augment.noise import NoiseSource, NoiseWeights
+from avsr.train.packs.prepared import ClipData, PreparedCorpus
 from avsr.types import LIP_SIZE, TICK_S, TICK_SAMPLES
 
 PLAIN = AugmentConfig(

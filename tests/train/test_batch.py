@@ -15,7 +15,7 @@ from avsr.config import FeatureConfig
 from avsr.corpora import AlignedWord
 from avsr.decode import Tokenizer
 from avsr.features import LogMel
-from avsr.train.augment import Example
+from avsr.train.augment.examples import Example
 from avsr.train.batch import (
     BUCKET_BATCHES,
     EMISSION_DELAY_TICKS,
@@ -25,7 +25,7 @@ from avsr.train.batch import (
     Collator,
     of_like_length,
 )
-from avsr.train.prepared import ClipData
+from avsr.train.packs.prepared import ClipData
 from avsr.types import LIP_SIZE, MELS_PER_TICK, TICK_SAMPLES
 
 

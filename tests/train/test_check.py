@@ -9,9 +9,9 @@ import pytest
 
 from avsr.errors import InputError
 from avsr.lips.sync import MAX_LAG_TICKS
-from avsr.train.check import check_pack
-from avsr.train.pack import EncodedClip, PackWriter
-from avsr.train.prepared import Clip, Spans
+from avsr.train.packs.check import check_pack
+from avsr.train.packs.pack import EncodedClip, PackWriter
+from avsr.train.packs.prepared import Clip, Spans
 
 
 def curve(lag_ticks: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsr.errors import InputError
-from avsr.train.codec import decode_audio, decode_lips, encode_audio, encode_lips
+from avsr.train.packs.codec import decode_audio, decode_lips, encode_audio, encode_lips
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_SAMPLES, ByteArray, FloatArray
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from avsr.train.lips import (
+from avsr.train.augment.lips import (
     LONGEST_COVER_TICKS,
     LONGEST_FREEZE_TICKS,
     blur,

@@ -13,7 +13,7 @@ from toy_training import epochs, log, toy_trainer, weights
 from avsr.errors import InputError
 from avsr.train.checkpoint import read_tensors
 from avsr.train.loop import CHECKPOINT, WEIGHTS
-from avsr.train.prepared import PreparedCorpus
+from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.recipe import Branch
 from avsr.train.tracking import TENSORBOARD, StageNote, StageProgress
 from avsr.train.validation import Validator

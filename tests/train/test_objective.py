@@ -12,10 +12,10 @@ from toy_clips import make_clip
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
 from avsr.model import AvsrModel
-from avsr.train.augment import Example
+from avsr.train.augment.examples import Example
 from avsr.train.batch import Batch, Collator
 from avsr.train.objective import Objective, branch_divergence, count_terms
-from avsr.train.prepared import ClipData
+from avsr.train.packs.prepared import ClipData
 from avsr.train.recipe import Branch
 
 CLIPS = (["bin", "red"], ["lay", "blue", "red"], ["red"])

@@ -15,8 +15,8 @@ from toy_clips import encoded, make_clip, write_pack
 
 from avsr.corpora import AlignedWord
 from avsr.errors import InputError
-from avsr.train.pack import PackWriter
-from avsr.train.prepared import INDEX_FILE, Clip, ClipData, PreparedCorpus, read_index, shard_path, spans_of
+from avsr.train.packs.pack import PackWriter
+from avsr.train.packs.prepared import INDEX_FILE, Clip, ClipData, PreparedCorpus, read_index, shard_path, spans_of
 from avsr.types import LIP_SIZE, TICK_SAMPLES
 
 MADE = [make_clip(words, index) for index, words in enumerate((["bin"], ["red", "lay"], ["blue"], ["lay"]))]

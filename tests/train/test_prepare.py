@@ -17,9 +17,9 @@ import pytest
 import avsr
 from avsr.corpora import AlignedWord, Utterance, read_senses
 from avsr.errors import InputError
-from avsr.train import prepare as module
-from avsr.train.prepare import FAILED_FILE, encode, prepare
-from avsr.train.prepared import PreparedCorpus, read_index
+from avsr.train.packs import prepare as module
+from avsr.train.packs.prepare import FAILED_FILE, encode, prepare
+from avsr.train.packs.prepared import PreparedCorpus, read_index
 
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
 CLIP, SOUND = DEMO / "bin_blue.mp4", DEMO / "babble.ogg"

@@ -19,11 +19,12 @@ from avsr.config import ModelConfig, load_config
 from avsr.corpora import read_table
 from avsr.errors import AvsrError, ConfigError, InputError
 from avsr.features import LogMel
-from avsr.train import apart, prepare, run
+from avsr.train import apart, run
 from avsr.train.checkpoint import read_tensors
 from avsr.train.loop import WEIGHTS, finished_summary
 from avsr.train.machine import Machine
-from avsr.train.prepared import Clip, PreparedCorpus
+from avsr.train.packs import prepare
+from avsr.train.packs.prepared import Clip, PreparedCorpus
 from avsr.train.recipe import RECIPES, RecipeConfig
 from avsr.train.statistics import LEAST_STD, measure_features
 from avsr.train.tracking import Report, StageProgress, print_notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avsr.train.reverberation import LONGEST_RT60_S, random_room, reverberate, room_response
+from avsr.train.augment.reverberation import LONGEST_RT60_S, random_room, reverberate, room_response
 from avsr.types import SAMPLE_RATE
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avsr.train.prepared import ClipData, spans_of
-from avsr.train.senses import LONGEST_ABSENCE_TICKS, lose_a_sense
+from avsr.train.augment.senses import LONGEST_ABSENCE_TICKS, lose_a_sense
+from avsr.train.packs.prepared import ClipData, spans_of
 from avsr.types import LIP_SIZE, TICK_SAMPLES
 
 NONE = {"drop_audio": 0.0, "drop_video": 0.0, "vanish_audio": 0.0, "vanish_video": 0.0}

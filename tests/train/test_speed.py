@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_clips import WORDS, make_clip
 
-from avsr.train.speed import change_speed, resample_to, shift_pitch, stretch
+from avsr.train.augment.speed import change_speed, resample_to, shift_pitch, stretch
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
-from avsr.train.augment import AugmentConfig
+from avsr.train.augment.examples import AugmentConfig
+from avsr.train.augment.noise import NoiseSource
 from avsr.train.batch import Batch, Collator
-from avsr.train.noise import NoiseSource
+from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.plan import Dice, Source, dice, plan_epoch, share_of
-from avsr.train.prepared import PreparedCorpus
 from avsr.train.recipe import StageConfig
 from avsr.train.steps import Position, StepMaker, make_steps
 

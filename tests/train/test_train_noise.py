@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
-from avsr.train.noise import NoiseSource, NoiseWeights, coloured_noise
+from avsr.train.augment.noise import NoiseSource, NoiseWeights, coloured_noise
 from avsr.types import FloatArray
 
 ONLY = {

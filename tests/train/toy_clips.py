@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from avsr.corpora import AlignedWord
-from avsr.train.codec import encode_audio, encode_lips
-from avsr.train.pack import EncodedClip, PackWriter
-from avsr.train.prepared import Clip, ClipData, spans_of
+from avsr.train.packs.codec import encode_audio, encode_lips
+from avsr.train.packs.pack import EncodedClip, PackWriter
+from avsr.train.packs.prepared import Clip, ClipData, spans_of
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES
 
 WORDS = ("bin", "blue", "lay", "red")

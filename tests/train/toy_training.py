@@ -14,13 +14,13 @@ from toy_clips import WORDS
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer, train_tokenizer
-from avsr.train.augment import AugmentConfig
+from avsr.train.augment.examples import AugmentConfig
+from avsr.train.augment.noise import NoiseSource
 from avsr.train.checkpoint import read_tensors
 from avsr.train.loop import CHECKPOINT, WEIGHTS, Trainer
 from avsr.train.machine import Machine, open_machine
-from avsr.train.noise import NoiseSource
+from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.plan import Source
-from avsr.train.prepared import PreparedCorpus
 from avsr.train.recipe import Branch, StageConfig
 from avsr.train.tracking import LOG_FILE, OnReport, print_notes
 from avsr.types import NUM_MELS

@@ -1,10 +1,11 @@
 // The camera and the microphone, on one clock: seconds since the capture began, as the sound card counts them.
 
+import { SoundClock } from "./clock.js";
+
 const RATE = 16000;
 const FRAME_S = 0.04; // 25 pictures a second are as many as the engine uses
 const MAX_SIDE = 640;
 const QUALITY = 0.9;
-const CLOCK_WINDOW = 500; // blocks of sound (20 s) over which the two clocks are compared
 // Echo cancelling and the like would tear holes into what the engine is trained to cope with itself.
 const SOUND = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true };
 const PICTURES = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 25 } };
@@ -144,23 +145,6 @@ export class Capture {
   }
 
   #now() { return this.#startedAt === null ? 0 : performance.now() / 1000 - this.#startedAt; }
-}
-
-// Compares the sound card's clock with the page's. A block of sound can arrive late, never early: so the least delay
-// seen within a while tells how the clocks stand, and pictures follow the sound card however far it drifts.
-class SoundClock {
-  #delays = []; #offset = null; #lead = null;
-
-  hear(pageTime, contextTime) {
-    this.#delays.push(pageTime - contextTime);
-    if (this.#delays.length > CLOCK_WINDOW) this.#delays.shift();
-    this.#offset = Math.min(...this.#delays);
-    this.#lead ??= this.#offset; // stream time began with the page's, and goes on with the sound card's
-  }
-
-  streamTime(contextTime) { return contextTime + (this.#lead ?? 0); }
-
-  fromPage(pageTime) { return this.#offset === null ? pageTime : pageTime - this.#offset + this.#lead; }
 }
 
 // Opens all that is wanted with one question to the user; where that fails, one by one, to have at least the rest.

@@ -33,8 +33,10 @@ export class Connection {
     if (this.#isFinishing) return;
     this.#isFinishing = true;
     clearTimeout(this.#retryTimer);
-    if (this.#isReady) this.#socket.send(JSON.stringify({ type: "end" }));
-    else {
+    if (this.#isReady) {
+      this.#socket.send(JSON.stringify({ type: "end" }));
+      this.#handlers.onState("waiting", "Waiting for the last words …");
+    } else {
       this.#socket?.close();
       this.#handlers.onState("idle", "Stopped.");
     }
@@ -67,7 +69,7 @@ export class Connection {
   }
 
   #config() {
-    const config = { type: "config", modality: "av", preview: true };
+    const config = { type: "config", modality: "av", preview: true, av_offset_ms: this.#handlers.offsetMs };
     if (this.#handlers.token) config.token = this.#handlers.token;
     if (this.#session) config.resume = { session: this.#session, next_segment: this.#nextSegment };
     return config;

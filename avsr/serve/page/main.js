@@ -26,6 +26,7 @@ for (const id of ["camera", "microphone"]) {
   $(id).addEventListener("change", openDevices);
 }
 keepSetting("size", (value) => document.documentElement.style.setProperty("--size", `${value}rem`));
+keepSetting("offset", () => {});
 keepSetting("theme", (value) => { document.documentElement.dataset.theme = value; });
 navigator.mediaDevices?.addEventListener("devicechange", () => {
   listDevices();
@@ -48,7 +49,8 @@ async function start() {
   listDevices(); // their names are told only now
   const connection = new Connection({
     token: new URLSearchParams(location.hash.slice(1)).get("token"),
-    onCaption: (caption) => { view.take(caption); showLatency(caption); },
+    offsetMs: $("offset").value ? Number($("offset").value) : "auto",
+    onCaption: (caption) => { view.take(caption); showFigures(caption); },
     onStatus: (status) => showStatus(status, capture),
     onState: (state, text) => show(state, text),
     onEnd: () => stop(),
@@ -103,10 +105,14 @@ function showStatus(status, capture) {
   $("figures").dataset.dropped = capture.numDropped + status.dropped.pictures;
 }
 
-function showLatency(caption) {
-  const dropped = Number($("figures").dataset.dropped ?? 0);
-  const late = caption.latency_ms === null ? "" : `caption made in ${Math.round(caption.latency_ms)} ms`;
-  $("figures").textContent = dropped ? `${late}; ${dropped} pictures dropped` : late;
+function showFigures(caption) {
+  const dropped = Number($("figures").dataset.dropped ?? 0), offset = caption.av.offset_ms;
+  const figures = [
+    caption.latency_ms === null ? "" : `caption made in ${Math.round(caption.latency_ms)} ms`,
+    offset ? `picture moved by ${Math.round(-offset)} ms` : "",
+    dropped ? `${dropped} pictures dropped` : "",
+  ];
+  $("figures").textContent = figures.filter(Boolean).join("; ");
 }
 
 function showLevel(samples) {

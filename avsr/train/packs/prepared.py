@@ -23,7 +23,7 @@ import numpy as np
 
 from avsr.corpora import AlignedWord
 from avsr.errors import InputError
-from avsr.train.codec import decode_audio, decode_lips
+from avsr.train.packs.codec import decode_audio, decode_lips
 from avsr.types import TICK_SAMPLES, BoolArray, ByteArray, FloatArray
 
 INDEX_FILE = "index.jsonl"

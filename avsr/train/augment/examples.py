@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from avsr.config import Section
 from avsr.corpora import AlignedWord
 from avsr.media.noise import mix_at_snr
-from avsr.train.lips import (
+from avsr.train.augment.lips import (
     blur,
     cover,
     drop_pictures,
@@ -28,11 +28,11 @@ from avsr.train.lips import (
     random_turn,
     turn_and_light,
 )
-from avsr.train.noise import NoiseSource, NoiseWeights
-from avsr.train.prepared import Clip, ClipData
-from avsr.train.reverberation import random_room, reverberate
-from avsr.train.senses import lose_a_sense
-from avsr.train.speed import change_speed, shift_pitch
+from avsr.train.augment.noise import NoiseSource, NoiseWeights
+from avsr.train.augment.reverberation import random_room, reverberate
+from avsr.train.augment.senses import lose_a_sense
+from avsr.train.augment.speed import change_speed, shift_pitch
+from avsr.train.packs.prepared import Clip, ClipData
 from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 
 CLEAN_SNR_DB = 30.0

@@ -12,8 +12,8 @@ from statistics import median
 import numpy as np
 
 from avsr.lips.sync import best_lag, is_outlier
-from avsr.train.prepare import FAILED_FILE
-from avsr.train.prepared import Clip, Media, Spans, read_index
+from avsr.train.packs.prepare import FAILED_FILE
+from avsr.train.packs.prepared import Clip, Media, Spans, read_index
 from avsr.types import TICK_MS, TICK_S
 
 FACE_SHARE = 0.8

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avsr.lips.sync import MAX_LAG_TICKS, NEAR_TICKS, QUIET_DB, best_lag, correlate
 from avsr.types import TICK_MS
-
-if TYPE_CHECKING:
-    from avsr.frontend import SenseTicks
 
 WINDOW_TICKS = 100
 """Ticks that are correlated at once (4 s)."""
@@ -26,18 +23,17 @@ MIN_GAIN = 8.0
 
 @dataclass(frozen=True, slots=True)
 class OffsetMeter:
-    """What is known of the offset so far; a value. ``offset_ms`` is how late pictures are, less what is corrected."""
+    """What is known so far of how late the pictures are, beyond what is corrected; a value."""
 
     openings: tuple[float | None, ...] = ()
     loudness_db: tuple[float, ...] = ()
     curve: tuple[float, ...] | None = None
     num_windows: int = 0
 
-    def seen(self, ticks: SenseTicks) -> OffsetMeter:
-        """Return the meter after a chunk."""
-        openings = self.openings + tuple(lip.mouth_opening if lip.visible else None for lip in ticks.lips)
-        loudness = [ticks.loudness_db(index) for index in range(ticks.num_ticks)]
-        levels = self.loudness_db + tuple(QUIET_DB if level is None else level for level in loudness)
+    def seen(self, mouth_opening: Sequence[float | None], loudness_db: Sequence[float | None]) -> OffsetMeter:
+        """Return the meter after some ticks: how open the mouth, how loud the sound; None where not seen or heard."""
+        openings = self.openings + tuple(mouth_opening)
+        levels = self.loudness_db + tuple(QUIET_DB if level is None else level for level in loudness_db)
         if len(openings) < WINDOW_TICKS:
             return replace(self, openings=openings, loudness_db=levels)
         curve = correlate(openings, np.array(levels, np.float32))

@@ -20,9 +20,9 @@ from avsr.corpora import Utterance, read_senses
 from avsr.errors import InputError, MediaError, MissingExtraError
 from avsr.frontend import SenseTicks
 from avsr.lips.sync import QUIET_DB, correlate
-from avsr.train.codec import encode_audio, encode_lips
-from avsr.train.pack import EncodedClip, PackWriter
-from avsr.train.prepared import Clip, spans_of
+from avsr.train.packs.codec import encode_audio, encode_lips
+from avsr.train.packs.pack import EncodedClip, PackWriter
+from avsr.train.packs.prepared import Clip, spans_of
 from avsr.types import FloatArray
 
 FAILED_FILE = "failed.tsv"

@@ -1,0 +1,20 @@
+"""Options that several verbs have: spelt and explained alike everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
+]
+LmOption = Annotated[
+    str | None, typer.Option(metavar="FILE|none", help="ARPA language model of words. [the model's own]")
+]
+ModalityOption = Annotated[Literal["av", "audio", "video"], typer.Option(help="Which senses to use.")]
+ChunkOption = Annotated[
+    int | None, typer.Option(min=1, metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
+]
+DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")]

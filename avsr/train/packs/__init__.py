@@ -1,0 +1,1 @@
+"""Corpora on disk as the engine sees and hears them, small and ready to train from."""
