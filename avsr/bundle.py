@@ -121,7 +121,8 @@ def save_bundle(
     ``lm_bytes`` is an ARPA language model, gzip, as `avsr.train.ngram.build_lm` makes it.
 
     Raises:
-        BundleError: a weight is not finite in fp16, a file would be too large, or ``path`` holds something else.
+        BundleError: a weight is not finite in fp16, a file would be too large, ``path`` holds something else or cannot
+            be written.
     """
     path = Path(path).resolve()
     files = {
@@ -135,19 +136,12 @@ def save_bundle(
     for name, data in files.items():
         if len(data) > MAX_BYTES[name]:
             raise BundleError(f"{path}: {name} would be {len(data)} bytes; at most {MAX_BYTES[name]} are allowed")
-    if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} <= MAX_BYTES.keys()):
-        raise BundleError(f"{path}: exists and is not a model bundle; choose another directory or remove it")
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        whole = scratch / "new"
-        whole.mkdir()
-        for name, data in files.items():
-            _write(whole / name, data)
-        _swap(path, whole, scratch / "old")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} <= MAX_BYTES.keys()):
+            raise BundleError(f"{path}: exists and is not a model bundle; choose another directory or remove it")
+        _write_all(path, files)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be written: {error.strerror}; choose another directory") from error
 
 
 def list_bundles() -> tuple[Listing, ...]:
@@ -300,6 +294,19 @@ def _pack(path: Path, state_dict: Mapping[str, torch.Tensor]) -> bytes:
         # Cloned: safetensors refuses tensors that share memory, as tied weights do.
         tensors[name] = packed.clone(memory_format=torch.contiguous_format)
     return save(tensors)
+
+
+def _write_all(path: Path, files: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        whole = scratch / "new"
+        whole.mkdir()
+        for name, data in files.items():
+            _write(whole / name, data)
+        _swap(path, whole, scratch / "old")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _swap(path: Path, new: Path, old: Path) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ from avsr.errors import InputError
 from avsr.model import AvsrModel
 from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
 from avsr.train.batch import Batch, Collator
+from avsr.train.checkpoint import read_tensors, write_tensors
 from avsr.train.objective import FORBIDDEN, SNR_LOSS_WEIGHT
 from avsr.train.packs.prepared import INDEX_FILE, PreparedCorpus
 from avsr.train.plan import Source
@@ -158,7 +159,6 @@ class _Training:
 
     def save(self) -> None:
         """Keep everything, whole at any moment."""
-        partial = self._path.with_suffix(".partial")
         state = {
             "made_with": self._made_with,
             "epoch": self.epoch,
@@ -166,14 +166,13 @@ class _Training:
             "models": {kind: model.state_dict() for kind, model in self.models.items()},
             "optimisers": {kind: optimiser.state_dict() for kind, optimiser in self._optimisers.items()},
         }
-        torch.save(state, partial)
-        partial.replace(self._path)
+        write_tensors(self._path, state)
 
     def resume(self) -> None:
         """Go on from what is kept."""
         if not self._path.exists():
             return
-        saved: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+        saved = read_tensors(self._path)
         if saved["made_with"] != self._made_with:
             raise InputError(f"{self._path}: another training, or over another model; choose another --work")
         for kind in KINDS:

@@ -25,7 +25,7 @@ from _fusion_training import KINDS, Trained, num_learnt, train_fusions
 from avsr.bundle import Bundle, load_bundle, save_bundle
 from avsr.config import FusionKind
 from avsr.corpora import noise_files
-from avsr.errors import InputError
+from avsr.errors import AvsrError
 from avsr.evaluate.bench import Plan, run, select_clips
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import grid, parse_snrs
@@ -196,5 +196,5 @@ def as_markdown(table: Table) -> str:
 if __name__ == "__main__":
     try:
         main()
-    except InputError as error:
+    except AvsrError as error:
         raise SystemExit(f"ablation: {error}") from error

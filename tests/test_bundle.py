@@ -98,7 +98,7 @@ def test_a_save_that_fails_leaves_the_old_bundle_whole(saved: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bundles, "_write", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BundleError, match="cannot be written: No space"):
         save_bundle(saved, CONFIG, WEIGHTS, b"other", "card")
     assert load_bundle(saved).tokenizer_bytes == b"pieces"
     assert [path.name for path in saved.parent.iterdir()] == ["tiny"]

@@ -54,6 +54,7 @@ def run(
     torchrun --nproc-per-node GPUS -m avsr train DATA
     """
     from avsr.bundle import load_bundle
+    from avsr.captions.files import prepare_directory
     from avsr.cli.training_table import TrainingTable
     from avsr.config import load_config
     from avsr.train.machine import open_machine
@@ -63,6 +64,8 @@ def run(
     shipped = RECIPES / f"{recipe}.yaml"
     settings = load_config(shipped if shipped.exists() else Path(recipe), RecipeConfig)
     work = work or Path("runs") / Path(recipe).stem
+    if output:
+        prepare_directory(output.parent)  # better now than after hours of training
     output = output or work / "bundle"
     begin_from = load_bundle(start) if start else None
     try:

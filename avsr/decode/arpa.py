@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import math
 import re
 import zlib
 from array import array
@@ -24,6 +23,8 @@ MAX_NGRAMS = 50_000_000
 MAX_TEXT_BYTES = 4 << 30
 """Refuse what unpacks to more text than this."""
 MAX_LINE_BYTES = 65_536
+MAX_LOG10 = 1e30
+"""Of probabilities and backoffs; what is kept has 32 bits."""
 
 
 def read_arpa(source: bytes | str | Path, *, max_bytes: int = MAX_TEXT_BYTES) -> NgramTable:
@@ -62,7 +63,7 @@ def _read_counts(lines: _Lines) -> list[int]:
         pass
     counts: list[int] = []
     while (line := lines.next("\\1-grams:")) != "\\1-grams:":
-        match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line)
+        match = re.fullmatch(r"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})", line)
         if not match or int(match[1]) != len(counts) + 1:
             raise lines.error(f"{line[:40]!r} where 'ngram {len(counts) + 1}=COUNT' or \\1-grams: should be")
         counts.append(int(match[2]))
@@ -92,7 +93,7 @@ def _read_order(
             log10_backoff = float(fields[-1]) if len(fields) == order + 2 else 0.0
         except ValueError as error:
             raise lines.error(f"{line[:60]!r}: {error}") from error
-        if not (-math.inf < log10_prob <= 0 and math.isfinite(log10_backoff)):
+        if not (-MAX_LOG10 < log10_prob <= 0 and abs(log10_backoff) < MAX_LOG10):
             raise lines.error(f"{line[:60]!r}: a log10 probability is a number of at most 0, a backoff a number")
         if order == 1:
             words.setdefault(fields[1], len(words))

@@ -15,7 +15,7 @@ from avsr.errors import AvsrError
 from avsr.train.loop import StageSummary, finished_summary
 from avsr.train.machine import Machine
 from avsr.train.recipe import Branch
-from avsr.train.tracking import OnReport, Report
+from avsr.train.tracking import OnReport, Report, StageNote
 
 if TYPE_CHECKING:
     from avsr.train.run import Job
@@ -88,6 +88,7 @@ def _train_alone(job: Job, branch: Branch, machine: Machine, threads: int, said:
     try:
         job.trainer(branch, machine, said.put).run()
     except AvsrError as error:
+        said.put(StageNote(branch, f"failed: {error}"))  # at once: the other branch may take hours yet
         said.put(f"{branch}: {error}")
     except KeyboardInterrupt:
-        pass
+        raise SystemExit(1) from None  # its work is kept, and not done

@@ -21,13 +21,21 @@ LOCK_PATIENCE_S = 30.0
 
 
 def write_tensors(path: Path, values: dict[str, Any]) -> None:
-    """Write ``values`` to ``path``, which never holds half of them."""
+    """Write ``values`` to ``path``, which never holds half of them.
+
+    Raises:
+        InputError: it cannot be written, as where the disk is full.
+    """
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(values, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # RuntimeError: PyTorch's own of a full disk
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be written ({reason}); make room if the disk is full, and go on") from error
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

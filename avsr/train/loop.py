@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
-from avsr.errors import InputError
+from avsr.errors import AvsrError, InputError
 from avsr.model import AvsrModel
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.averaging import MovingAverage, average_weights
@@ -144,8 +145,9 @@ class Trainer:
         """Train to the stage's end, as far as it is not done; ``model`` then has the weights that were chosen.
 
         Raises:
-            InputError: the directory holds another network's checkpoint, or is in use.
-            KeyboardInterrupt: training was told to stop; the checkpoint holds everything up to here.
+            InputError: the directory holds another network's checkpoint, is in use, or cannot be written to.
+            AvsrError: the loss is no number any more.
+            KeyboardInterrupt: training was told to stop; the directory holds everything up to here.
         """
         if summary := self._processes.share(lambda: finished_summary(self._directory)):
             self._load(WEIGHTS, self._read(WEIGHTS))
@@ -158,7 +160,10 @@ class Trainer:
             stack.callback(self._tracker.close)
             self._begin()
             self._learn(stop)
-            return self._finish()
+            summary = self._finish()
+            if self._processes.sum(torch.tensor(int(stop.is_asked()))).item():
+                raise KeyboardInterrupt  # asked after the last step: what comes after this stage is not begun
+            return summary
 
     def _begin(self) -> None:
         """Make what a stage needs besides its weights, and go on from the checkpoint where there is one."""
@@ -251,11 +256,16 @@ class Trainer:
                 # What the processes send each other is averaged; the loss is already a share of a sum.
                 (part_loss * processes.count).backward()  # type: ignore[no-untyped-call]
             loss += part_loss.detach()
-        nn.utils.clip_grad_norm_(self._objective.trained_parameters(), stage.max_gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self._objective.trained_parameters(), stage.max_gradient_norm)
         self._optimiser.step()
         processes.average_in_place(self._objective.running_statistics())
 
-        step_loss = processes.sum(loss.cpu()).item()
+        step_loss, gradient_norm = processes.sum(loss.cpu()).item(), norm.item()
+        if not (math.isfinite(step_loss) and math.isfinite(gradient_norm)):
+            raise AvsrError(
+                f"{self._branch}: epoch {standing.epoch + 1}, step {standing.step + 1}: the loss is {step_loss:g}, the "
+                f"norm of its gradient {gradient_norm:g}; train with a lower learning_rate, in another --work"
+            )
         standing.loss_sum += step_loss
         standing.ticks += int(counts["ticks"])
         standing.step += 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsr.bundle import SUMS_FILE, Bundle, save_bundle
+from avsr.bundle import LM_FILE, MAX_BYTES, SUMS_FILE, Bundle, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
 from avsr.corpora import Utterance, noise_files, read_table
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
@@ -116,7 +116,7 @@ def make_lm(config: LmConfig, packs: Path, data: Path) -> bytes:
     """Learn the language model of a bundle from what is said in the training clips, and from texts under ``data``.
 
     Raises:
-        InputError: a text cannot be read.
+        InputError: a text cannot be read, or the model would be larger than a bundle may hold.
     """
     lines = [clip.text for clip in PreparedCorpus(packs / CORPUS_PACK, memory_bytes=0).select(TRAIN_SPLIT)]
     for name in config.texts:
@@ -124,7 +124,13 @@ def make_lm(config: LmConfig, packs: Path, data: Path) -> bytes:
             lines += (data / name).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{data / name}: the recipe's language model needs this text ({error})") from error
-    return build_lm(lines, config)
+    lm_bytes = build_lm(lines, config)
+    if len(lm_bytes) > MAX_BYTES[LM_FILE]:  # said now, not after hours of training
+        raise InputError(
+            f"the language model would be {len(lm_bytes)} bytes, and a bundle's at most {MAX_BYTES[LM_FILE]}; "
+            "prune it under lm: in the recipe (min_counts, vocab_size or order)"
+        )
+    return lm_bytes
 
 
 def _print_progress(name: str) -> Callable[[Progress], None]:
@@ -147,14 +153,18 @@ def read_noise(pack: Path) -> NoiseSource:
 
 def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     """Note in ``work`` what is trained, so that nothing else goes on from its half-done results."""
-    work.mkdir(parents=True, exist_ok=True)
     noted = work / RECIPE_FILE
     text = dump_config(recipe)
     if start is not None:
         text = f"# from {start.config.name} {start.config.version}\n{text}"
-    if not noted.exists():
-        noted.write_text(text, encoding="utf-8")
-    elif noted.read_text(encoding="utf-8") != text:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        if not noted.exists():
+            noted.write_text(text, encoding="utf-8")
+        is_ours = noted.read_bytes() == text.encode()
+    except OSError as error:
+        raise InputError(f"{work}: cannot be written to ({error.strerror}); choose another --work") from error
+    if not is_ours:
         raise InputError(f"{work}: holds the work of another recipe or model ({noted}); choose another --work")
 
 

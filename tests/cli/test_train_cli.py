@@ -45,6 +45,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         (["--recipe", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["--from", "nobody"], "nobody: no such model"),
         (["--device", "tpu"], "tpu"),
+        (["-o", "file/bundle"], "file: cannot be written to"),
         ([], "cannot be read as a table"),
     ],
 )
@@ -56,6 +57,7 @@ def test_what_cannot_be_trained_is_wrong_use(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     assert avsr(monkeypatch, "train", str(tmp_path), *arguments) == 2
     assert message in capsys.readouterr().err
 

@@ -131,6 +131,8 @@ def test_gzip_reads_like_plain(arpa: Path, tmp_path: Path) -> None:
         ("ngram 2=4", "ngram 2=3", "line 20: .* 3 2-grams"),
         ("ngram 1=6", "ngram 1=0", "no 1-grams"),
         ("ngram 1=6", "ngram 1=99999999999", "prune the model"),
+        ("ngram 1=6", "ngram 1=" + 5000 * "9", "line 4: 'ngram 1=9"),
+        ("-0.7\tbin", "-1e300\tbin", "line 12: .* at most 0"),
         ("-0.7\tbin", "nan\tbin", "line 12: .* at most 0"),
         ("-0.7\tbin", "0.7\tbin", "line 12: .* at most 0"),
         ("-0.7\tbin", "x\tbin", "line 12: .*could not convert"),

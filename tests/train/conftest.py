@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from toy_clips import WORDS, make_clip, write_pack
-from toy_training import FEATURES, toy_tokenizer, toy_trainer
+from toy_training import FEATURES, MakeTrainer, toy_tokenizer, toy_trainer
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
-from avsr.train.loop import Trainer
 from avsr.train.packs.prepared import PreparedCorpus
-
-MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeTrainer
-from toy_training import epochs, log, toy_trainer, weights
+from toy_training import MakeTrainer, epochs, log, toy_trainer, weights
 
-from avsr.errors import InputError
-from avsr.train.checkpoint import read_tensors
+from avsr.errors import AvsrError, InputError
+from avsr.train.checkpoint import read_tensors, write_tensors
 from avsr.train.loop import CHECKPOINT, WEIGHTS
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.recipe import Branch
@@ -162,20 +161,41 @@ def test_seen_and_unseen_speakers_are_scored_apart(
 
 
 def test_there_must_be_something_to_learn_from_and_to_judge_by(corpus: PreparedCorpus, tmp_path: Path) -> None:
-    class Without:
-        def __init__(self, split: str) -> None:
-            self._split = split
+    class Only:
+        def __init__(self, *splits: str) -> None:
+            self._splits = splits
 
         def select(self, split: str) -> list[object]:
-            return [] if split in (self._split, "all") else list(corpus.select(split))
+            return list(corpus.select(split)) if split in self._splits else []
 
     with pytest.raises(InputError, match="no dev clips"):
-        toy_trainer(Without("dev"), tmp_path, "audio")  # type: ignore[arg-type]
+        toy_trainer(Only("train"), tmp_path, "audio")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no clips to train from"):
+        toy_trainer(Only(), tmp_path, "audio")  # type: ignore[arg-type]
+
+
+def test_a_loss_that_is_no_number_ends_the_stage_and_leaves_no_checkpoint_of_it(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    with pytest.raises(AvsrError, match=r"audio: epoch 1, step 2: .*lower learning_rate"):
+        make_trainer(tmp_path, "audio", epochs=1, learning_rate=1e30).run()
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_an_error_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent/weights\.pt: cannot be written \(.*No such file"):
+        write_tensors(tmp_path / "absent" / WEIGHTS, {})
 
 
 def test_a_checkpoint_of_other_sizes_or_damaged_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     make_trainer(tmp_path, "audio", epochs=1).run()
     (tmp_path / WEIGHTS).unlink()
+    saved = read_tensors(tmp_path / CHECKPOINT)
+    other = {name: x[:1] if x.ndim else x for name, x in saved["model"].items()}
+    (tmp_path / "other").mkdir()
+    write_tensors(tmp_path / "other" / CHECKPOINT, saved | {"model": other})
+    with pytest.raises(InputError, match="a network of other sizes"):
+        make_trainer(tmp_path / "other", "audio", epochs=1).run()
     damaged = make_trainer(tmp_path, "audio", epochs=1)
     (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:999])
     with pytest.raises(InputError, match="cannot be read"):

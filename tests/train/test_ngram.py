@@ -72,6 +72,44 @@ def test_a_bigram_model_is_as_computed_by_hand() -> None:
     assert math.exp(ngrams.log_prob("a", after_a)[0]) == pytest.approx((1.0 + 1.0) / 4 * word, abs=1e-5)
 
 
+def test_longer_ngrams_are_as_the_formula_says_it() -> None:
+    """Beside Kneser and Ney's sums written out plainly, with what follows counted anew for each order."""
+    lines = ["a b c a", "a b b", "c a b", "b", "a b c c a", "c c"]
+    marked = [("<s>", *line.split(), "</s>") for line in lines]
+    seen = [Counter(s[i : i + n] for s in marked for i in range(len(s) - n + 1)) for n in (1, 2, 3)]
+    counts: list[dict[tuple[str, ...], int]] = [{}, {}, dict(seen[2])]
+    for n in (1, 2):
+        for gram, count in seen[n - 1].items():
+            follows = sum(longer[1:] == gram for longer in seen[n])
+            counts[n - 1][gram] = count if gram[0] == "<s>" else follows
+    del counts[0]["<s>",]
+    uniform = 1 / (len(counts[0]) + 1)  # with <unk>
+
+    def discount(order: int, count: int) -> float:
+        n1, n2, n3, n4 = (sum(c == i for c in counts[order - 1].values()) for i in (1, 2, 3, 4))
+        if not (n1 and n2 and n3 and n4):
+            return (0.0, 0.5, 1.0, 1.5)[min(count, 3)]
+        y = n1 / (n1 + 2 * n2)
+        return (0.0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)[min(count, 3)]
+
+    def probability(word: str, history: tuple[str, ...]) -> float:
+        order = len(history) + 1
+        known = {gram[-1]: count for gram, count in counts[order - 1].items() if gram[:-1] == history}
+        shorter = probability(word, history[1:]) if history else uniform
+        if not known:
+            return shorter
+        taken = sum(discount(order, count) for count in known.values())
+        own = known.get(word, 0)
+        return (own - discount(order, own) + taken * shorter) / sum(known.values())
+
+    ngrams = train_ngrams(lines, NgramConfig(order=3))
+    for first, second in product(("a", "b", "c"), repeat=2):
+        context = ngrams.log_prob(second, ngrams.log_prob(first, ngrams.start())[1])[1]
+        for word in ("a", "b", "c", "</s>"):
+            expected = probability(word, (first, second))
+            assert math.exp(ngrams.log_prob(word, context)[0]) == pytest.approx(expected, rel=1e-4)
+
+
 def test_discounts_are_those_of_chen_and_goodman() -> None:
     """Single words seen 1, 2, 3, 4 times in numbers of 8, 4, 2 and 1: y = 1/2, and D = 1/2, 5/4, 2 by the formula."""
     lines, number = [], 0

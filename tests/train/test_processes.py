@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import toy_training
-from conftest import MakeTrainer
-from toy_training import epochs, log, weights
+from toy_training import MakeTrainer, epochs, log, weights
 
 from avsr.errors import InputError
 from avsr.train.machine import open_machine

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 from stand_ins import tiny_sizes
 
 import avsr
-from avsr.bundle import load_bundle
+from avsr.bundle import LM_FILE, MAX_BYTES, load_bundle
 from avsr.config import ModelConfig, load_config
 from avsr.corpora import read_table
 from avsr.errors import AvsrError, ConfigError, InputError
@@ -115,10 +117,15 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, work, bundle = recipe_of(lm={"order": 2, "texts": ["a.txt"]}), tmp_path / "work", tmp_path / "bundle"
+    with pytest.raises(InputError, match=r"toy\.tsv: cannot be written to .*another --work"):
+        run.run_recipe(recipe, data, data / "toy.tsv", bundle)
     with pytest.raises(InputError, match=r"a\.txt"):  # before anything is trained
         run.run_recipe(recipe, data, work, bundle)
-    assert not (work / "audio").exists()
     (data / "a.txt").write_text("red now\n")
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="prune it under lm:"):
+        patch.setitem(MAX_BYTES, LM_FILE, 9)
+        run.run_recipe(recipe, data, work, bundle)
+    assert not (work / "audio").exists()
     run.run_recipe(recipe, data, work, bundle)
     recognizer = avsr.load_model(bundle)
     assert recognizer.bundle.config.name == "toy"
@@ -175,9 +182,23 @@ def test_of_branches_side_by_side_one_that_cannot_be_trained_says_why_and_the_ot
     with pytest.raises(AvsrError, match=r"^video: .*noise: not a pack"):
         apart.train_branches(job, Machine(), reports.append)
     assert {report.stage for report in reports if isinstance(report, StageProgress)} == {"audio"}
+    assert [report.stage for report in reports if "failed: " in getattr(report, "text", "")] == ["video"]
     summary = finished_summary(tmp_path / "audio")
     assert summary is not None
     assert (summary.epochs, summary.steps) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, None])
+def test_a_branch_that_was_told_to_stop_is_not_taken_for_done(
+    error: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(apart.torch, "set_num_threads", lambda _: None)
+    trainer = SimpleNamespace(run=Mock(side_effect=error))
+    job, said = SimpleNamespace(trainer=lambda *_: trainer), SimpleNamespace(put=print)
+    with pytest.raises(SystemExit) if error else nullcontext():
+        apart._train_alone(cast(run.Job, job), "audio", Machine(), 1, said)
+    assert trainer.run.called
 
 
 @pytest.mark.usefixtures("_in_this_process")

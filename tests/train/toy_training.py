@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ CALM = {
     "lip_gain": 0.0,
     "gain_db": 1.0,
 }
+MakeTrainer = Callable[..., Trainer]
 DEFAULTS: dict[str, Any] = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "warmup_epochs": 0.5}
 FEATURES = FeatureConfig(mel_mean=(-6.0,) * NUM_MELS, mel_std=(3.0,) * NUM_MELS)
 
