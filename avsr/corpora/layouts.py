@@ -20,7 +20,8 @@ def read_corpus(source: Path) -> list[Utterance]:
       twentieth of every other speaker's sentences is ``dev``, a twentieth ``test``.
     - LRS2: ``main/ID/NUMBER.mp4`` and ``.txt``, with ``train.txt``, ``val.txt`` (here: ``dev``), ``test.txt`` and
       ``pretrain.txt`` that list them.
-    - LRS3: ``pretrain``, ``trainval`` (here: ``train``) and ``test``, each with ``ID/NUMBER.mp4`` and ``.txt``.
+    - LRS3: ``pretrain``, ``trainval`` and ``test``, each with ``ID/NUMBER.mp4`` and ``.txt``. Of ``trainval`` a
+      twentieth of the speakers is ``dev``, since the corpus sets none aside; the others are ``train``.
 
     Raises:
         InputError: it is none of these, or one of its files is malformed.
@@ -130,7 +131,8 @@ def _lrs2(source: Path) -> Iterator[Utterance]:
 def _lrs3(source: Path) -> Iterator[Utterance]:
     for part, split in LRS3_SPLITS.items():
         for path in sorted((source / part).glob("*/*.mp4")):
-            yield _lrs_utterance(path, split)
+            is_dev = part == "trainval" and zlib.crc32(path.parent.name.encode()) % 20 == 0
+            yield _lrs_utterance(path, "dev" if is_dev else split)
 
 
 def _lrs_utterance(path: Path, split: str) -> Utterance:

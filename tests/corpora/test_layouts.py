@@ -109,6 +109,18 @@ def test_lrs3_is_split_by_its_directories(tmp_path: Path) -> None:
     assert sorted(u.split for u in read_corpus(tmp_path)) == ["pretrain", "test", "train"]
 
 
+def test_some_lrs3_speakers_are_set_aside_for_dev_whole(tmp_path: Path) -> None:
+    for speaker in range(60):
+        for number in (1, 2):
+            put(tmp_path / "trainval" / f"id{speaker:02}" / f"0000{number}.mp4")
+            put(tmp_path / "trainval" / f"id{speaker:02}" / f"0000{number}.txt", TIMED)
+    speakers: dict[str, set[str]] = {"train": set(), "dev": set()}
+    for utterance in read_corpus(tmp_path):
+        speakers[utterance.split].add(utterance.speaker)
+    assert 0 < len(speakers["dev"]) <= 6
+    assert not speakers["dev"] & speakers["train"]
+
+
 @pytest.mark.parametrize("content", ["Conf: 5\n", "Text: A\nText: B\n", "Text: A\nWORD START END\nA 1\n"])
 def test_malformed_notes_are_refused_with_their_name(tmp_path: Path, content: str) -> None:
     put(tmp_path / "test" / "abc" / "00001.mp4")
