@@ -189,6 +189,15 @@ def test_a_language_model_turns_a_close_call(arpa: Path, grid: Tokenizer, say: S
     assert _best(BeamSearch(DecodeConfig(), grid, lm=WordLm(read_arpa(arpa))), log_probs, grid) == "bin blue"
 
 
+def test_silence_is_no_unlikely_sentence(arpa: Path, grid: Tokenizer, say: Say) -> None:
+    log_probs = say(grid, "bin")[:2]  # silence, and a doubt
+    for lm in (None, WordLm(read_arpa(arpa), weight=5.0)):
+        beam = BeamSearch(DecodeConfig(), grid, lm=lm)
+        final = beam.flush(beam.step(log_probs, beam.init_state())[1])
+        assert final[0].tokens == ()
+        assert final[0].score == pytest.approx(float(log_probs[:, 0].sum()), abs=1e-6)
+
+
 @pytest.mark.parametrize(("weight", "bonus"), [(-1.0, 0.0), (math.nan, 0.0), (1.0, math.inf)])
 def test_senseless_weights_are_refused(arpa: Path, weight: float, bonus: float) -> None:
     with pytest.raises(ConfigError, match="must be finite"):
