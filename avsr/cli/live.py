@@ -18,7 +18,6 @@ from avsr.errors import InputError
 
 if TYPE_CHECKING:
     from avsr.live.events import Device
-    from avsr.live.session import Listener
     from avsr.live.writers import CaptionFile, LineFile
     from avsr.media.capture import Source
     from avsr.recognizer import Recognizer
@@ -65,7 +64,7 @@ def run(
 
     from avsr.cli.screen import open_screen
     from avsr.live.captioner import LiveCaptioner
-    from avsr.live.events import Ready
+    from avsr.live.events import Notice, Ready
     from avsr.live.recorder import Recorder
     from avsr.live.session import run_session
     from avsr.live.writers import CaptionFile, LineFile
@@ -74,7 +73,7 @@ def run(
 
     used: Modality = "av" if len(devices) == 2 else "audio" if "microphone" in devices else "video"
     stopping = threading.Event()
-    listeners: list[Listener] = []
+    files: list[CaptionFile | LineFile] = []
     with ExitStack() as closing:
         recorder = None if record is None else Recorder(record, devices)
         if recorder is not None:
@@ -83,15 +82,25 @@ def run(
         config = recognizer.bundle.config
         if save is not None:
             about = Transcript((), 0.0, config.name, config.version, used, source="live")
-            listeners.append(closing.enter_context(_closing(CaptionFile(save, about))))
+            files.append(closing.enter_context(_closing(CaptionFile(save, about))))
         if text_file is not None:
-            listeners.append(closing.enter_context(_closing(LineFile(text_file))))
+            files.append(closing.enter_context(_closing(LineFile(text_file))))
         stream = closing.enter_context(_opened(recognizer, used, chunk_ms, is_network="://" in (camera or "")))
         captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=recorder)
         screen = closing.enter_context(open_screen(captioner, jsonl=jsonl, quiet=quiet))
         closing.enter_context(_until_interrupted(stopping))
         screen.take(Ready(config.name, config.version, used, chunk_ms or config.default_chunk_ms))
-        run_session(captioner, _sources(devices, camera, mic), [*listeners, screen], stopping, screen.refresh)
+        told: set[str] = set()
+
+        def poll() -> None:
+            """A disk that is full must be known of before the end."""
+            for output in (*files, *([] if recorder is None else [recorder])):
+                if output.problem is not None and output.problem not in told:
+                    told.add(output.problem)
+                    screen.take(Notice(output.problem, stream.duration_s))
+            screen.refresh()
+
+        run_session(captioner, _sources(devices, camera, mic), [*files, screen], stopping, poll)
     if not quiet:
         for line in captioner.figures.lines():
             _note(line)

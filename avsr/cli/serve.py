@@ -50,6 +50,8 @@ def run(
         raise MissingExtraError(f"avsr serve needs {error.name}; install it with: pip install 'avsr[serve]'") from error
     if (certificate is None) != (key is None):
         raise ConfigError("--certificate and --key belong together; give both or neither")
+    if token is not None and not token.strip():
+        raise ConfigError("--token is empty, which would let everybody in; give a secret, or leave it out")
     for path in (certificate, key):
         if path is not None and not path.is_file():
             raise ConfigError(f"{path}: there is no such file; check --certificate and --key")
@@ -58,28 +60,30 @@ def run(
     from avsr.serve.app import create_app
     from avsr.serve.limits import DEFAULT_MAX_SESSIONS, Limits
     from avsr.serve.service import Service
-    from avsr.serve.wire import Wire
+    from avsr.serve.wire import web_config
 
     limits = Limits(max_sessions=max_sessions or DEFAULT_MAX_SESSIONS, max_speed=max_speed)
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
     service = Service(recognizer, limits, token=token, logs_text=log_text)
     app = create_app(service, allowed_origins=allow_origin or ())
     server = uvicorn.Server(
-        uvicorn.Config(
+        web_config(
             app,
+            limits,
             host=host,
             port=port,
-            ws=Wire,
-            ws_max_size=limits.max_message_bytes,
-            ws_per_message_deflate=False,  # media gain nothing, and a small message could unpack to a large one
-            limit_concurrency=16 * limits.max_sessions + 64,
             timeout_graceful_shutdown=5,
             log_level="warning",
-            access_log=False,
             ssl_certfile=certificate,
             ssl_keyfile=key,
         )
     )
+    try:
+        server.config.load()
+    except OSError as error:  # of TLS, too
+        raise ConfigError(
+            f"--certificate and --key cannot be used: {error}; they must be PEM files that fit"
+        ) from error
     try:
         listener = server.config.bind_socket()
     except SystemExit as error:  # uvicorn has said why

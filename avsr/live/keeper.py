@@ -45,9 +45,10 @@ class Keeper:
                         self._inbox.put(source.read())
                 finally:
                     source.close()
-            except DeviceError as error:
+            except Exception as error:  # drivers and decoders fail in ways of their own; the device may come back
+                told = str(error) if isinstance(error, DeviceError) else f"the {self._device} failed: {error!r}"
                 # Said once, however often it is tried.
-                if str(error) != reason:
-                    reason = str(error)
+                if told != reason:
+                    reason = told
                     self._inbox.put(Change(self._device, is_live=False, message=reason))
             self._stopping.wait(RETRY_S)

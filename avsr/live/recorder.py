@@ -19,7 +19,8 @@ from avsr.types import VideoFrame
 
 FORMATS = (".mp4", ".mkv", ".mov")
 MAX_WAITING = 600
-"""Packets that wait for the encoder; what comes beyond is dropped and counted."""
+MAX_WAITING_BEFORE_PICTURE = 200
+"""Packets that wait for the encoder; what comes beyond is dropped and counted, pictures, which are large, earlier."""
 MAX_EARLY = 150
 """Packets kept until every device has delivered, which tells the size of the pictures and the rate of the sound."""
 JITTER_S = 0.03
@@ -55,15 +56,21 @@ class Recorder:
         self._error: Exception | None = None
         self._early: list[AudioPacket | VideoFrame] = []
         self._tracks: _Tracks | None = None
-        self._waiting: queue.Queue[AudioPacket | VideoFrame | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.SimpleQueue[AudioPacket | VideoFrame | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._encode_all, name="recorder", daemon=True)
         self._thread.start()
 
+    @property
+    def problem(self) -> str | None:
+        """Why nothing is recorded any more, for people; None where nothing is wrong."""
+        return None if self._error is None else f"{self._path}: the recording broke off: {self._error}"
+
     def take(self, packet: AudioPacket | VideoFrame) -> None:
         """Record sound or a picture; never waits."""
-        try:
-            self._waiting.put_nowait(packet)
-        except queue.Full:
+        most = MAX_WAITING_BEFORE_PICTURE if isinstance(packet, VideoFrame) else MAX_WAITING
+        if self._waiting.qsize() < most:
+            self._waiting.put(packet)  # the only thread that puts: there is room
+        else:
             self._num_dropped += 1
 
     def close(self) -> str | None:
@@ -71,7 +78,7 @@ class Recorder:
         self._waiting.put(None)
         self._thread.join()
         if self._error is not None:
-            return f"{self._path}: the recording broke off: {self._error}"
+            return self.problem
         if self._num_dropped:
             return f"{self._path}: {self._num_dropped} pieces are missing, since this machine was too slow"
         return None

@@ -22,6 +22,8 @@ COPIED_BYTES = 2**20
 """So much of a file is copied at a time."""
 REST = 4.0
 """After a version was written, so many times as long passes before the next: a large file keeps no disk busy."""
+RETRY_S = 1.0
+"""After a version that could not be written, so long passes before it is tried again."""
 MAX_WAITING_CHARS = 2**20
 """Text that waits while the disk is full; what comes beyond is dropped and counted."""
 
@@ -51,6 +53,12 @@ class Follower:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._follow, name=f"writer of {path.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest version is not on the disk yet, for people; None where nothing is wrong."""
+        error = self._error
+        return None if error is None else f"{self._path} cannot be written to at the moment: {error.strerror}"
 
     def offer(self, settled: str, tail: str) -> None:
         """Append ``settled`` for good, then ``tail`` until the next offer; soon, in the writer's thread."""
@@ -91,12 +99,15 @@ class Follower:
             try:
                 self._write(settled, tail)
                 self._error = None
-            except OSError as error:  # a full disk may have room again for the next version
+                rest_s = REST * (time.perf_counter() - begun_s)
+            except OSError as error:  # a full disk may have room again soon
                 self._error = error
+                rest_s = RETRY_S
                 with self._changed:
                     self._settled = settled + self._settled
+                    self._has_news = not self._is_closed
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closed, REST * (time.perf_counter() - begun_s))
+                self._changed.wait_for(lambda: self._is_closed, rest_s)
 
     def _write(self, settled: str, tail: str) -> None:
         scratch = self._path.with_name(f".avsr-{uuid.uuid4().hex}.part")
@@ -150,6 +161,11 @@ class CaptionFile:
         self._is_empty = True
         self._follower = Follower(path, self._growth.head, self._growth.flush(self._state))
 
+    @property
+    def problem(self) -> str | None:
+        """See `Follower.problem`."""
+        return self._follower.problem
+
     def take(self, event: Event) -> None:
         """Add a final."""
         if isinstance(event, Caption) and event.is_final and event.words:
@@ -180,6 +196,11 @@ class LineFile:
     def __init__(self, path: Path) -> None:
         self._lines: tuple[_Line, ...] = ()
         self._follower = Follower(path)
+
+    @property
+    def problem(self) -> str | None:
+        """See `Follower.problem`."""
+        return self._follower.problem
 
     def take(self, event: Event) -> None:
         """Show a caption."""

@@ -7,6 +7,7 @@ PyAV, which tells each picture's time on the camera's own clock.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -123,16 +124,18 @@ class NetworkCamera:
     """A camera behind a URL: a `Source` of `Picture` with the times that its stream states."""
 
     def __init__(self, url: str) -> None:
-        self.name = url
+        self.name = _without_password(url)
         # Little is read ahead: what is read ahead is shown late.
         options = {"fflags": "nobuffer", "probesize": "500000", "analyzeduration": "1000000", "rtsp_transport": "tcp"}
         try:
             self._container = av.open(url, mode="r", options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise DeviceError(f"the camera {url} cannot be opened: {_reason(error)}; check its address") from error
+            raise DeviceError(
+                f"the camera {self.name} cannot be opened: {_reason(error)}; check its address"
+            ) from error
         if not self._container.streams.video:
             self._container.close()
-            raise DeviceError(f"the camera {url} sends no pictures; check its address")
+            raise DeviceError(f"the camera {self.name} sends no pictures; check its address")
         stream = self._container.streams.video[0]
         stream.codec_context.thread_count = 1  # threads decode ahead, and so deliver late
         self._frames: Iterator[av.VideoFrame] = self._decode(stream)
@@ -205,5 +208,10 @@ def _shrunk(rgb: ByteArray) -> ByteArray:
     return np.asarray(cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA))
 
 
+def _without_password(url: str) -> str:
+    """Names are shown, logged and piped."""
+    return re.sub(r"://[^/?#]*@", "://", url)
+
+
 def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).rstrip(".")
+    return str(getattr(error, "strerror", None) or _without_password(str(error))).rstrip(".")

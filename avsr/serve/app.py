@@ -68,6 +68,10 @@ def create_app(service: Service, *, allowed_origins: Collection[str] = ()) -> Fa
             log("origin_refused", origin=origin[:200])
             await websocket.close(1008)  # before it is accepted: HTTP 403
             return
+        if service.num_connections >= service.limits.max_connections:
+            service.metrics.add("avsr_connections_refused_total")
+            await websocket.send_denial_response(PlainTextResponse("too many connections\n", status_code=503))
+            return
         await converse(websocket, service)
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))

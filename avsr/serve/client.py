@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
-from avsr.errors import AvsrError
+from avsr.errors import AvsrError, InputError
 from avsr.media import AudioPacket, to_mono
 from avsr.serve.pictures import encode_png
 from avsr.serve.protocol import (
@@ -39,6 +40,8 @@ MAX_RETRIES = 9
 """How often on end a lost connection is taken up again: for about 30 s, in which a server can be started anew."""
 MAX_KEPT_BYTES = 256 * 2**20
 """What is in no final yet is kept to be sent again, up to this much."""
+PONG_S = 600.0
+"""How long a server may take to answer a ping: it waits behind all that was sent and is not read yet."""
 LEAD_S = 1.0
 """A stream that must begin anew begins so long before the words that were lost: recognition needs a run-up."""
 
@@ -80,9 +83,13 @@ class Client:
     taken up again where it broke off; where the server has lost the stream, since it was started anew, another stream
     goes on after the last final, and what it says is told with the times and the numbers of the first. Sound goes as
     f32 and pictures as PNG, so that the server hears and sees exactly what is sent.
+
+    Raises:
+        InputError: ``url`` is no address.
     """
 
     def __init__(self, url: str, on_event: Callable[[AnyEvent], None], *, in_real_time: bool = False) -> None:
+        _check_address(url)
         self._url, self._on_event, self._in_real_time = url, on_event, in_real_time
         self._ready: Ready | None = None
         self._has_begun = False
@@ -106,7 +113,7 @@ class Client:
         while True:
             progress = self._next_segment
             try:
-                async with connect(self._url, max_size=None, compression=None, ping_timeout=60) as socket:
+                async with connect(self._url, max_size=None, compression=None, ping_timeout=PONG_S) as socket:
                     await self._converse(socket, config, outgoing)
             except (ConnectionClosed, _TryAgainError) as error:
                 problem = f"the connection to {self._url} was lost: {error}"
@@ -130,9 +137,9 @@ class Client:
         listening = asyncio.create_task(self._listen(socket))
         try:
             await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
-            if not listening.done():
+            if sending.done() and not isinstance(sending.exception(), ConnectionClosed):
                 sending.result()
-            await listening
+            await listening  # where the connection was closed, an error event may say why
         finally:
             for task in (sending, listening):
                 task.cancel()
@@ -143,7 +150,9 @@ class Client:
             self._take(await socket.recv())
 
     def _take(self, text: str | bytes) -> None:
-        event = parse_event(text if isinstance(text, str) else text.decode())
+        event = parse_event(text)
+        if event is None:
+            return
         if isinstance(event, ErrorEvent):
             self._refused(event)
         event = self._base.placed(event)
@@ -222,6 +231,13 @@ def messages(packets: Iterable[AudioPacket | VideoFrame]) -> Iterator[Sound | Pi
         for start in range(0, len(samples), longest):
             yield Sound(samples[start : start + longest], rate, begin_s + start / rate)
         next_sound_s = begin_s + len(samples) / rate
+
+
+def _check_address(url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise InputError(f"{url!r} is no address: {error}; give one like ws://127.0.0.1:8765/ws") from error
 
 
 def has_arrived(message: Sound | Picture, received: Received) -> bool:

@@ -28,13 +28,16 @@ from avsr.serve.service import Seat, Service
 RULE_BROKEN = 1008
 GOODBYE_S = 2.0
 """How long the last events may take to a client that is to be disconnected."""
+GONE = (WebSocketDisconnect, StalledClientError, asyncio.CancelledError)
+"""What ends a conversation when the client is not there, or does not read."""
 
 
 async def converse(websocket: WebSocket, service: Service) -> None:
     """Serve one client until either side ends it; whatever happens to it happens to nobody else."""
-    await websocket.accept()
+    service.num_connections += 1
     connection = Connection(websocket, service)
     try:
+        await websocket.accept()
         await connection.run()
     except WebSocketDisconnect:
         pass
@@ -42,6 +45,8 @@ async def converse(websocket: WebSocket, service: Service) -> None:
         service.metrics.add("avsr_stalled_total")
         log("client_stalled", session=connection.number)
         await _close(websocket, RULE_BROKEN)
+    finally:
+        service.num_connections -= 1
 
 
 class Connection:
@@ -88,7 +93,7 @@ class Connection:
             await self._stream()
         except ProtocolError as error:
             return self._refuse(error)
-        except (WebSocketDisconnect, asyncio.CancelledError):
+        except GONE:
             raise
         except Exception as error:
             log("fault", session=self.number, error=repr(error))
@@ -110,10 +115,11 @@ class Connection:
             done = await self._service.finish(seat)
             self._tell(seat)
             self._outbox.put(done)
+            await self._deliver()
         except ProtocolError as error:
             keep = error.code == "taken_over"
             raise
-        except (WebSocketDisconnect, asyncio.CancelledError):
+        except GONE:
             keep = True  # the client may come back
             raise
         finally:
@@ -163,6 +169,7 @@ class Connection:
             if left_s <= 0 or (not receiving.done() and left_s <= self._limits.idle_s):
                 await self._service.finish(seat)
                 self._tell(seat)
+                await self._deliver()
                 raise ProtocolError("time_limit", f"a stream may last {self._limits.total_s:g} s here; begin a new one")
             if not receiving.done():
                 raise ProtocolError("idle", f"nothing came for {self._limits.idle_s:g} s")
@@ -170,6 +177,13 @@ class Connection:
         finally:
             receiving.cancel()
             leaving.cancel()
+
+    async def _deliver(self) -> None:
+        """Wait until all is sent: who loses the connection before that can resume, and gets the last finals."""
+        try:
+            await asyncio.wait_for(self._outbox.emptied(), self._limits.stalled_s)
+        except asyncio.TimeoutError:
+            raise StalledClientError from None
 
     def _tell(self, seat: Seat) -> None:
         """Queue what is new in the session since the last time."""

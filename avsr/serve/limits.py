@@ -18,9 +18,10 @@ BURST_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of the whole server: ``max_sessions``. Of each connection: everything else."""
+    """Of the whole server: ``max_sessions`` and ``max_newcomers``. Of each connection: everything else."""
 
     max_sessions: int = DEFAULT_MAX_SESSIONS
+    max_newcomers: int = 60
     max_speed: float = 2.0
     max_message_bytes: int = 4 * 2**20
     max_picture_side: int = 1280
@@ -32,6 +33,11 @@ class Limits:
     resume_s: float = 30.0
     stalled_s: float = 10.0
     max_waiting_events: int = 256
+
+    @property
+    def max_connections(self) -> int:
+        """Websockets that may be open: one a stream, and newcomers, who have not said yet what they want."""
+        return self.max_sessions + self.max_newcomers
 
     def stated(self) -> StatedLimits:
         """Return what clients are told."""

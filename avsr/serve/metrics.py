@@ -13,6 +13,7 @@ HELP = {
     "avsr_errors_total": ("counter", "Error events sent, by code."),
     "avsr_stalled_total": ("counter", "Clients disconnected because they read nothing."),
     "avsr_origins_refused_total": ("counter", "Websockets refused because a foreign web page opened them."),
+    "avsr_connections_refused_total": ("counter", "Websockets refused because too many were open."),
     "avsr_audio_seconds_total": ("counter", "Seconds of sound received."),
     "avsr_pictures_total": ("counter", "Pictures received."),
     "avsr_finals_total": ("counter", "Final captions made."),

@@ -24,13 +24,19 @@ class Outbox:
         self._send, self._stalled_s, self._max_waiting = send, stalled_s, max_waiting
         self._waiting: list[AnyEvent] = []
         self._has_news = asyncio.Event()
+        self._is_empty = asyncio.Event()
         self._is_ending = False
 
     def put(self, event: AnyEvent) -> None:
         """Queue ``event``; returns at once."""
         self._waiting = [earlier for earlier in self._waiting if not _outdates(event, earlier)]
         self._waiting.append(event)
+        self._is_empty.clear()
         self._has_news.set()
+
+    async def emptied(self) -> None:
+        """Wait until all events are sent."""
+        await self._is_empty.wait()
 
     def end(self) -> None:
         """Let ``run`` return when everything is sent."""
@@ -53,6 +59,7 @@ class Outbox:
                     await asyncio.wait_for(self._send(self._waiting.pop(0).model_dump_json()), self._stalled_s)
                 except asyncio.TimeoutError:
                     raise StalledClientError from None
+            self._is_empty.set()
             if self._is_ending:
                 return
 

@@ -12,19 +12,24 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG whose segment tells the size of the picture (SOF0 to SOF15)."""
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a segment."""
+_JPEG_SCAN = b"\xff\xda"
+MAX_SCANS = 64
+"""A progressive JPEG has about ten scans, each over the whole picture; thousands of them fit into a small file."""
 
 
 def decode_picture(data: bytes, max_side: int) -> ByteArray:
     """Turn a JPEG, PNG or WebP file into u8 (H, W, 3), RGB and upright.
 
     Raises:
-        ProtocolError: it is none of these, is damaged, or has a side above ``max_side``.
+        ProtocolError: it is none of these, is damaged, has a side above ``max_side``, or takes too long to decode.
     """
     size = picture_size(data)
     if size is None:
         raise ProtocolError("bad_media", "a picture is no JPEG, PNG or WebP file, or its header is damaged")
     if min(size) < 1 or max(size) > max_side:
         raise ProtocolError("bad_media", f"a picture of {size[0]} x {size[1]}; the sides may have 1 to {max_side}")
+    if data[:2] == b"\xff\xd8" and data.count(_JPEG_SCAN) > MAX_SCANS:
+        raise ProtocolError("bad_media", f"a JPEG of {data.count(_JPEG_SCAN)} scans; at most {MAX_SCANS} are decoded")
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:

@@ -362,8 +362,8 @@ AnyEvent = Ready | CaptionEvent | Status | ErrorEvent | Done
 _SERVER_TEXT: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, Field(discriminator="type")])
 
 
-def parse_event(text: str) -> AnyEvent:
-    """Read an event of the server.
+def parse_event(text: str | bytes) -> AnyEvent | None:
+    """Read an event of the server; None where it is of a type that only later versions know.
 
     Raises:
         InputError: it is none.
@@ -371,4 +371,6 @@ def parse_event(text: str) -> AnyEvent:
     try:
         return _SERVER_TEXT.validate_json(text)
     except ValidationError as error:
+        if error.errors(include_input=False)[0]["type"] == "union_tag_invalid":
+            return None
         raise InputError(f"the server said what is no event of this protocol: {error}") from error

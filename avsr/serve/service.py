@@ -56,6 +56,8 @@ class Service:
     ) -> None:
         self.recognizer, self.limits, self.metrics = recognizer, limits, Metrics()
         self._token, self._logs_text, self._open_landmarker = token, logs_text, open_landmarker
+        self.num_connections = 0
+        """Websockets that are open, whether they have a stream or not."""
         self._seats: dict[str, Seat] = {}
         self._num_opening = 0
         self._num_opened = 0

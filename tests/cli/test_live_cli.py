@@ -15,6 +15,7 @@ from stand_ins import LampFace, pictures, sound, tiny_recognizer
 
 from avsr import cli, recognizer
 from avsr.errors import DeviceError
+from avsr.live import recorder
 from avsr.media import camera, microphone
 from avsr.media.camera import CameraInfo
 from avsr.media.capture import Picture, Sound
@@ -82,6 +83,21 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     with pytest.raises(SystemExit) as caught:
         cli.main()
     return int(caught.value.code or 0)
+
+
+@pytest.mark.usefixtures("devices")
+def test_a_full_disk_is_told_at_once_and_captions_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(recorder, "_Tracks", refuse)
+    assert run(monkeypatch, "live", "--jsonl", "--record", str(tmp_path / "talk.mp4")) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    notices = [index for index, event in enumerate(events) if "No space left" in event.get("message", "")]
+    assert len(notices) == 1
+    assert any(event["type"] == "final" for event in events[notices[0] :])
 
 
 @pytest.mark.usefixtures("devices")

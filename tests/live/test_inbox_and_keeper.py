@@ -64,7 +64,8 @@ def test_a_waiting_loop_is_woken_at_once() -> None:
 class Plug:
     """A device that is unplugged after some pictures, refuses some times, and is there again."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: Exception) -> None:
+        self._failure = failure
         self.num_opened = self.num_closed = 0
         self.name = "lamp"
         self._left = 0
@@ -80,16 +81,22 @@ class Plug:
         time.sleep(0.001)
         self._left -= 1
         if self._left < 0:
-            raise DeviceError("unplugged")
+            raise self._failure
         return Picture(RGB, time.monotonic())
 
     def close(self) -> None:
         self.num_closed += 1
 
 
-def test_a_device_is_opened_again_and_each_reason_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [(DeviceError("unplugged"), "unplugged"), (ValueError("-22"), "the camera failed: ValueError('-22')")],
+)
+def test_a_device_is_opened_again_and_each_reason_told_once(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, said: str
+) -> None:
     monkeypatch.setattr(keeper_module, "RETRY_S", 0.01)
-    inbox, plug, told = Inbox(), Plug(), []
+    inbox, plug, told = Inbox(), Plug(failure), []
     keeper = Keeper("camera", plug.open, inbox)
     keeper.start()
     deadline_s = time.monotonic() + 60
@@ -98,5 +105,5 @@ def test_a_device_is_opened_again_and_each_reason_told_once(monkeypatch: pytest.
         if isinstance(item, Change):
             told.append((item.is_live, item.message))
     keeper.stop(30.0)
-    assert told == [(True, "lamp"), (False, "unplugged"), (False, "nothing is plugged in"), (True, "lamp")]
+    assert told == [(True, "lamp"), (False, said), (False, "nothing is plugged in"), (True, "lamp")]
     assert plug.num_closed == plug.num_opened - 2 == 2

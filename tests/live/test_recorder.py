@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avsr.errors import InputError
+from avsr.live import recorder
 from avsr.live.recorder import Recorder
 from avsr.media import AudioPacket, open_media
 from avsr.types import VideoFrame
@@ -26,10 +28,10 @@ def packets(duration_s: float) -> tuple[list[AudioPacket], list[VideoFrame]]:
 
 
 def record(path: Path, items: list[AudioPacket | VideoFrame]) -> None:
-    recorder = Recorder(path, BOTH)
+    recording = Recorder(path, BOTH)
     for item in items:
-        recorder.take(item)
-    assert recorder.close() is None
+        recording.take(item)
+    assert recording.close() is None
 
 
 def played(path: Path) -> tuple[list[AudioPacket], list[VideoFrame]]:
@@ -98,3 +100,17 @@ def test_an_earlier_recording_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="already"):
         Recorder(path, BOTH)
     assert path.read_bytes() == b"yesterday"
+
+
+def test_a_slow_encoder_costs_pictures_before_sound_and_the_loss_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(recorder, "MAX_WAITING_BEFORE_PICTURE", 2)
+    monkeypatch.setattr(Recorder, "_encode", lambda self, packet: go_on.wait(60) and None)
+    kept = Recorder(tmp_path / "talk.mkv", BOTH)
+    sounds, frames = packets(0.2)
+    for item in [*sounds, *frames]:
+        kept.take(item)
+    go_on.set()
+    assert f"{len(frames)} pieces are missing" in str(kept.close())

@@ -76,6 +76,13 @@ def test_a_camera_that_is_not_there_is_an_error() -> None:
         open_camera("http://127.0.0.1:9/none.ts")
 
 
+def test_the_password_of_a_network_camera_is_not_told() -> None:
+    with pytest.raises(DeviceError) as caught:
+        open_camera("http://me:sesame@127.0.0.1:9/none.ts")
+    assert "http://127.0.0.1:9/none.ts" in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
 @pytest.fixture(params=["mpegts", "mpjpeg", "tcp", "udp", "rtsp"])
 def url(request: pytest.FixtureRequest, film: Path, tmp_path: Path) -> Iterator[str]:
     """A network camera, waiting for whoever connects."""

@@ -22,7 +22,7 @@ from avsr.serve.client import Client
 from avsr.serve.limits import Limits
 from avsr.serve.protocol import AnyEvent, Config
 from avsr.serve.service import Service
-from avsr.serve.wire import Wire
+from avsr.serve.wire import web_config
 
 CONFIG = json.dumps({"type": "config"})
 """The shortest beginning."""
@@ -41,14 +41,8 @@ class Server:
 
     def __init__(self, service: Service, *, port: int = 0, **options: Any) -> None:
         self.service = service
-        config = uvicorn.Config(
-            create_app(service, **options),
-            port=port,
-            ws=Wire,
-            ws_max_size=service.limits.max_message_bytes,
-            log_level="error",
-            timeout_graceful_shutdown=2,
-        )
+        app = create_app(service, **options)
+        config = web_config(app, service.limits, port=port, log_level="error", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self.connections = self._server.server_state.connections
         self.listener = listener = config.bind_socket()

@@ -247,9 +247,11 @@ def test_with_a_camera_that_is_denied_the_page_listens(
 
 
 def test_the_page_fits_a_phone_and_can_be_used_by_keyboard(page: Page, serve: Callable[..., Server]) -> None:
-    page.set_viewport_size({"width": 360, "height": 720})
     page.goto(serve().http)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for width, height in ((640, 360), (320, 256), (360, 720)):  # the second is a window at a zoom of 400 %
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.querySelector('#captions').clientHeight") > 0.5 * height
     paper = "getComputedStyle(document.body).backgroundColor"
     page.get_by_label("Colours").select_option("light")
     light = page.evaluate(paper)

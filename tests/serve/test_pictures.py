@@ -58,6 +58,14 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         decode_picture(bomb, 1280)
 
 
+def test_a_small_file_that_takes_minutes_to_decode_is_refused() -> None:
+    file = FILES["progressive"]
+    last_scan = file[file.rindex(b"\xff\xda") : -2]
+    assert decode_picture(file[:-2] + last_scan * 3 + file[-2:], 64).shape == (24, 40, 3)
+    with pytest.raises(ProtocolError, match="scans"):
+        decode_picture(file[:-2] + last_scan * 1000 + file[-2:], 64)
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 400), st.binary(max_size=40))
 def test_damage_is_an_error_or_a_picture(name: str, at: int, noise: bytes) -> None:

@@ -63,7 +63,9 @@ def test_what_listening_beyond_this_machine_exposes_is_said() -> None:
     [
         (["serve", "--certificate", "x.pem"], "belong together"),
         (["serve", "--certificate", "x.pem", "--key", "y.pem"], "no such file"),
+        (["serve", "--token", ""], "everybody"),
         (["send", str(CLIP), "--url", "http://127.0.0.1:9"], "avsr serve"),
+        (["send", str(CLIP), "--url", "ws://127.0.0.1:99999/ws"], "no address"),
     ],
 )
 def test_wrong_use_is_one_line_on_stderr(

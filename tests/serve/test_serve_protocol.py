@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avsr.errors import InputError
 from avsr.serve.protocol import (
     Absent,
     CaptionEvent,
@@ -135,5 +136,9 @@ def test_wrong_text_is_told_with_its_field(text: str, said: str) -> None:
         parse_text(text)
 
 
-def test_clients_pass_over_fields_of_later_versions() -> None:
+def test_clients_pass_over_fields_and_types_of_later_versions() -> None:
+    assert parse_event('{"type": "applause", "loud": true}') is None
+    for text in ("{", "[]", '{"duration": 3.0}', '{"type": "done"}', b"\xff"):
+        with pytest.raises(InputError):
+            parse_event(text)
     assert parse_event('{"type": "done", "duration": 3.0, "notes": [], "mood": "good"}') == Done(duration=3.0)

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import wave
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,17 +21,19 @@ from typing import Any
 import numpy as np
 import pytest
 from serving import CONFIG, FAST, Server, hear, hear_all, refusal, run_client, say
-from stand_ins import Heard, LampFace, Packet, listen, time_s
+from stand_ins import Heard, LampFace, Packet, listen, sound, time_s
 from test_batcher import rounded
 from websockets.asyncio.client import connect as connect_async
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection
 
+import avsr
 from avsr.errors import AvsrError
 from avsr.media import AudioPacket
 from avsr.recognizer import Recognizer
 from avsr.serve.client import Client, messages
 from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Picture, Sound, Status, pack_picture, pack_sound
+from avsr.serve.service import Service
 from avsr.types import Caption
 
 Serve = Callable[..., Server]
@@ -92,6 +95,20 @@ def test_the_client_loses_nothing(serve: Serve, clip: list[Packet], expected: He
     events = run_client(serve(), clip)
     assert finals_of(events) == rounded(expected.finals)
     assert [event.time for event in events if isinstance(event, Status)][-1] > 2.5
+
+
+def test_the_whole_client_of_the_protocol_is_one(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, page = serve(), (Path(avsr.__file__).parent / "serve" / "PROTOCOL.md").read_text()
+    with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((sound(3.0) * 32767).astype("<i2").tobytes())
+    monkeypatch.chdir(tmp_path)
+    code = page.split("```python\n")[1].split("```")[0]
+    assert "ws://127.0.0.1:8765/ws" in code
+    exec(code.replace("ws://127.0.0.1:8765/ws", server.url), {})
+    assert len(capsys.readouterr().out.splitlines()) >= 2
 
 
 def test_many_clients_at_once_get_their_own_captions(serve: Serve, clip: list[Packet], expected: Heard) -> None:
@@ -204,8 +221,6 @@ def shared_server(
     engine: Recognizer, clip: list[Packet]
 ) -> Iterable[tuple[Server, ClientConnection, Callable[[], None]]]:
     """A server with a well-behaved client in it, and a function that sends a bit more of its stream."""
-    from avsr.serve.service import Service
-
     server = Server(Service(engine, replace(FAST, idle_s=600), open_landmarker=LampFace))
     outgoing = iter(packed(clip))
     with server.talk() as client:
@@ -246,6 +261,17 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < end_s
         time.sleep(0.01)
+
+
+def test_connections_that_say_nothing_are_limited_and_go(serve: Serve) -> None:
+    server = serve(replace(FAST, max_sessions=1, max_newcomers=2, config_s=0.5))
+    with server.talk() as first, server.talk(), server.talk():
+        with pytest.raises(InvalidStatus) as caught, server.talk():
+            pass
+        assert caught.value.response.status_code == 503
+        assert hear_all(first)[-1]["code"] == "idle"
+    wait_until(lambda: server.service.num_connections == 0)
+    assert refusal(server, "{")[0] == "bad_message"
 
 
 def test_a_stream_that_nobody_comes_back_to_is_given_up(serve: Serve, clip: list[Packet]) -> None:
@@ -349,8 +375,10 @@ def test_a_thousand_connects_and_disconnects_leave_no_memory(serve: Serve, clip:
     def come_and_go(times: int) -> None:
         for index in range(times):
             with server.talk() as client:
-                say(client, type="config")
-                if index % 3:
+                if index % 8 == 0:  # gone before the stream is there
+                    say(client, type="config")
+                elif index % 4 == 0:
+                    say(client, type="config")
                     hear(client, "ready")
                     client.send(first)
                 client.socket.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-// The camera and the microphone, on one clock: seconds since the capture began, as the sound card counts them.
+// The camera and the microphone, on one clock: seconds as the sound card counts them, which go on from a given time.
 
 import { SoundClock } from "./clock.js";
 
@@ -21,16 +21,19 @@ export class Capture {
   numDropped = 0;
 
   #video; #audioTrack = null; #videoTrack = null; #context = null; #node = null;
-  #startedAt = null; // on the page's clock
+  #beginning; // what the clock shows when the first device is open
+  #startedAt = null; // when it showed 0, by the page's own clock
   #soundClock = new SoundClock();
   #lastSound = 0; #lastPicture = 0; #nextPicture = 0; #isEncoding = false; #isStopped = false; #generation = 0; #timer;
   #canvas = document.createElement("canvas");
 
-  constructor(video) {
+  constructor(video, beginning) {
     this.#video = video;
+    this.#beginning = beginning;
     this.#timer = setInterval(() => this.#reportAbsence(), ABSENT_EVERY_MS);
   }
 
+  get time() { return this.#startedAt === null ? this.#beginning : performance.now() / 1000 - this.#startedAt; }
   get hasAudio() { return this.#audioTrack?.readyState === "live"; }
   get hasVideo() { return this.#videoTrack?.readyState === "live"; }
 
@@ -44,12 +47,26 @@ export class Capture {
     const wanted = {};
     if (microphone !== "none") wanted.audio = device(microphone, SOUND);
     if (camera !== "none") wanted.video = device(camera, PICTURES);
+    const generation = this.#generation;
     const { tracks, problems } = await openTracks(wanted);
+    const isOutdated = () => generation !== this.#generation; // stopped, or chosen again, in the meantime
+    if (isOutdated()) {
+      for (const track of tracks) track.stop();
+      return [];
+    }
     this.#audioTrack = tracks.find((track) => track.kind === "audio") ?? null;
     this.#videoTrack = tracks.find((track) => track.kind === "video") ?? null;
-    this.#startedAt ??= performance.now() / 1000;
-    if (this.#audioTrack) await this.#listen(this.#audioTrack);
-    if (this.#videoTrack) await this.#watch(this.#videoTrack);
+    this.#startedAt ??= performance.now() / 1000 - this.#beginning;
+    this.#lastSound = this.#lastPicture = this.time;
+    for (const track of tracks) {
+      try {
+        await (track.kind === "audio" ? this.#listen(track) : this.#watch(track));
+      } catch (error) {
+        if (isOutdated()) return [];
+        track.stop();
+        problems.push(reason(track.kind, error));
+      }
+    }
     return problems;
   }
 
@@ -82,12 +99,13 @@ export class Capture {
     const context = this.#context;
     await context.audioWorklet.addModule("pcm-worklet.js");
     await context.resume();
+    if (context !== this.#context) return;
     const latency = track.getSettings().latency ?? 0;
     this.#node = new AudioWorkletNode(context, "pcm", { numberOfOutputs: 0 });
     this.#node.port.onmessage = ({ data }) => {
       if (context !== this.#context) return;
       const { samples, start } = data;
-      this.#soundClock.hear(this.#now(), start + samples.length / context.sampleRate);
+      this.#soundClock.hear(this.time, start + samples.length / context.sampleRate);
       const time = this.#soundClock.streamTime(start) - latency;
       if (time < 0) return;
       this.#lastSound = time + samples.length / context.sampleRate;
@@ -135,7 +153,7 @@ export class Capture {
   }
 
   #reportAbsence() {
-    const now = this.#soundClock.fromPage(this.#now());
+    const now = this.#soundClock.fromPage(this.time);
     const report = (sense, isThere, last) => {
       const until = !isThere ? now - MARGIN_S : now - last > STALE_S ? now - STALE_S / 2 : 0;
       if (until > 0) this.onAbsent(sense, until);
@@ -143,8 +161,6 @@ export class Capture {
     report("audio", this.hasAudio, this.#lastSound);
     report("video", this.hasVideo, this.#lastPicture);
   }
-
-  #now() { return this.#startedAt === null ? 0 : performance.now() / 1000 - this.#startedAt; }
 }
 
 // Opens all that is wanted with one question to the user; where that fails, one by one, to have at least the rest.

@@ -4,23 +4,36 @@ const CONGESTED_BYTES = 512 * 1024;
 const KEEP_SOUND_S = 20; // sound kept to be sent again
 const RETRY_MS = [250, 500, 1000, 2000, 4000];
 const SOUND = 1, PICTURE = 3;
+const WAITING = "Waiting for the last words …";
+const LOST = "The connection is lost; trying again …";
+// A page that was opened by a name of its own is refused without a word; see is_trusted in app.py.
+const NEVER_THERE = /^(localhost|[0-9.]+|\[.*\])$/.test(location.hostname)
+  ? "The server does not answer; trying again …"
+  : `The server does not answer, or was not started with --allow-origin ${location.origin}; trying again …`;
 // After these errors to connect again would end in the same way; after others a new stream begins.
 const FOR_GOOD = new Set(["bad_message", "bad_media", "bad_config", "unauthorised", "taken_over"]);
 
 export class Connection {
-  #socket = null; #handlers; #session = null; #isReady = false; #isFinishing = false; #numRetries = 0; #retryTimer = null;
+  #socket = null; #handlers; #session = null; #isReady = false; #numRetries = 0; #retryTimer = null;
+  #isRefused = false; // by the present socket's server, which said why
+  #isFinishing = false; #isOver = false; // nothing more will be sent; nothing more will come
   #sounds = []; // { message, end } on the page's clock
   #nextSegment = 0; // of the server's present stream
-  #base = { time: 0, segment: 0 }; // where the present stream begins, after others that the server has lost
-  #last = { time: 0, segment: -1, finalEnd: 0 };
+  #base; // { time, segment } at which the present stream begins, after others that ended or that the server has lost
+  #last;
 
-  constructor(handlers) { this.#handlers = handlers; }
+  constructor(handlers, base) {
+    this.#handlers = handlers;
+    this.#base = base;
+    this.#last = { time: base.time, segment: base.segment - 1, finalEnd: base.time };
+  }
 
   // So much waits to be sent that pictures should be left out; sound never is.
   get isCongested() { return !this.#isReady || this.#socket.bufferedAmount > CONGESTED_BYTES; }
 
   open() {
-    this.#handlers.onState("connecting", "Connecting …");
+    if (this.#numRetries === 0) this.#handlers.onState("connecting", "Connecting …");
+    this.#isRefused = false;
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = (this.#socket = new WebSocket(`${scheme}://${location.host}/ws`));
     socket.binaryType = "arraybuffer";
@@ -30,16 +43,11 @@ export class Connection {
   }
 
   finish() {
-    if (this.#isFinishing) return;
+    if (this.#isFinishing || this.#isOver) return;
     this.#isFinishing = true;
-    clearTimeout(this.#retryTimer);
-    if (this.#isReady) {
-      this.#socket.send(JSON.stringify({ type: "end" }));
-      this.#handlers.onState("waiting", "Waiting for the last words …");
-    } else {
-      this.#socket?.close();
-      this.#handlers.onState("idle", "Stopped.");
-    }
+    if (this.#isReady) this.#sendEnd();
+    else if (this.#session) this.#handlers.onState("waiting", WAITING); // for the connection, too
+    else this.#end("Stopped.");
   }
 
   sendSound(samples, rate, time) {
@@ -75,6 +83,18 @@ export class Connection {
     return config;
   }
 
+  #sendEnd() {
+    this.#socket.send(JSON.stringify({ type: "end" }));
+    this.#handlers.onState("waiting", WAITING);
+  }
+
+  #end(text) {
+    this.#isOver = true;
+    clearTimeout(this.#retryTimer);
+    this.#socket?.close();
+    this.#handlers.onState("idle", text);
+  }
+
   #sendTimed(bytes, time) {
     const streamTime = time - this.#base.time;
     if (streamTime < 0 || this.#socket.readyState !== WebSocket.OPEN) return;
@@ -87,7 +107,7 @@ export class Connection {
     else if (event.type === "partial" || event.type === "final") this.#takeCaption(event);
     else if (event.type === "status") this.#handlers.onStatus(event);
     else if (event.type === "error") this.#refused(event);
-    else if (event.type === "done") this.#handlers.onState("idle", "Stopped.");
+    else if (event.type === "done") this.#end("Stopped.");
   }
 
   #ready(event) {
@@ -98,6 +118,7 @@ export class Connection {
     for (const sound of this.#sounds) {
       if (sound.end - this.#base.time > event.received.audio + 1e-6) this.#sendTimed(sound.bytes, sound.start);
     }
+    if (this.#isFinishing) this.#sendEnd();
   }
 
   #takeCaption(event) {
@@ -117,17 +138,22 @@ export class Connection {
       this.#base = { time: Math.max(oldest, this.#last.finalEnd), segment: this.#last.segment + 1 };
       return;
     }
-    this.#isFinishing = FOR_GOOD.has(event.code);
+    this.#isRefused = true;
+    this.#isOver = FOR_GOOD.has(event.code);
     this.#handlers.onState(event.code === "busy" ? "busy" : "error", `${capital(event.message)}.`);
-    if (this.#isFinishing) this.#handlers.onEnd();
+    if (this.#isOver) this.#handlers.onEnd();
   }
 
   #closed(socket) {
     if (socket !== this.#socket) return;
     this.#isReady = false;
-    if (this.#isFinishing) return;
+    if (this.#isOver) return;
+    if (this.#isFinishing && this.#numRetries >= RETRY_MS.length) {
+      this.#end("Stopped. The connection was lost before the last words came.");
+      return;
+    }
     const wait = RETRY_MS[Math.min(this.#numRetries++, RETRY_MS.length - 1)];
-    if (this.#session || this.#numRetries > 1) this.#handlers.onState("lost", "The connection is lost; trying again …");
+    if (!this.#isRefused && !this.#isFinishing) this.#handlers.onState("lost", this.#session ? LOST : NEVER_THERE);
     this.#retryTimer = setTimeout(() => this.open(), wait);
   }
 }

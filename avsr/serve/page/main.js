@@ -6,9 +6,13 @@ import { Connection } from "./connection.js";
 import { FORMATS } from "./formats.js";
 
 const QUIET_DB = -50;
+const STEADY_MS = 1000; // a face that flickers is not worth a screen reader's words
 const $ = (id) => document.getElementById(id);
 const view = new CaptionView($("captions"), $("finals"), $("settled"), $("open"));
 let live = null; // { capture, connection } while running
+let latest = null; // the newest capture, whose clock goes on when it is stopped: all streams make one transcript
+let numSegments = 0;
+let pending = { text: "", since: 0 }; // what the state will say if it lasts
 let isStarting = false; // a button that is disabled would lose the keyboard's focus
 
 $("controls").addEventListener("submit", (event) => {
@@ -38,7 +42,8 @@ listDevices();
 
 async function start() {
   show("connecting", "Asking for the camera and the microphone …");
-  const capture = new Capture($("preview"));
+  const beginning = latest?.time ?? 0;
+  const capture = new Capture($("preview"), beginning);
   const problems = await capture.choose(chosen());
   $("notice").textContent = problems.join(" ");
   if (!capture.hasAudio && !capture.hasVideo) {
@@ -50,16 +55,21 @@ async function start() {
   const connection = new Connection({
     token: new URLSearchParams(location.hash.slice(1)).get("token"),
     offsetMs: $("offset").value ? Number($("offset").value) : "auto",
-    onCaption: (caption) => { view.take(caption); showFigures(caption); },
+    onCaption: (caption) => {
+      numSegments = Math.max(numSegments, caption.segment + 1);
+      view.take(caption);
+      showFigures(caption);
+    },
     onStatus: (status) => showStatus(status, capture),
-    onState: (state, text) => show(state, text),
+    onState: (state, text) => { if (!live || live.connection === connection) show(state, text); },
     onEnd: () => stop(),
-  });
+  }, { time: beginning, segment: numSegments });
   capture.onSound = (samples, rate, time) => { connection.sendSound(samples, rate, time); showLevel(samples); };
   capture.onPicture = (blob, time) => connection.sendPicture(blob, time);
   capture.onAbsent = (sense, time) => connection.sendAbsent(sense, time);
   capture.isCongested = () => connection.isCongested;
   live = { capture, connection };
+  latest = capture;
   connection.open();
   $("start").textContent = "Stop";
 }
@@ -88,14 +98,20 @@ function show(state, text) {
   $("state").textContent = text;
 }
 
+function showIfSteady(state, text) {
+  const now = performance.now();
+  if (text !== pending.text) pending = { text, since: now };
+  else if (now - pending.since >= STEADY_MS) show(state, text);
+}
+
 function showStatus(status, capture) {
-  if (!live) return;
+  if (live?.capture !== capture) return;
   const noSound = !capture.hasAudio ? "no microphone" : status.heard ? "" : "no sound";
   const noLips = !capture.hasVideo ? "no camera" : status.face ? "" : "no face in view";
-  if (noSound && noLips) show("waiting", `Waiting: ${noSound}, ${noLips}.`);
-  else if (noLips) show("listening", `Listening: ${noLips}.`);
-  else if (noSound) show("listening", `Reading lips: ${noSound}.`);
-  else show("listening", "Listening and reading lips.");
+  if (noSound && noLips) showIfSteady("waiting", `Waiting: ${noSound}, ${noLips}.`);
+  else if (noLips) showIfSteady("listening", `Listening: ${noLips}.`);
+  else if (noSound) showIfSteady("listening", `Reading lips: ${noSound}.`);
+  else showIfSteady("listening", "Listening and reading lips.");
   $("lips").hidden = !status.lips;
   if (status.lips) $("lips").src = `data:image/jpeg;base64,${status.lips}`;
   if (status.audio_weight !== null) {

@@ -1,0 +1,64 @@
+"""Finals that were made when the client had said all, and that had not reached it when the connection was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from typing import Any
+
+from serving import CONFIG, FAST
+from stand_ins import Heard, LampFace, Packet
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+from test_batcher import rounded
+from test_server import captions_of, packed
+
+from avsr.recognizer import Recognizer
+from avsr.serve.connection import converse
+from avsr.serve.service import Service
+
+
+class Line:
+    """A websocket of a client that says all it has to say; ``is_broken`` is gone when a final comes after that."""
+
+    def __init__(self, messages: list[str | bytes], *, is_broken: bool) -> None:
+        self.application_state = WebSocketState.CONNECTED
+        self.heard: list[dict[str, Any]] = []
+        self._left, self._is_broken = deque(messages), is_broken
+
+    async def accept(self) -> None:
+        """Begin."""
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next message."""
+        message = self._left.popleft()
+        return {"type": "websocket.receive", "text" if isinstance(message, str) else "bytes": message}
+
+    async def send_text(self, text: str) -> None:
+        """Hear an event."""
+        self.heard.append(json.loads(text))
+        if self._is_broken and not self._left and self.heard[-1]["type"] == "final":
+            raise WebSocketDisconnect(1006)
+
+    async def close(self, code: int) -> None:
+        """End."""
+
+
+def test_a_connection_lost_between_the_end_and_the_last_finals_costs_none_of_them(
+    engine: Recognizer, clip: list[Packet], expected: Heard
+) -> None:
+    end = json.dumps({"type": "end"})
+
+    async def run() -> list[dict[str, Any]]:
+        service = Service(engine, FAST, open_landmarker=LampFace)
+        first = Line([CONFIG, *packed(clip), end], is_broken=True)
+        await converse(first, service)  # type: ignore[arg-type]
+        resume = {"session": first.heard[0]["session"]}
+        second = Line([json.dumps({"type": "config", "resume": resume}), end], is_broken=False)
+        await converse(second, service)  # type: ignore[arg-type]
+        await service.close()
+        return second.heard
+
+    events = asyncio.run(run())
+    assert captions_of(events) == rounded(expected.finals)
+    assert events[-1]["type"] == "done"
