@@ -15,6 +15,9 @@ PICTURES_PER_S = 30
 BURST_S = 2.0
 """A client may be this much ahead of the pace, so that jitter costs nothing."""
 
+PAUSE_S = 30.0
+"""Nothing for so long puts a stream to sleep, after which it costs nothing; a client may pause as long unpunished."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -54,9 +57,9 @@ class Limits:
 class Bucket:
     """A token bucket that may go into debt: whoever takes waits until the debt is paid."""
 
-    def __init__(self, per_s: float, clock: Callable[[], float]) -> None:
+    def __init__(self, per_s: float, clock: Callable[[], float], burst_s: float = BURST_S) -> None:
         self._per_s, self._clock = per_s, clock
-        self._level = self._most = per_s * BURST_S
+        self._level = self._most = per_s * burst_s
         self._then = clock()
 
     def take(self, amount: float) -> float:
@@ -75,6 +78,8 @@ class Pace:
         self._bytes = Bucket(limits.max_bytes_per_s, clock)
         self._sound_s = Bucket(limits.max_speed, clock)
         self._pictures = Bucket(limits.max_speed * PICTURES_PER_S, clock)
+        self._stream_s = Bucket(limits.max_speed, clock, PAUSE_S)
+        self._newest_s: float | None = None
 
     def message(self, num_bytes: int) -> float:
         """Return how many seconds to wait after a message of this size."""
@@ -82,6 +87,12 @@ class Pace:
 
     def media(self, message: Sound | Picture) -> float:
         """Return how many seconds to wait before this is recognised."""
+        wait_s = self._stream_s.take(self._passed_s(message.t_s))
         if isinstance(message, Picture):
-            return self._pictures.take(1)
-        return self._sound_s.take(len(message.samples) / message.sample_rate)
+            return max(wait_s, self._pictures.take(1))
+        return max(wait_s, self._sound_s.take(len(message.samples) / message.sample_rate))
+
+    def _passed_s(self, t_s: float) -> float:
+        """How far stream time goes on at ``t_s``: time in which nothing comes is recognised too."""
+        before_s, self._newest_s = self._newest_s, t_s if self._newest_s is None else max(t_s, self._newest_s)
+        return 0.0 if before_s is None else min(max(0.0, t_s - before_s), PAUSE_S)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 
+import numpy as np
 import pytest
 
 from avsr.serve.limits import Bucket, Limits, Pace
 from avsr.serve.outbox import Outbox, StalledClientError
-from avsr.serve.protocol import AnyEvent, BothSenses, CaptionEvent, Done, Dropped, Picture, Status
+from avsr.serve.protocol import AnyEvent, BothSenses, CaptionEvent, Done, Dropped, Picture, Sound, Status
 
 
 def caption(kind: str, segment: int, revision: int) -> CaptionEvent:
@@ -109,3 +110,13 @@ def test_pictures_are_paced_by_their_number() -> None:
     waits = [pace.media(Picture(b"x", 0.0)) for _ in range(90)]
     assert waits[59] == 0.0
     assert waits[89] == pytest.approx(1.0)
+
+
+def test_time_in_which_nothing_comes_is_paced_too_but_a_pause_is_free() -> None:
+    now = 0.0
+    pace = Pace(Limits(max_speed=2.0), lambda: now)
+    moment = np.zeros(160, np.int16)
+    assert [pace.media(Sound(moment, 16_000, t_s)) for t_s in (5.0, 34.0, 34.1, 34.0, 63.0)] == [0.0] * 5
+    assert pace.media(Sound(moment, 16_000, 92.0)) == pytest.approx((3 * 29.0 - 60.0) / 2)
+    now = 3600.0
+    assert pace.media(Picture(b"x", 3700.0)) == 0.0  # an hour asleep costs what half a minute does

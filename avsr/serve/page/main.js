@@ -159,8 +159,17 @@ function download(format) {
   URL.revokeObjectURL(link.href);
 }
 
+// With site data blocked, even asking for localStorage throws: choices then hold for this page only.
+function recall(id) {
+  try { return localStorage.getItem(id); } catch { return null; }
+}
+
+function remember(id, value) {
+  try { localStorage.setItem(id, value); } catch { /* not kept */ }
+}
+
 function keepSetting(id, apply) {
-  const control = $(id), stored = localStorage.getItem(id);
+  const control = $(id), stored = recall(id);
   if (stored !== null) { control.value = stored; apply(stored); }
-  control.addEventListener("input", () => { localStorage.setItem(id, control.value); apply(control.value); });
+  control.addEventListener("input", () => { remember(id, control.value); apply(control.value); });
 }
