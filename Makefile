@@ -13,7 +13,7 @@ demo: .venv/.installed ## caption a talking head by sound, by lips and by both, 
 	$(BIN)/avsr demo
 
 test: .venv/.installed-dev ## run every test
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: .venv/.installed-dev ## format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check $(OURS)

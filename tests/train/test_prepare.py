@@ -213,7 +213,9 @@ for name in ("av", "mediapipe", "sounddevice"):
     sys.modules[name] = None
 from pathlib import Path
 from avsr.train.recipe import RecipeConfig
-from avsr.train.run import _make_tokenizer_and_features, train_branch
+from avsr.train.machine import Machine
+from avsr.train.run import Job, lay_foundation
+from avsr.train.tracking import print_notes
 SIZES = {"dim": 16, "num_heads": 2, "num_audio_layers": 1, "num_video_layers": 1, "num_fusion_layers": 1}
 stage = {"epochs": 1, "batch_size": 2}
 recipe = RecipeConfig.model_validate(
@@ -221,8 +223,8 @@ recipe = RecipeConfig.model_validate(
     | {"audio": stage, "video": stage, "fusion": stage}
 )
 packs, work = Path(sys.argv[1]) / "packs", Path(sys.argv[1])
-_make_tokenizer_and_features(recipe, packs, work, None)
-train_branch(recipe, "audio", packs, work, None, 1)
+job = Job(recipe, packs, work, lay_foundation(recipe, packs, work, None))
+job.trainer("audio", Machine(), print_notes).run()
 """
 
 
