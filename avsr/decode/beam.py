@@ -322,7 +322,7 @@ class BeamSearch:
 
     def _completed(self, hypothesis: Hypothesis, prefix: Prefix) -> Hypothesis:
         gain = 0.0
-        if self._lm and prefix.tokens:  # silence is no sentence: texts hold no empty ones, so a model knows nothing of it
+        if self._lm and prefix.tokens:  # silence is no unlikely sentence: it is none, and texts hold none like it
             context = self._lm.score(prefix.word, prefix.context)[1] if prefix.word else prefix.context
             gain += prefix.word_score + self._lm.end(context)
         if self._hotwords:
