@@ -11,6 +11,7 @@ it has caught up. Waiting is measured in stream time, never by the wall clock, s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -76,6 +77,16 @@ class SenseTicks:
         """How open the mouth and how loud the sound is, tick by tick; None where not seen or heard."""
         openings = [lip.mouth_opening if lip.visible else None for lip in self.lips]
         return openings, [self.loudness_db(index) for index in range(self.num_ticks)]
+
+
+def join_ticks(pieces: Sequence[SenseTicks]) -> SenseTicks:
+    """Return consecutive pieces as one; of none, the ticks of a stream that has not begun."""
+    return SenseTicks(
+        start_tick=pieces[0].start_tick if pieces else 0,
+        samples=np.concatenate([np.zeros(0, np.float32), *(piece.samples for piece in pieces)]),
+        heard=np.concatenate([np.zeros(0, np.bool_), *(piece.heard for piece in pieces)]),
+        lips=tuple(lip for piece in pieces for lip in piece.lips),
+    )
 
 
 SoundPart = AudioTicks | tuple[int, int]

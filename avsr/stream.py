@@ -16,7 +16,7 @@ import torch
 from avsr.decode import Captioner, CaptionerInput, CaptionerState
 from avsr.errors import InputError
 from avsr.features import LogMel, LogMelState
-from avsr.frontend import FrontEnd, FrontEndState, SenseTicks
+from avsr.frontend import FrontEnd, FrontEndState, SenseTicks, join_ticks
 from avsr.lips import Landmarker
 from avsr.media import AudioPacket
 from avsr.model import ModelState
@@ -35,14 +35,16 @@ MAX_UNREAD_FINALS = 10_000
 class StreamState:
     """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown.
 
-    ``absent_ticks`` counts the ticks without either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks``
-    and ``visible_ticks`` count those with each since the start.
+    ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks without
+    either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks`` and ``visible_ticks`` count those with each
+    since the start.
     """
 
     front: FrontEndState
     mel: LogMelState
     model: ModelState
     captioner: CaptionerState
+    waiting: tuple[SenseTicks, ...] = ()
     next_frame_us: int = 0
     absent_ticks: int = 0
     heard_ticks: int = 0
@@ -167,7 +169,7 @@ class Stream:
     @property
     def duration_s(self) -> float:
         """Stream time that has been recognised, seconds."""
-        return self.state.front.next_tick * TICK_S
+        return (self.state.front.next_tick - len(self.state.waiting)) * TICK_S
 
     def notes(self) -> tuple[str, ...]:
         """Say, for people, which sense was never there, and what was pushed but could not be used."""
@@ -200,15 +202,23 @@ class Stream:
         self.close()
 
     def _pump(self, arrived: float) -> None:
-        """Recognise every chunk that is ready."""
+        """Look for the lips of every tick that is there, and recognise every chunk that is whole.
+
+        Lips are most of the work: what is done of it while a chunk fills need not be waited for when it is full.
+        """
         while True:
-            front = self.state.front
-            if self.state.absent_ticks >= SLEEP_TICKS:
+            front, waiting = self.state.front, self.state.waiting
+            if self.state.absent_ticks >= SLEEP_TICKS and not waiting:
                 front = self._front.skip_absence(self._chunk_ticks, front)
-            ticks, front = self._front.take(self._chunk_ticks, front)
-            self.state = replace(self.state, front=front)
-            if ticks is None:
-                return
+            tick, front = self._front.take(1, front)
+            waiting += () if tick is None else (tick,)
+            is_whole = len(waiting) == self._chunk_ticks or (front.ended and tick is None and waiting)
+            self.state = replace(self.state, front=front, waiting=() if is_whole else waiting)
+            if not is_whole:
+                if tick is None:
+                    return
+                continue
+            ticks = join_ticks(waiting)
             if self.on_ticks is not None:
                 self.on_ticks(ticks)
             captions, self.state = self._recognise(ticks, self.state)

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from avsr.frontend import FrontEnd, SenseTicks
+from avsr.frontend import FrontEnd, SenseTicks, join_ticks
 from avsr.lips import Face, FaceMesh, LipTracker
 from avsr.media import AudioAligner, AudioPacket
 from avsr.types import ByteArray, FloatArray, Modality, VideoFrame
@@ -69,12 +69,7 @@ def _read_senses(path: Path, front: FrontEnd) -> SenseTicks:
             take()
     state = front.end(state)
     take()
-    return SenseTicks(
-        start_tick=0,
-        samples=np.concatenate([np.zeros(0, np.float32), *(piece.samples for piece in pieces)]),
-        heard=np.concatenate([np.zeros(0, np.bool_), *(piece.heard for piece in pieces)]),
-        lips=tuple(lip for piece in pieces for lip in piece.lips),
-    )
+    return join_ticks(pieces)
 
 
 def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
