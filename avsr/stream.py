@@ -211,10 +211,12 @@ class Stream:
             if self.state.absent_ticks >= SLEEP_TICKS and not waiting:
                 front = self._front.skip_absence(self._chunk_ticks, front)
             tick, front = self._front.take(1, front)
-            waiting += () if tick is None else (tick,)
-            is_whole = len(waiting) == self._chunk_ticks or (front.ended and tick is None and waiting)
-            self.state = replace(self.state, front=front, waiting=() if is_whole else waiting)
-            if not is_whole:
+            if tick is not None:
+                waiting = (*waiting, tick)
+            is_last = tick is None and front.ended and len(waiting) > 0
+            is_chunk = is_last or len(waiting) == self._chunk_ticks
+            self.state = replace(self.state, front=front, waiting=() if is_chunk else waiting)
+            if not is_chunk:
                 if tick is None:
                     return
                 continue

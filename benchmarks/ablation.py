@@ -12,7 +12,6 @@ an epoch for all kinds together, and 22 s a clip for all systems and ratios.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +25,7 @@ from avsr.bundle import Bundle, load_bundle, save_bundle
 from avsr.config import FusionKind
 from avsr.corpora import noise_files
 from avsr.errors import AvsrError
-from avsr.evaluate.bench import Plan, run, select_clips
+from avsr.evaluate.bench import Plan, Selection, run, select_clips
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import grid, parse_snrs
 from avsr.evaluate.journal import Journal
@@ -114,8 +113,9 @@ def main() -> None:
     stage, start = STAGE.model_copy(update={"epochs": options.epochs}), load_bundle(options.start)
     trained = train_fusions(start, options.packs, stage, options.work)
     save_models(trained, start, options.work)
-    plan = make_plan(options.work, options.data, options.split, options.limit, options.snr)
-    scores = measure(plan, options.work, options.data / "grid.tsv")
+    selection = select_clips(options.data / "grid.tsv", options.split, options.limit)
+    plan = make_plan(options.work, options.data, selection, options.snr)
+    scores = measure(plan, options.work, selection.corpus_sha256)
     budget = {
         "from": f"{start.config.name} {start.config.version}",
         "stage": stage.model_dump(mode="json"),
@@ -135,7 +135,7 @@ def save_models(trained: Trained, start: Bundle, work: Path) -> None:
         save_bundle(work / kind, config, model.state_dict(), start.tokenizer_bytes, card)
 
 
-def make_plan(work: Path, data: Path, split: str, limit: int | None, snrs: str) -> Plan:
+def make_plan(work: Path, data: Path, selection: Selection, snrs: str) -> Plan:
     """Say what is measured: every kind, and each sense alone, in babble that nothing was trained with."""
     models = {kind: load_model(work / kind, threads=1) for kind in KINDS}
     chunk_ms = models["gated"].bundle.config.default_chunk_ms
@@ -144,14 +144,13 @@ def make_plan(work: Path, data: Path, split: str, limit: int | None, snrs: str) 
     systems.append(NamedSystem("video", "lips only", EngineSystem(models["gated"], "video", chunk_ms)))
     trained_with = {path.resolve() for files in noise_files(data, "train") for path in files}
     kinds = parse_noises([f"{BABBLE}={data / 'speech.tsv'}"], trained_with)
-    clips = select_clips(data / "grid.tsv", split, limit).clips
-    return Plan(clips, systems, grid([BABBLE], parse_snrs(snrs)), NoiseLibrary(kinds, NOISE_SEED))
+    return Plan(selection.clips, systems, grid([BABBLE], parse_snrs(snrs)), NoiseLibrary(kinds, NOISE_SEED))
 
 
-def measure(plan: Plan, work: Path, manifest: Path) -> list[Score]:
+def measure(plan: Plan, work: Path, corpus_sha256: str) -> list[Score]:
     """Measure what is not measured yet, and score all of it."""
     settings = {
-        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest()[:16],
+        "corpus_sha256": corpus_sha256,
         "seed": NOISE_SEED,
         "noise": {name: kind.fingerprint() for name, kind in plan.noises.kinds.items()},
         "systems": {system.name: dict(system.settings) for system in plan.systems},

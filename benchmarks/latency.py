@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 import avsr
+from avsr.corpora import read_clip
 from avsr.lips import level_db
 from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Event
 from avsr.live.session import run_session
-from avsr.media import AudioPacket, Resampler, open_media, to_mono
 from avsr.media.capture import Picture, Sound
 from avsr.stream import Stream
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, ByteArray, Caption, FloatArray
@@ -108,11 +108,13 @@ def read_program(clips: Sequence[Path]) -> Program:
     onsets_s: list[float] = []
     begin_s = 0.0
     for clip in clips:
-        samples, shown = _read(clip)
-        pictures += [(begin_s + time_s, rgb) for time_s, rgb in shown]
+        samples, frames = read_clip(clip)
+        if not len(samples) or not frames:
+            raise SystemExit(f"{clip}: needs both sound and pictures")
+        pictures += [(begin_s + frame.pts_us / 1e6, frame.rgb) for frame in frames]
         onsets_s.append(begin_s + _onset_s(samples))
         # The face stays in view through the pause.
-        last_s, last = shown[-1]
+        last_s, last = frames[-1].pts_us / 1e6, frames[-1].rgb
         num_held = round(PAUSE_S / TICK_S)
         pictures += [(begin_s + last_s + TICK_S * (1 + index), last) for index in range(num_held)]
         length_s = max(len(samples) / SAMPLE_RATE, last_s + TICK_S) + PAUSE_S
@@ -210,22 +212,6 @@ class PlayedCamera:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _read(clip: Path) -> tuple[FloatArray, list[tuple[float, ByteArray]]]:
-    sounds, pictures, resampler, state = [], [], None, None
-    with open_media(clip) as media:
-        for packet in media:
-            if isinstance(packet, AudioPacket):
-                resampler = resampler or Resampler(packet.sample_rate)
-                state = state or resampler.init_state()
-                samples, state = resampler.step(to_mono(packet.samples), state)
-                sounds.append(samples)
-            else:
-                pictures.append((packet.pts_us / 1e6, packet.rgb))
-    if not sounds or not pictures:
-        raise SystemExit(f"{clip}: needs both sound and pictures")
-    return np.concatenate(sounds), pictures
 
 
 def _onset_s(samples: FloatArray) -> float:

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from websockets.asyncio.client import ClientConnection, connect
 
 import avsr
-from avsr.media import AudioPacket, Resampler, open_media, to_mono
+from avsr.corpora import read_clip
 from avsr.serve.protocol import (
     CaptionEvent,
     Config,
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
-    sounds, pictures = read_clip(options.clip)
+    sounds, pictures = encode_clip(options.clip)
     numbers = [options.streams] if options.streams else range(1, options.most + 1)
     rows: list[Held] = []
     with Served(max(numbers)) as served:
@@ -97,20 +97,12 @@ def main() -> None:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
 
-def read_clip(path: Path) -> tuple[Ticks, list[bytes]]:
+def encode_clip(path: Path) -> tuple[Ticks, list[bytes]]:
     """Return the clip tick by tick: s16 sound at 16 kHz (ticks, 640), and JPEG files."""
-    sounds, pictures, resampler, state = [], [], None, None
-    with open_media(path) as media:
-        for packet in media:
-            if isinstance(packet, AudioPacket):
-                resampler = resampler or Resampler(packet.sample_rate)
-                state = state or resampler.init_state()
-                samples, state = resampler.step(to_mono(packet.samples), state)
-                sounds.append(samples)
-            else:
-                quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-                pictures.append(bytes(cv2.imencode(".jpg", packet.rgb[..., ::-1], quality)[1]))
-    pcm = (np.concatenate(sounds).clip(-1, 1) * 32767).astype(np.int16)
+    samples, frames = read_clip(path)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    pictures = [bytes(cv2.imencode(".jpg", frame.rgb[..., ::-1], quality)[1]) for frame in frames]
+    pcm = (samples.clip(-1, 1) * 32767).astype(np.int16)
     num_ticks = min(len(pcm) // TICK_SAMPLES, len(pictures))
     ticks = pcm[: num_ticks * TICK_SAMPLES].reshape(num_ticks, TICK_SAMPLES)
     return ticks, pictures[:num_ticks]

@@ -69,6 +69,7 @@ class LiveCaptioner:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.figures = Figures()
+        self._chunk_work_s = 0.0
         self.offset_ms = offset_ms or 0.0
         self.latest: SenseTicks | None = None
         """The newest chunk, for meters."""
@@ -202,8 +203,10 @@ class LiveCaptioner:
         work()
         num_new = self.figures.num_chunks - num_chunks
         self._collect()
+        self._chunk_work_s += time.perf_counter() - begun_s  # lips are looked for while the chunk fills
         if num_new:
-            self.figures.chunk_ms.append((time.perf_counter() - begun_s) * 1000 / num_new)
+            self.figures.chunk_ms.append(self._chunk_work_s * 1000 / num_new)
+            self._chunk_work_s = 0.0
             self._update_states()
             self._correct_offset()
 

@@ -10,11 +10,12 @@ from room import START_S, Room, captures, captures_of
 from stand_ins import LampFace, listen, packets_of, pictures, sound, without_latency
 from talking import talk
 
+from avsr.lips import Face
 from avsr.live.events import Notice, Status
 from avsr.live.recorder import Recorder
 from avsr.media.capture import Picture, Sound
 from avsr.recognizer import Recognizer
-from avsr.types import Caption
+from avsr.types import ByteArray, Caption
 
 CHUNK_S = 0.32
 BOTH = ("microphone", "camera")
@@ -33,6 +34,26 @@ def test_live_captions_are_those_of_the_file(engine: Recognizer) -> None:
     assert expected.num_words >= 4
     assert room.live.figures.num_chunks >= 15
     assert all(-1 < late_ms < 1000 * CHUNK_S for late_ms in room.live.figures.partial_ms)
+
+
+def test_the_work_on_a_chunk_counts_the_lips_that_were_looked_for_while_it_filled(
+    engine: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_s, look = [0.0], LampFace.__call__
+
+    def look_for_10_ms(face: LampFace, rgb: ByteArray) -> list[Face]:
+        clock_s[0] += 0.010
+        return look(face, rgb)
+
+    monkeypatch.setattr(LampFace, "__call__", look_for_10_ms)
+    monkeypatch.setattr("avsr.live.captioner.time.perf_counter", lambda: clock_s[0])
+    room = Room(engine)
+    room.plug(*BOTH)
+    room.deliver(captures(5.0))
+    work_ms = room.live.figures.chunk_ms
+    assert len(work_ms) >= 14
+    assert np.median(work_ms) == pytest.approx(80.0)
+    assert 0 <= 1000 * clock_s[0] - sum(work_ms) < 80.0 + 1e-6  # what is missing belongs to the chunk that is filling
 
 
 @pytest.mark.parametrize("rate_hz", [10.0, 15.0, 29.97, 60.0])
