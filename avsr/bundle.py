@@ -45,6 +45,8 @@ MAX_BYTES = {
     SUMS_FILE: 1 << 12,
 }
 """What a bundle may hold, and how large each file may be."""
+MAX_LM_TEXT_BYTES = 64 << 20
+"""What the language model may unpack to; real ones take three to four times their packed size."""
 OPTIONAL = frozenset({LM_FILE})
 TENSOR_TYPES = frozenset({"F16", "I64", "BOOL"})
 """Weights and statistics are fp16; counters and masks keep their type."""

@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 import torch
 from avsr_kernels import KernelsUnavailableError, check_kernels
 
-from avsr.bundle import LM_FILE, Bundle, load_bundle
+from avsr.bundle import LM_FILE, MAX_LM_TEXT_BYTES, Bundle, load_bundle
 from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm, read_arpa
 from avsr.errors import BundleError, ConfigError, DeviceError, InputError, MediaError
 from avsr.features import LogMel
@@ -25,8 +25,6 @@ MAX_PATIENCE_S = 60.0
 """What waits is kept in memory, pictures above all."""
 MAX_FACES = 2
 """Faces looked at in each picture: the speaker's and one more."""
-MAX_LM_TEXT_BYTES = 256 << 20
-"""What the language model of a bundle may unpack to."""
 NO_LM: Literal["none"] = "none"
 
 

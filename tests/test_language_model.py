@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,11 +12,11 @@ import pytest
 from stand_ins import LINES, Heard, listen, packets_of, sound, tiny_recognizer
 
 import avsr
-from avsr.bundle import LM_FILE, load_bundle, save_bundle
+from avsr.bundle import LM_FILE, MAX_BYTES, MAX_LM_TEXT_BYTES, load_bundle, save_bundle
 from avsr.config import BundleConfig
 from avsr.decode import WordLm, write_arpa
 from avsr.errors import BundleError, ConfigError, InputError
-from avsr.recognizer import MAX_LM_TEXT_BYTES, Recognizer, load_lm
+from avsr.recognizer import Recognizer, load_lm
 from avsr.train.ngram import build_lm, train_ngrams
 
 PACKETS = packets_of(sound(4.0), [])
@@ -89,11 +91,42 @@ def test_a_language_model_that_unpacks_beyond_measure_is_refused(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(path, tmp_path / "bomb")
-    assert MAX_LM_TEXT_BYTES == 256 << 20
     monkeypatch.setattr("avsr.recognizer.MAX_LM_TEXT_BYTES", 100)
-    with pytest.raises(BundleError, match="larger than is allowed"):
+    with pytest.raises(BundleError, match="n-grams are more than"):
         load_lm(load_bundle(tmp_path / "bomb"))
     assert (tmp_path / "bomb" / LM_FILE).exists()
+
+
+HEAD = b"\\data\\\nngram 1=%d\n\n\\1-grams:\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "again", "message"),
+    [
+        (b"", b"\0", "longer than"),
+        (HEAD % 4_000_000_000, b"-1 a\n", "n-grams are more than"),
+        (HEAD % 100_000, b"-1 a\n", "listed twice"),
+        (HEAD % 1_000, b"\n", "larger than is allowed"),
+    ],
+    ids=["no lines", "a number of n-grams", "the same word", "empty lines"],
+)
+def test_a_bomb_is_refused_before_it_takes_memory(
+    plain: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes, again: bytes, message: str
+) -> None:
+    assert MAX_LM_TEXT_BYTES <= 64 << 20
+    monkeypatch.setattr("avsr.recognizer.MAX_LM_TEXT_BYTES", 4 << 20)
+    packer = zlib.compressobj(wbits=31)
+    bomb = packer.compress(begin) + b"".join(packer.compress(again * (1 << 20)) for _ in range(8)) + packer.flush()
+    assert len(bomb) < MAX_BYTES[LM_FILE] / 100
+    rebundle(plain, tmp_path / "bomb", bomb)
+    bundle = load_bundle(tmp_path / "bomb")
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=message):
+            load_lm(bundle)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_no_language_model_is_refused(path: Path, tmp_path: Path) -> None:

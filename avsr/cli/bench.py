@@ -114,7 +114,8 @@ def run(
         raise InputError(f"--grammar is for PocketSphinx; add --compare {POCKETSPHINX}")
     selection = select_clips(manifest, split, limit)
     if selection.num_untold and not quiet:
-        print(f"avsr: passed over {selection.num_untold} clips without a transcript", file=sys.stderr)
+        first = f"; {len(selection.problems)} cannot be used: {selection.problems[0]}" if selection.problems else ""
+        print(f"avsr: passed over {selection.num_untold} clips without a transcript{first}", file=sys.stderr)
     trained_with = _trained_with(held_out) if held_out else set()
     kinds = parse_noises(noise or [], trained_with)
     conditions = grid([kind.name for kind in kinds], parse_snrs(snr or (ALL_SNRS if kinds else CLEAN_NAME)))

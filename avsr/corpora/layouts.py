@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from avsr.corpora.tables import AlignedWord, Utterance, read_table
@@ -23,8 +24,10 @@ def read_corpus(source: Path) -> list[Utterance]:
     - LRS3: ``pretrain``, ``trainval`` and ``test``, each with ``ID/NUMBER.mp4`` and ``.txt``. Of ``trainval`` a
       twentieth of the speakers is ``dev``, since the corpus sets none aside; the others are ``train``.
 
+    Of a directory, a clip whose transcript is missing or malformed has no text, and a ``problem`` that says so.
+
     Raises:
-        InputError: it is none of these, or one of its files is malformed.
+        InputError: it is none of these, or the table or a list of LRS2 is malformed.
     """
     if not source.is_dir():
         return read_table(source)
@@ -42,6 +45,8 @@ def read_corpus(source: Path) -> list[Utterance]:
     return utterances
 
 
+Transcript = tuple[str, tuple[AlignedWord, ...]]
+"""What is said, and when, where that is known."""
 GRID_VIDEOS = {".mpg", ".mp4", ".avi", ".mov", ".mkv"}
 GRID_UNSEEN = {1, 2, 20, 22}
 GRID_TIMES_HZ = 25_000
@@ -81,11 +86,8 @@ def _grid(source: Path) -> Iterator[Utterance]:
         if path.suffix.lower() not in GRID_VIDEOS or speaker is None or text is None or (speaker, path.stem) in seen:
             continue
         seen.add((speaker, path.stem))  # the corpus comes in two qualities: one is enough
-        words: tuple[AlignedWord, ...] = ()
-        if (speaker, path.stem) in alignments:
-            words = _grid_words(alignments[speaker, path.stem])
-            text = " ".join(word.text for word in words)
-        yield Utterance(path, f"s{speaker}", _grid_split(speaker, path.stem), text, words)
+        read = partial(_grid_transcript, alignments.get((speaker, path.stem)), text)
+        yield _utterance(path, f"s{speaker}", _grid_split(speaker, path.stem), read)
 
 
 def _grid_speaker(path: Path, source: Path) -> int | None:
@@ -105,14 +107,19 @@ def _grid_split(speaker: int, stem: str) -> str:
     return {0: "dev", 1: "test"}.get(zlib.crc32(f"s{speaker}/{stem}".encode()) % 20, "train")
 
 
-def _grid_words(path: Path) -> tuple[AlignedWord, ...]:
+def _grid_transcript(path: Path | None, named: str) -> Transcript:
+    """Read an ``.align``; where there is none, the clip's name says what is said, and nothing says when."""
+    if path is None:
+        return named, ()
     rows = [(row, line.split()) for row, line in enumerate(_lines(path), start=1) if line.strip()]
     try:
         spans = [(word, int(start) / GRID_TIMES_HZ, int(end) / GRID_TIMES_HZ) for _, (start, end, word) in rows]
     except ValueError as error:
         raise InputError(f"{path}: a line is not START END WORD ({error})") from error
     words = tuple(AlignedWord(word, start_s, end_s) for word, start_s, end_s in spans if word not in GRID_SILENCES)
-    return _checked(words, path)
+    if not words:
+        raise InputError(f"{path}: lists no words; remove it to take them from the clip's name")
+    return " ".join(word.text for word in words), _checked(words, path)
 
 
 def _lrs2(source: Path) -> Iterator[Utterance]:
@@ -125,19 +132,20 @@ def _lrs2(source: Path) -> Iterator[Utterance]:
         part = source / ("pretrain" if split == "pretrain" else "main")
         for line in _lines(listed) if listed.exists() else []:
             if line.strip():
-                yield _lrs_utterance(part / f"{line.split()[0]}.mp4", split)
+                path = part / f"{line.split()[0]}.mp4"
+                yield _utterance(path, path.parent.name, split, partial(_lrs_transcript, path.with_suffix(".txt")))
 
 
 def _lrs3(source: Path) -> Iterator[Utterance]:
     for part, split in LRS3_SPLITS.items():
         for path in sorted((source / part).glob("*/*.mp4")):
             is_dev = part == "trainval" and zlib.crc32(path.parent.name.encode()) % 20 == 0
-            yield _lrs_utterance(path, "dev" if is_dev else split)
+            read = partial(_lrs_transcript, path.with_suffix(".txt"))
+            yield _utterance(path, path.parent.name, "dev" if is_dev else split, read)
 
 
-def _lrs_utterance(path: Path, split: str) -> Utterance:
+def _lrs_transcript(notes: Path) -> Transcript:
     """Read the ``.txt`` beside a clip: ``Text:  WORDS``, other fields, and maybe a table of times."""
-    notes = path.with_suffix(".txt")
     lines = _lines(notes)
     said = [line.partition(":")[2] for line in lines if line.startswith("Text:")]
     if len(said) != 1:
@@ -152,7 +160,15 @@ def _lrs_utterance(path: Path, split: str) -> Utterance:
         raise InputError(f"{notes}: a line is not WORD START END SCORE ({error})") from error
     words = _checked(tuple(AlignedWord(w.lower(), start_s, end_s) for w, start_s, end_s in rows if "{" not in w), notes)
     matches = [word.text for word in words] == text.split()
-    return Utterance(path, path.parent.name, split, text, words if matches else ())
+    return text, words if matches else ()
+
+
+def _utterance(path: Path, speaker: str, split: str, read: Callable[[], Transcript]) -> Utterance:
+    """Return the clip as ``read`` tells it; among many thousands, one that it cannot read is no reason to stop."""
+    try:
+        return Utterance(path, speaker, split, *read())
+    except InputError as error:
+        return Utterance(path, speaker, split, "", (), str(error))
 
 
 def _checked(words: tuple[AlignedWord, ...], path: Path) -> tuple[AlignedWord, ...]:

@@ -30,13 +30,14 @@ class AlignedWord:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A row of a table; ``path`` is where the media file is."""
+    """A row of a table; ``path`` is where the media file is; ``problem`` says why its transcript cannot be used."""
 
     path: Path
     speaker: str
     split: str
     text: str
     words: tuple[AlignedWord, ...]
+    problem: str | None = None
 
 
 def read_table(table: Path) -> list[Utterance]:

@@ -22,6 +22,8 @@ MAX_NGRAMS = 50_000_000
 """Refuse larger files: 16 bytes an n-gram in memory."""
 MAX_TEXT_BYTES = 4 << 30
 """Refuse what unpacks to more text than this."""
+LEAST_LINE_BYTES = 16
+"""A shorter line counts as much towards that: its n-gram takes so much memory."""
 MAX_LINE_BYTES = 65_536
 MAX_LOG10 = 1e30
 """Of probabilities and backoffs; what is kept has 32 bits."""
@@ -69,8 +71,8 @@ def _read_counts(lines: _Lines) -> list[int]:
         counts.append(int(match[2]))
     if not counts or not counts[0]:
         raise lines.error("no 1-grams; a language model needs words")
-    if sum(counts) > MAX_NGRAMS:
-        raise lines.error(f"{sum(counts)} n-grams are more than {MAX_NGRAMS}; prune the model")
+    if sum(counts) > (limit := min(MAX_NGRAMS, lines.bytes_left // LEAST_LINE_BYTES)):
+        raise lines.error(f"{sum(counts)} n-grams are more than {limit}; prune the model")
     return counts
 
 
@@ -95,8 +97,8 @@ def _read_order(
             raise lines.error(f"{line[:60]!r}: {error}") from error
         if not (-MAX_LOG10 < log10_prob <= 0 and abs(log10_backoff) < MAX_LOG10):
             raise lines.error(f"{line[:60]!r}: a log10 probability is a number of at most 0, a backoff a number")
-        if order == 1:
-            words.setdefault(fields[1], len(words))
+        if order == 1 and words.setdefault(fields[1], len(words)) != len(numbers):
+            raise lines.error("this 1-gram is listed twice")
         try:
             ids.extend([words[word] for word in fields[1 : order + 1]])
         except KeyError as error:
@@ -136,7 +138,7 @@ class _Lines:
     """The lines of a text file that are not empty, gzip or plain, and where we are for error messages."""
 
     def __init__(self, source: bytes | Path, max_bytes: int) -> None:
-        self._source, self._bytes_left, self.number = source, max_bytes, 0
+        self._source, self.bytes_left, self.number = source, max_bytes, 0
         self._lines = self._read()
 
     def __iter__(self) -> Iterator[str]:
@@ -164,10 +166,10 @@ class _Lines:
                 file = io.BufferedReader(gzip.GzipFile(fileobj=packed)) if is_gzip else packed
                 while raw := file.readline(MAX_LINE_BYTES):
                     self.number += 1
-                    self._bytes_left -= len(raw)
+                    self.bytes_left -= max(len(raw), LEAST_LINE_BYTES)
                     if len(raw) == MAX_LINE_BYTES:
                         raise self.error(f"longer than {MAX_LINE_BYTES} bytes; this is no ARPA language model")
-                    if self._bytes_left < 0:
+                    if self.bytes_left < 0:
                         raise self.error("the text up to here is larger than is allowed; prune the model")
                     if line := raw.decode().strip():
                         yield line

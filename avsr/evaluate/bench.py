@@ -46,11 +46,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``clips`` by name; how many more of the split have no transcript; and a hash of all that the corpus lists."""
+    """``clips`` by name; how many more of the split have no transcript; and a hash of all that the corpus lists.
+
+    ``problems`` say of those without a transcript why theirs cannot be used, where they have one.
+    """
 
     clips: dict[str, Utterance]
     num_untold: int
     corpus_sha256: str
+    problems: tuple[str, ...] = ()
 
 
 def select_clips(corpus: Path, split: str | None = None, limit: int | None = None) -> Selection:
@@ -69,8 +73,12 @@ def select_clips(corpus: Path, split: str | None = None, limit: int | None = Non
         splits = ", ".join(sorted({u.split for u in utterances})) or "none"
         raise InputError(f"{corpus}: no clip is in the split {split!r}; its splits are: {splits}")
     told = [u for u in chosen if u.text.strip()]
+    problems = tuple(u.problem for u in chosen if u.problem is not None)
     if not told:
-        raise InputError(f"{corpus}: no clip has a transcript to compare with; choose another one, or another --split")
+        first = f" ({problems[0]})" if problems else ""
+        raise InputError(
+            f"{corpus}: no clip has a transcript to compare with{first}; choose another one, or another --split"
+        )
     clips: dict[str, Utterance] = {}
     for utterance in told[:limit]:
         name = _name(utterance, root)
@@ -78,7 +86,7 @@ def select_clips(corpus: Path, split: str | None = None, limit: int | None = Non
             raise InputError(f"{corpus}: lists {name} twice; a clip is measured once")
         clips[name] = utterance
     listed = "\n".join(f"{_name(u, root)}\t{u.split}\t{u.text}\t{u.words}" for u in utterances)
-    return Selection(clips, len(chosen) - len(told), hashlib.sha256(listed.encode()).hexdigest()[:16])
+    return Selection(clips, len(chosen) - len(told), hashlib.sha256(listed.encode()).hexdigest()[:16], problems)
 
 
 def _name(utterance: Utterance, root: Path) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,7 +23,8 @@ from avsr.train.tracking import OnReport, Report, StageNote
 if TYPE_CHECKING:
     from avsr.train.run import Job
 
-APART: tuple[Branch, ...] = ("audio", "video")
+PIPE_BYTES = 65_536
+"""Of what nobody wants to hear any more, read at once."""
 
 
 def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Branch, StageSummary]:
@@ -32,8 +36,9 @@ def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Bran
         AvsrError: a branch cannot be trained, or its process died.
         KeyboardInterrupt: training was told to stop.
     """
-    finished = {branch: machine.processes.share(partial(finished_summary, job.work / branch)) for branch in APART}
-    pending = [branch for branch in APART if finished[branch] is None]
+    branches = job.recipe.branches
+    finished = {branch: machine.processes.share(partial(finished_summary, job.work / branch)) for branch in branches}
+    pending = [branch for branch in branches if finished[branch] is None]
     cores = os.cpu_count() or 1
     if len(pending) < 2 or machine.is_gpu or machine.processes.count > 1 or cores < 2:
         for branch in pending:
@@ -45,50 +50,88 @@ def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Bran
 
 
 def _train_side_by_side(job: Job, branches: list[Branch], machine: Machine, threads: int, on_report: OnReport) -> None:
-    context = multiprocessing.get_context("spawn")
-    said: Any = context.Queue()
-    workers = [context.Process(target=_train_alone, args=(job, branch, machine, threads, said)) for branch in branches]
-    for worker in workers:
-        worker.start()
+    workers = [_Worker.start(job, branch, machine, threads) for branch in branches]
     try:
-        failures = _listen(workers, said, on_report)
-    except KeyboardInterrupt:
+        failures = _listen(workers, on_report)
+    except BaseException:  # Ctrl-C above all
         for worker in workers:
-            worker.terminate()  # which each takes as the wish to write its checkpoint and end
-        _listen(workers, said, on_report)
+            worker.process.terminate()  # which each takes as the wish to write its checkpoint and end
+        for worker in workers:
+            worker.wait_deaf()
         raise
     if failures:
         raise AvsrError("; ".join(failures))
-    dead = [branch for branch, worker in zip(branches, workers, strict=True) if worker.exitcode]
-    if dead:
-        raise AvsrError(f"training the branch(es) {', '.join(dead)} died; run the command again to go on")
 
 
-def _listen(workers: list[Any], said: Any, on_report: OnReport) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A process that trains one branch, and the end of a pipe that only it talks into.
+
+    Where several write to one queue, one that is killed while it writes keeps the others' lock, or leaves half a
+    message before theirs. A pipe of one's own just ends.
+    """
+
+    branch: Branch
+    process: SpawnProcess
+    ear: Connection
+
+    @classmethod
+    def start(cls, job: Job, branch: Branch, machine: Machine, threads: int) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        ear, mouth = context.Pipe(duplex=False)
+        process = context.Process(target=_train_alone, name=branch, args=(job, branch, machine, threads, mouth))
+        process.start()
+        mouth.close()  # the process has its own; when that is closed, by whatever end, the pipe ends
+        return cls(branch, process, ear)
+
+    def death(self) -> str | None:
+        """Wait for the end of the process; return how it died, None if it came to its end."""
+        self.process.join()
+        code = self.process.exitcode or 0
+        if code == 0:
+            return None
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"{self.branch}: its process {how}; run the command again to go on"
+
+    def wait_deaf(self) -> None:
+        """Wait for the end of the process, and let nothing that it still says hold it up."""
+        if not self.ear.closed:
+            while os.read(self.ear.fileno(), PIPE_BYTES):
+                pass
+        self.process.join()
+
+
+def _listen(workers: Sequence[_Worker], on_report: OnReport) -> list[str]:
     """Pass on what the workers say until all have ended; return why some failed."""
     failures: list[str] = []
-    while True:
-        alive = any(worker.is_alive() for worker in workers)
-        try:
-            heard: Report | str = said.get(timeout=0.2)
-        except queue.Empty:
-            if alive:
+    talking = {worker.ear: worker for worker in workers}
+    while talking:
+        for ear in wait(list(talking)):
+            assert isinstance(ear, Connection)
+            try:
+                heard: Report | str = ear.recv()
+            except (EOFError, OSError):  # OSError: in the middle of a message
+                ear.close()
+                worker = talking.pop(ear)
+                if death := worker.death():
+                    on_report(StageNote(worker.branch, f"failed: {death}"))
+                    failures.append(death)
                 continue
-            return failures
-        if isinstance(heard, str):
-            failures.append(heard)
-        else:
-            on_report(heard)
+            if isinstance(heard, str):
+                failures.append(heard)
+            else:
+                on_report(heard)
+    return failures
 
 
-def _train_alone(job: Job, branch: Branch, machine: Machine, threads: int, said: Any) -> None:
+def _train_alone(job: Job, branch: Branch, machine: Machine, threads: int, mouth: Connection) -> None:
     # Ctrl-C reaches every process of a terminal; it is for the first one to pass on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     try:
-        job.trainer(branch, machine, said.put).run()
+        job.trainer(branch, machine, mouth.send).run()
     except AvsrError as error:
-        said.put(StageNote(branch, f"failed: {error}"))  # at once: the other branch may take hours yet
-        said.put(f"{branch}: {error}")
-    except KeyboardInterrupt:
+        mouth.send(StageNote(branch, f"failed: {error}"))  # at once: the other branch may take hours yet
+        mouth.send(f"{branch}: {error}")
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody listens: the first process was killed
         raise SystemExit(1) from None  # its work is kept, and not done

@@ -14,10 +14,14 @@ from avsr.types import TICK_MS
 
 RECIPES = Path(__file__).parent / "recipes"
 Branch = Literal["audio", "video", "fusion"]
+APART: tuple[Branch, ...] = ("audio", "video")
+"""What is trained before fusion, each apart from the other."""
 
 
 class StageConfig(Section):
     """One stage: for how long and how a branch learns, and from what augmentation.
+
+    No ``epochs``: the branch stays as it is in the model that training goes on from.
 
     Steps. ``batch_size`` clips make an optimiser step, over all processes together: a recipe gives the same model on
     one machine and on many. Each process computes its share in ``accumulate`` parts, which takes less memory.
@@ -30,14 +34,14 @@ class StageConfig(Section):
     ``patience`` (0: off) ends the stage after so many validations without a better dev word error rate, and keeps the
     weights that had the best one.
 
-    Sources. ``talker_repeat`` is how often each synthetic clip comes in an epoch, ``speech_repeat`` each recording
-    without a picture. Real clips come once on the average: ``speaker_balance`` 0 takes each once, 1 gives every
-    speaker the same share of the epoch, 0.5 goes half the way.
+    Sources. ``talker_repeat`` is how often each synthetic clip comes in an epoch, ``voice_repeat`` each synthetic
+    sentence without a picture, ``speech_repeat`` each recording without one. Real clips come once on the average:
+    ``speaker_balance`` 0 takes each once, 1 gives every speaker the same share of the epoch, 0.5 goes half the way.
 
     ``alignment_weight`` (fusion only, 0: off) pulls what each sense alone reads towards what both together read.
     """
 
-    epochs: int = Field(gt=0)
+    epochs: int = Field(ge=0)
     batch_size: int = Field(16, gt=0)
     accumulate: int = Field(1, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
@@ -51,6 +55,7 @@ class StageConfig(Section):
     patience: int = Field(0, ge=0)
     alignment_weight: float = Field(0.0, ge=0)
     talker_repeat: float = Field(0.5, ge=0)
+    voice_repeat: float = Field(0.5, ge=0)
     speech_repeat: float = Field(0.2, ge=0)
     speaker_balance: float = Field(0.0, ge=0, le=1)
     seed: int = Field(1, ge=0)
@@ -61,6 +66,8 @@ class RecipeConfig(Section):
     """A whole recipe: the corpora, the tokenizer, the network's sizes and the three stages.
 
     ``table`` lists the clips, ``speech`` recordings without a picture that teach the ear more voices and more words.
+    ``num_talkers`` synthetic clips and ``num_voices`` sentences without a picture, which are cheaper, say more of the
+    GRID grammar.
     The audio and the lip branch learn apart, on clean input, and at the same time; then fusion learns with both, under
     noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` is the model card: what
     was learnt from, under which licences.
@@ -71,6 +78,7 @@ class RecipeConfig(Section):
     table: str
     speech: str | None = None
     num_talkers: int = Field(0, ge=0)
+    num_voices: int = Field(0, ge=0)
     vocab_size: int = Field(gt=0)
     model: dict[str, Any] = Field(default_factory=dict)
     decode: DecodeConfig = DecodeConfig()
@@ -79,6 +87,12 @@ class RecipeConfig(Section):
     video: StageConfig
     fusion: StageConfig
     card: str
+
+    @model_validator(mode="after")
+    def _learns(self) -> RecipeConfig:
+        if not self.fusion.epochs:
+            raise ValueError("fusion.epochs is 0; only audio and video can be left as they are")
+        return self
 
     @model_validator(mode="after")
     def _fits_a_bundle(self) -> RecipeConfig:
@@ -91,6 +105,11 @@ class RecipeConfig(Section):
     def stage(self, branch: Branch) -> StageConfig:
         """Return the stage that trains ``branch``."""
         return {"audio": self.audio, "video": self.video, "fusion": self.fusion}[branch]
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The branches that are trained before fusion."""
+        return tuple(branch for branch in APART if self.stage(branch).epochs)
 
     def sizes(self, vocab_size: int) -> ModelConfig:
         """Return the network's sizes for a tokenizer of ``vocab_size`` pieces."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsr.bundle import LM_FILE, MAX_BYTES, SUMS_FILE, Bundle, save_bundle
+from avsr.bundle import LM_FILE, MAX_BYTES, MAX_LM_TEXT_BYTES, SUMS_FILE, Bundle, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
 from avsr.corpora import Utterance, noise_files, read_table
+from avsr.decode.arpa import read_arpa
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
 from avsr.errors import InputError
 from avsr.train.apart import train_branches
@@ -18,14 +19,14 @@ from avsr.train.loop import Trainer
 from avsr.train.machine import Machine
 from avsr.train.ngram import LmConfig, build_lm
 from avsr.train.packs.prepare import Progress, prepare
-from avsr.train.packs.prepared import INDEX_FILE, MEMORY_BYTES, Clip, PreparedCorpus
+from avsr.train.packs.prepared import INDEX_FILE, MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
 from avsr.train.plan import Source
-from avsr.train.recipe import Branch, RecipeConfig
+from avsr.train.recipe import APART, Branch, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.tracking import OnReport, print_notes
 
 TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml", "recipe.yaml"
-CORPUS_PACK, TALKERS_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "speech", "noise"
+CORPUS_PACK, TALKERS_PACK, VOICES_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "voices", "speech", "noise"
 TRAIN_SPLIT, DEV_SPLIT = "train", "dev"
 VOICE_SPLIT, NOISE_SPLIT = "babble", "noise"
 BRANCHES: tuple[Branch, ...] = ("audio", "video", "fusion")
@@ -51,27 +52,32 @@ def run_recipe(
     Of several processes (``torchrun``) the first alone writes; all of them read the packs.
 
     Raises:
-        InputError: a table or a clip cannot be used, ``work`` belongs to another recipe, ``bundle`` is taken, or
-            ``start`` is of other sizes than the recipe.
+        InputError: a table or a clip cannot be used, ``work`` belongs to another recipe, ``bundle`` is taken,
+            ``start`` is of other sizes than the recipe, or needed and not given.
         KeyboardInterrupt: training was told to stop; the same call goes on from there.
     """
     machine = machine or Machine()
     if start is not None and recipe.sizes(start.config.model.vocab_size) != start.config.model:
         raise InputError(f"{start.path}: its network is of other sizes than the recipe's; give them under model:")
+    if start is None and recipe.branches != APART:
+        raise InputError(
+            "the recipe leaves a branch as it is (epochs: 0), so it needs a model to go on from; give --from"
+        )
     if bundle.exists() and not (bundle / SUMS_FILE).exists():
         raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
 
     def set_out() -> tuple[Path, Foundation, bytes | None]:
+        texts = read_texts(recipe.lm, data) if recipe.lm else []
         _claim(work, recipe, start)
         packs = data if (data / CORPUS_PACK / INDEX_FILE).exists() else prepare_packs(recipe, data, work)
-        lm_bytes = make_lm(recipe.lm, packs, data) if recipe.lm else None
+        lm_bytes = make_lm(recipe.lm, texts, packs) if recipe.lm else None
         return packs, lay_foundation(recipe, packs, work, start), lm_bytes
 
     packs, foundation, lm_bytes = machine.processes.share(set_out)
     job = Job(recipe, packs, work, foundation, start)
     summaries = train_branches(job, machine, on_report)
     trainer = job.trainer("fusion", machine, on_report)
-    trainer.load_branches(work / "audio", work / "video")
+    trainer.load_branches(*(work / branch for branch in recipe.branches))
     summaries["fusion"] = trainer.run()
     if machine.processes.is_first:
         config = BundleConfig(
@@ -94,13 +100,16 @@ def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
         InputError: a table cannot be used, or none of its clips.
     """
     prepare(read_table(data / recipe.table), data, work / CORPUS_PACK, on_progress=_print_progress(recipe.table))
-    if recipe.num_talkers:
-        from avsr.train.packs.talkers import (
-            make_talkers,  # it needs PyAV, as all of preparing does, and training does not
-        )
+    if recipe.num_talkers or recipe.num_voices:
+        from avsr.train.packs import talkers  # it needs PyAV, as all of preparing does, and training does not
 
-        table = make_talkers(work / "talker_clips", recipe.num_talkers, seed=1)
-        prepare(read_table(table), table.parent, work / TALKERS_PACK, on_progress=_print_progress(table.name))
+        for pack, make, number in (
+            (TALKERS_PACK, talkers.make_talkers, recipe.num_talkers),
+            (VOICES_PACK, talkers.make_voices, recipe.num_voices),
+        ):
+            if number:
+                table = make(work / f"{pack}_made", number, seed=1)
+                prepare(read_table(table), table.parent, work / pack, on_progress=_print_progress(table.name))
     if recipe.speech is not None:
         spoken = [utterance for utterance in read_table(data / recipe.speech) if utterance.split == TRAIN_SPLIT]
         prepare(spoken, data, work / SPEECH_PACK, on_progress=_print_progress(recipe.speech))
@@ -112,24 +121,38 @@ def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
     return work
 
 
-def make_lm(config: LmConfig, packs: Path, data: Path) -> bytes:
-    """Learn the language model of a bundle from what is said in the training clips, and from texts under ``data``.
+def read_texts(config: LmConfig, data: Path) -> list[str]:
+    """Return the sentences under ``data`` that the language model learns from beside the transcripts.
 
     Raises:
-        InputError: a text cannot be read, or the model would be larger than a bundle may hold.
+        InputError: a text cannot be read.
     """
-    lines = [clip.text for clip in PreparedCorpus(packs / CORPUS_PACK, memory_bytes=0).select(TRAIN_SPLIT)]
+    lines: list[str] = []
     for name in config.texts:
         try:
             lines += (data / name).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{data / name}: the recipe's language model needs this text ({error})") from error
-    lm_bytes = build_lm(lines, config)
+    return lines
+
+
+def make_lm(config: LmConfig, texts: Sequence[str], packs: Path) -> bytes:
+    """Learn the language model of a bundle from what is said in the training clips, and from ``texts``.
+
+    Raises:
+        InputError: the model would be larger than a bundle may hold.
+    """
+    told = [clip.text for clip in PreparedCorpus(packs / CORPUS_PACK, ClipMemory(0)).select(TRAIN_SPLIT)]
+    lm_bytes = build_lm([*told, *texts], config)
+    pruned = "prune it under lm: in the recipe (min_counts, vocab_size or order), and run the command again to go on"
     if len(lm_bytes) > MAX_BYTES[LM_FILE]:  # said now, not after hours of training
         raise InputError(
-            f"the language model would be {len(lm_bytes)} bytes, and a bundle's at most {MAX_BYTES[LM_FILE]}; "
-            "prune it under lm: in the recipe (min_counts, vocab_size or order)"
+            f"the language model would be {len(lm_bytes)} bytes, and a bundle's at most {MAX_BYTES[LM_FILE]}; {pruned}"
         )
+    try:
+        read_arpa(lm_bytes, max_bytes=MAX_LM_TEXT_BYTES)
+    except InputError as error:
+        raise InputError(f"no bundle may hold the recipe's language model ({error}); {pruned}") from error
     return lm_bytes
 
 
@@ -144,7 +167,7 @@ def _print_progress(name: str) -> Callable[[Progress], None]:
 
 def read_noise(pack: Path) -> NoiseSource:
     """Load the babble voices and noises of a pack."""
-    corpus = PreparedCorpus(pack, memory_bytes=0)
+    corpus = PreparedCorpus(pack, ClipMemory(0))
     voices, noises = (
         [corpus.load(clip).audio for clip in corpus.select(split)] for split in (VOICE_SPLIT, NOISE_SPLIT)
     )
@@ -152,9 +175,12 @@ def read_noise(pack: Path) -> NoiseSource:
 
 
 def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
-    """Note in ``work`` what is trained, so that nothing else goes on from its half-done results."""
+    """Note in ``work`` what is trained, so that nothing else goes on from its half-done results.
+
+    The language model is learnt anew by every run, so that it may change: it is left out.
+    """
     noted = work / RECIPE_FILE
-    text = dump_config(recipe)
+    text = dump_config(recipe.model_copy(update={"lm": None}))
     if start is not None:
         text = f"# from {start.config.name} {start.config.version}\n{text}"
     try:
@@ -183,7 +209,7 @@ def lay_foundation(recipe: RecipeConfig, packs: Path, work: Path, start: Bundle 
         tokenizer.write_bytes(start.tokenizer_bytes)
         features.write_text(dump_config(start.config.features), encoding="utf-8")
     elif not (tokenizer.exists() and features.exists()):
-        corpus = PreparedCorpus(packs / CORPUS_PACK, memory_bytes=0)
+        corpus = PreparedCorpus(packs / CORPUS_PACK, ClipMemory(0))
         clips = corpus.select(TRAIN_SPLIT)
         if not clips:
             raise InputError(
@@ -209,15 +235,14 @@ class Job:
         """Return the trainer of one stage, its weights those of ``start`` if there is one."""
         recipe, packs, stage = self.recipe, self.packs, self.recipe.stage(branch)
         tokenizer = Tokenizer(self.foundation.tokenizer_bytes)
-        memory_bytes = MEMORY_BYTES // max(1, machine.workers)  # each worker keeps its own
-        corpus = PreparedCorpus(packs / CORPUS_PACK, memory_bytes)
+        corpus = PreparedCorpus(packs / CORPUS_PACK, ClipMemory(MEMORY_BYTES // max(1, machine.workers)))
         trainer = Trainer(
             branch,
             recipe.sizes(tokenizer.vocab_size),
             self.foundation.features,
             stage,
             tokenizer,
-            self.sources(branch, corpus, memory_bytes),
+            self.sources(branch, corpus),
             Source(corpus, corpus.select(DEV_SPLIT)),
             read_noise(packs / NOISE_PACK) if stage.augment.noise_share else NoiseSource([], []),
             self.work / branch,
@@ -228,16 +253,23 @@ class Job:
             trainer.model.load_state_dict(self.start.state_dict())
         return trainer
 
-    def sources(self, branch: Branch, corpus: PreparedCorpus, memory_bytes: int = MEMORY_BYTES) -> list[Source]:
-        """Return what a stage learns from; pictures are learnt from nothing but pictures."""
+    def sources(self, branch: Branch, corpus: PreparedCorpus) -> list[Source]:
+        """Return what a stage learns from; pictures are learnt from nothing but pictures.
+
+        All packs share the room of ``corpus``, in each worker as well, which gets a copy of both.
+        """
         recipe, stage = self.recipe, self.recipe.stage(branch)
         sources = balanced_sources(corpus, stage.speaker_balance)
         if recipe.num_talkers and stage.talker_repeat:
-            talkers = PreparedCorpus(self.packs / TALKERS_PACK, memory_bytes)
+            talkers = PreparedCorpus(self.packs / TALKERS_PACK, corpus.room)
             sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
-        if branch != "video" and recipe.speech is not None and stage.speech_repeat:
-            speech = PreparedCorpus(self.packs / SPEECH_PACK, memory_bytes)
-            sources.append(Source(speech, speech.select(TRAIN_SPLIT), stage.speech_repeat))
+        for pack, is_there, repeat in (
+            (VOICES_PACK, recipe.num_voices > 0, stage.voice_repeat),
+            (SPEECH_PACK, recipe.speech is not None, stage.speech_repeat),
+        ):
+            if branch != "video" and is_there and repeat:
+                heard = PreparedCorpus(self.packs / pack, corpus.room)
+                sources.append(Source(heard, heard.select(TRAIN_SPLIT), repeat))
         return sources
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from avsr.corpora import AlignedWord, read_corpus, read_table
 from avsr.errors import InputError
@@ -24,6 +27,14 @@ ALIGNED = """0 23750 sil
 41000 47250 two
 47250 53000 now
 53000 74500 sil
+"""
+TIMED = """Text:  WHEN YOU'RE {LG} THERE
+Conf:  4
+
+WORD START END ASDSCORE
+WHEN 0.1 0.3 5.0
+YOU'RE 0.3 0.5 4.1
+THERE 0.6 1.0 2
 """
 
 
@@ -60,22 +71,34 @@ def test_grid_names_say_what_is_said_and_speakers_decide_the_split(tmp_path: Pat
     assert [u.split for u in read_corpus(tmp_path)] == [u.split for u in utterances]
 
 
-@pytest.mark.parametrize("content", ["0 x sil\n", "0 1\n", "10 5 bin\n"])
-def test_a_malformed_alignment_is_refused_with_its_name(tmp_path: Path, content: str) -> None:
-    put(tmp_path / "s1" / "bbaf2n.mpg")
-    put(tmp_path / "s1" / "bbaf2n.align", content)
-    with pytest.raises(InputError, match=r"bbaf2n\.align"):
-        read_corpus(tmp_path)
+@pytest.mark.parametrize("content", [b"0 x sil\n", b"0 1\n", b"10 5 bin\n", b"0 1 sil\n", b"", b"\xff\xfe"])
+def test_a_malformed_alignment_leaves_its_clip_untold_and_no_other(tmp_path: Path, content: bytes) -> None:
+    for name in ("bbaf2n", "lrwz1s"):
+        put(tmp_path / "s1" / f"{name}.mpg")
+        put(tmp_path / "s1" / f"{name}.align", ALIGNED).write_bytes(content if name == "bbaf2n" else ALIGNED.encode())
+    broken, whole = read_corpus(tmp_path)
+    assert (broken.path.name, broken.text, broken.words) == ("bbaf2n.mpg", "", ())
+    assert broken.problem is not None
+    assert str(tmp_path / "s1" / "bbaf2n.align") in broken.problem
+    assert (whole.text, len(whole.words), whole.problem) == ("bin blue at f two now", 6, None)
 
 
-TIMED = """Text:  WHEN YOU'RE {LG} THERE
-Conf:  4
-
-WORD START END ASDSCORE
-WHEN 0.1 0.3 5.0
-YOU'RE 0.3 0.5 4.1
-THERE 0.6 1.0 2
-"""
+@settings(deadline=None, max_examples=40)
+@given(
+    st.binary(max_size=200) | st.text().map(str.encode) | st.sampled_from([ALIGNED[:80], TIMED[:50]]).map(str.encode)
+)
+def test_any_bytes_are_a_transcript_or_the_problem_of_their_clip(content: bytes) -> None:
+    with TemporaryDirectory() as name:
+        grid, lrs3 = Path(name) / "grid", Path(name) / "lrs3"
+        put(grid / "s1" / "bbaf2n.mpg")
+        put(grid / "s1" / "bbaf2n.align").write_bytes(content)
+        put(lrs3 / "test" / "abc" / "00001.mp4")
+        put(lrs3 / "test" / "abc" / "00001.txt").write_bytes(content)
+        for source in (grid, lrs3):
+            (utterance,) = read_corpus(source)
+            if utterance.problem is not None:
+                assert (utterance.text, utterance.words) == ("", ())
+            assert all(0 <= word.start_s <= word.end_s < float("inf") for word in utterance.words)
 
 
 def test_lrs2_follows_its_lists(tmp_path: Path) -> None:
@@ -121,12 +144,23 @@ def test_some_lrs3_speakers_are_set_aside_for_dev_whole(tmp_path: Path) -> None:
     assert not speakers["dev"] & speakers["train"]
 
 
-@pytest.mark.parametrize("content", ["Conf: 5\n", "Text: A\nText: B\n", "Text: A\nWORD START END\nA 1\n"])
-def test_malformed_notes_are_refused_with_their_name(tmp_path: Path, content: str) -> None:
-    put(tmp_path / "test" / "abc" / "00001.mp4")
-    put(tmp_path / "test" / "abc" / "00001.txt", content)
-    with pytest.raises(InputError, match=r"00001\.txt"):
-        read_corpus(tmp_path)
+@pytest.mark.parametrize("content", ["Conf: 5\n", "Text: A\nText: B\n", "Text: A\nWORD START END\nA 1\n", None])
+def test_malformed_or_missing_notes_leave_their_clip_untold_and_no_other(tmp_path: Path, content: str | None) -> None:
+    for name in ("00001", "00002"):
+        put(tmp_path / "test" / "abc" / f"{name}.mp4")
+        put(tmp_path / "main" / "abc" / f"{name}.mp4")
+    for part in ("test", "main"):
+        if content is not None:
+            put(tmp_path / part / "abc" / "00001.txt", content)
+        put(tmp_path / part / "abc" / "00002.txt", TIMED)
+    (tmp_path / "lrs3").mkdir()
+    lrs3 = read_corpus((tmp_path / "test").rename(tmp_path / "lrs3" / "test").parent)
+    put(tmp_path / "test.txt", "abc/00001\nabc/00002\n")
+    for broken, whole in (lrs3, read_corpus(tmp_path)):
+        assert (broken.path.name, broken.text, broken.words) == ("00001.mp4", "", ())
+        assert broken.problem is not None
+        assert "00001.txt" in broken.problem
+        assert (whole.text, len(whole.words), whole.problem) == ("when you're there", 3, None)
 
 
 def test_times_of_other_words_than_the_text_are_left_out(tmp_path: Path) -> None:

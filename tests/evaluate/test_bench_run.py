@@ -135,6 +135,20 @@ def test_a_published_layout_is_a_manifest_too(tmp_path: Path) -> None:
     assert select_clips(moved).corpus_sha256 != chosen.corpus_sha256
 
 
+def test_a_malformed_transcript_is_passed_over_and_told(tmp_path: Path) -> None:
+    (tmp_path / "s3").mkdir()
+    for name in ("bbaf2n", "lrwz1s"):
+        (tmp_path / "s3" / f"{name}.mpg").touch()
+    (tmp_path / "s3" / "bbaf2n.align").write_text("0 x bin")
+    chosen = select_clips(tmp_path)
+    assert (list(chosen.clips), chosen.num_untold) == (["s3/lrwz1s.mpg"], 1)
+    (problem,) = chosen.problems
+    assert "bbaf2n.align" in problem
+    (tmp_path / "s3" / "lrwz1s.mpg").unlink()
+    with pytest.raises(InputError, match=r"no clip has a transcript .*bbaf2n\.align"):
+        select_clips(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("rows", "split", "message"),
     [

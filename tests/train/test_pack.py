@@ -16,7 +16,16 @@ from toy_clips import encoded, make_clip, write_pack
 from avsr.corpora import AlignedWord
 from avsr.errors import InputError
 from avsr.train.packs.pack import PackWriter
-from avsr.train.packs.prepared import INDEX_FILE, Clip, ClipData, PreparedCorpus, read_index, shard_path, spans_of
+from avsr.train.packs.prepared import (
+    INDEX_FILE,
+    Clip,
+    ClipData,
+    ClipMemory,
+    PreparedCorpus,
+    read_index,
+    shard_path,
+    spans_of,
+)
 from avsr.types import LIP_SIZE, TICK_SAMPLES
 
 MADE = [make_clip(words, index) for index, words in enumerate((["bin"], ["red", "lay"], ["blue"], ["lay"]))]
@@ -75,11 +84,11 @@ def test_lips_are_black_where_nobody_is_seen(tmp_path: Path) -> None:
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
     write_pack(tmp_path, MADE)
-    room = MADE[0][1].num_bytes + MADE[1][1].num_bytes
-    corpus = PreparedCorpus(tmp_path, memory_bytes=room)
+    num_bytes = MADE[0][1].num_bytes + MADE[1][1].num_bytes
+    corpus = PreparedCorpus(tmp_path, ClipMemory(num_bytes))
     for clip in corpus.clips:
         corpus.load(clip)
-    assert sum(data.num_bytes for data in corpus._memory.values()) <= room
+    assert sum(data.num_bytes for data in corpus._memory.values()) <= num_bytes
     assert 0 < len(corpus._memory) < len(MADE)
 
 

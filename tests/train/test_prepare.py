@@ -94,6 +94,30 @@ def test_a_broken_clip_is_listed_and_passed_over(quick: list[Path], tmp_path: Pa
     assert [clip.path for clip, _ in read_index(tmp_path)] == ["a"]
 
 
+def test_a_clip_whose_transcript_cannot_be_used_is_listed_and_never_trained_from(
+    quick: list[Path], tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int, int]] = []
+    untold = replace(said(Path("x/a"), ""), words=(), problem="a.align: no words")
+    files = [untold, said(Path("x/b"))]
+    for left in (1, 0):
+        result = prepare(
+            files,
+            Path("x"),
+            tmp_path,
+            on_progress=lambda p: seen.append((p.num_done, p.num_files, len(p.failed))),
+        )
+        assert result.failed == {"a": "a.align: no words"}
+        assert (result.num_done, result.num_files) == (2, 2)
+        assert seen == [(2 - left, 2, 1), (2, 2, 1)][: left + 1]
+        assert [clip.path for clip, _ in read_index(tmp_path)] == ["b"]
+        assert (tmp_path / FAILED_FILE).read_text() == "path\treason\na\ta.align: no words\n"
+        seen.clear()
+    assert [path.name for path in quick] == ["b"]
+    with pytest.raises(InputError, match=r"a\.align: no words"):
+        prepare([untold], Path("x"), tmp_path / "other")
+
+
 def test_a_file_that_is_no_media_is_a_broken_clip(in_threads: None, tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("hello")

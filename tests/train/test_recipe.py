@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from stand_ins import tiny_sizes
+from stand_ins import tiny_recognizer
+from toy_clips import make_clip, write_pack
+from toy_recipe import SIZES, recipe_of
+from toy_training import FEATURES
 
 import avsr
 from avsr.bundle import LM_FILE, MAX_BYTES, load_bundle
 from avsr.config import ModelConfig, load_config
 from avsr.corpora import read_table
-from avsr.errors import AvsrError, ConfigError, InputError
+from avsr.errors import ConfigError, InputError
 from avsr.features import LogMel
 from avsr.train import apart, run
 from avsr.train.checkpoint import read_tensors
-from avsr.train.loop import WEIGHTS, finished_summary
+from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
 from avsr.train.packs import prepare
-from avsr.train.packs.prepared import Clip, PreparedCorpus
+from avsr.train.packs.prepared import Clip, ClipMemory, PreparedCorpus
 from avsr.train.recipe import RECIPES, RecipeConfig
 from avsr.train.statistics import LEAST_STD, measure_features
-from avsr.train.tracking import Report, StageProgress, print_notes
+from avsr.train.tracking import print_notes
 from avsr.types import FloatArray
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
-SIZES = tiny_sizes(1)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
@@ -88,17 +90,6 @@ def data(tmp_path: Path) -> Path:
     return directory
 
 
-def recipe_of(**changes: object) -> RecipeConfig:
-    sizes = {name: value for name, value in SIZES.model_dump().items() if name != "vocab_size"}
-    stages = {branch: {"epochs": 1, "batch_size": 1} for branch in ("audio", "video", "fusion")}
-    stages["fusion"]["augment"] = {"noise_share": 1.0}
-    return RecipeConfig.model_validate(
-        {"name": "toy", "version": "1", "table": "toy.tsv", "vocab_size": 44, "model": sizes, "card": "# toy\n"}
-        | stages
-        | changes
-    )
-
-
 def prepare_toy(data: Path, packs: Path) -> Path:
     """Prepare the clips alone."""
     prepare.prepare(read_table(data / "toy.tsv"), data, packs / "corpus")
@@ -118,15 +109,18 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 ) -> None:
     recipe, work, bundle = recipe_of(lm={"order": 2, "texts": ["a.txt"]}), tmp_path / "work", tmp_path / "bundle"
     with pytest.raises(InputError, match=r"toy\.tsv: cannot be written to .*another --work"):
-        run.run_recipe(recipe, data, data / "toy.tsv", bundle)
-    with pytest.raises(InputError, match=r"a\.txt"):  # before anything is trained
+        run.run_recipe(recipe_of(), data, data / "toy.tsv", bundle)
+    with pytest.raises(InputError, match=r"a\.txt"):
         run.run_recipe(recipe, data, work, bundle)
+    assert not work.exists()  # said before anything is done
     (data / "a.txt").write_text("red now\n")
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="prune it under lm:"):
-        patch.setitem(MAX_BYTES, LM_FILE, 9)
-        run.run_recipe(recipe, data, work, bundle)
+    larger = recipe_of(lm={"order": 3, "texts": ["a.txt"]})
+    for limit in ("avsr.bundle.MAX_BYTES", "avsr.train.run.MAX_LM_TEXT_BYTES"):
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="prune it under lm:"):
+            patch.setitem(MAX_BYTES, LM_FILE, 9) if limit.endswith("MAX_BYTES") else patch.setattr(limit, 9)
+            run.run_recipe(larger, data, work, bundle)
     assert not (work / "audio").exists()
-    run.run_recipe(recipe, data, work, bundle)
+    run.run_recipe(recipe, data, work, bundle)  # what was prepared is kept, though lm: is another
     recognizer = avsr.load_model(bundle)
     assert recognizer.bundle.config.name == "toy"
     assert recognizer.bundle.config.model == ModelConfig.model_validate(
@@ -152,6 +146,8 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     start = load_bundle(bundle)
     with pytest.raises(InputError, match="another recipe or model"):
         run.run_recipe(recipe, data, work, bundle, start=start)
+    with pytest.raises(InputError, match="another recipe or model"):
+        run.run_recipe(recipe_of(vocab_size=45), data, work, bundle)
     (tmp_path / "further").mkdir()
     foundation = run.lay_foundation(recipe, work, tmp_path / "further", start)
     assert foundation == run.Foundation(start.tokenizer_bytes, start.config.features)
@@ -170,38 +166,6 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 
 
 @pytest.mark.usefixtures("_in_this_process")
-@pytest.mark.timeout(300)  # processes import PyTorch anew
-def test_of_branches_side_by_side_one_that_cannot_be_trained_says_why_and_the_other_is_done(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = recipe_of(video={"epochs": 1, "augment": {"noise_share": 1.0}}, fusion={"epochs": 1})
-    packs = prepare_toy(data, tmp_path / "packs")
-    job = run.Job(recipe, packs, tmp_path, run.lay_foundation(recipe, packs, tmp_path, None))
-    monkeypatch.setattr(apart.os, "cpu_count", lambda: 2)
-    reports: list[Report] = []
-    with pytest.raises(AvsrError, match=r"^video: .*noise: not a pack"):
-        apart.train_branches(job, Machine(), reports.append)
-    assert {report.stage for report in reports if isinstance(report, StageProgress)} == {"audio"}
-    assert [report.stage for report in reports if "failed: " in getattr(report, "text", "")] == ["video"]
-    summary = finished_summary(tmp_path / "audio")
-    assert summary is not None
-    assert (summary.epochs, summary.steps) == (1, 1)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, None])
-def test_a_branch_that_was_told_to_stop_is_not_taken_for_done(
-    error: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(apart.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(apart.torch, "set_num_threads", lambda _: None)
-    trainer = SimpleNamespace(run=Mock(side_effect=error))
-    job, said = SimpleNamespace(trainer=lambda *_: trainer), SimpleNamespace(put=print)
-    with pytest.raises(SystemExit) if error else nullcontext():
-        apart._train_alone(cast(run.Job, job), "audio", Machine(), 1, said)
-    assert trainer.run.called
-
-
-@pytest.mark.usefixtures("_in_this_process")
 def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
     packs = run.prepare_packs(recipe, data, tmp_path)
@@ -211,6 +175,77 @@ def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, 
         clips = [clip for source in job.sources(branch, corpus) for clip in source.clips]
         assert [clip.speaker for clip in clips] == ["s0", "c"] if hears_speech else ["s0"]
         assert {clip.split for clip in clips} == {"train"}
+
+
+def test_sentences_without_a_face_teach_all_but_the_eye(pack: Path, tmp_path: Path) -> None:
+    clip, made = make_clip(["bin"], 0)
+    heard = replace(made, lips=made.lips * 0, visible=~made.heard)
+    for name in ("voices", "talkers"):
+        write_pack(tmp_path / "packs" / name, [(replace(clip, speaker=name), heard)])
+    recipe = recipe_of(num_voices=1, num_talkers=1, audio={"epochs": 1, "voice_repeat": 3.0})
+    job = run.Job(recipe, tmp_path / "packs", tmp_path, run.Foundation(b"", FEATURES))
+    repeats = {
+        branch: {source.clips[0].speaker: source.repeat for source in job.sources(branch, PreparedCorpus(pack))}
+        for branch in ("audio", "video", "fusion")
+    }
+    assert repeats == {
+        "audio": {"s1": 1.0, "talkers": 0.5, "voices": 3.0},
+        "video": {"s1": 1.0, "talkers": 0.5},
+        "fusion": {"s1": 1.0, "talkers": 0.5, "voices": 0.5},
+    }
+    without = replace(job, recipe=recipe_of(fusion={"epochs": 1, "voice_repeat": 0.0}, num_voices=1))
+    assert len(without.sources("fusion", PreparedCorpus(pack))) == 1
+
+
+def test_all_packs_of_a_stage_share_one_room_in_a_worker_as_well(pack: Path, tmp_path: Path) -> None:
+    clip, made = make_clip(["bin"], 0)
+    for name in ("voices", "talkers"):
+        write_pack(tmp_path / name, [(clip, made)])
+    job = run.Job(recipe_of(num_voices=1, num_talkers=1), tmp_path, tmp_path, run.Foundation(b"", FEATURES))
+    room = ClipMemory(made.num_bytes)
+    sources = job.sources("audio", PreparedCorpus(pack, room))
+    assert len(sources) == 3
+    for read in (sources, pickle.loads(pickle.dumps(sources))):
+        corpora = [source.corpus for source in read]
+        for source in reversed(read):
+            source.corpus.load(source.clips[0])
+        assert len({id(corpus.room) for corpus in corpora}) == 1
+        assert [len(corpus._memory) for corpus in corpora] == [0, 0, 1]
+
+
+def test_a_branch_without_epochs_needs_a_model_to_go_on_from(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"epochs: 0.*--from"):
+        run.run_recipe(recipe_of(video={"epochs": 0}), tmp_path, tmp_path / "work", tmp_path / "bundle")
+    assert not (tmp_path / "work").exists()
+    with pytest.raises(ValueError, match=r"fusion\.epochs is 0"):
+        recipe_of(fusion={"epochs": 0})
+
+
+def test_a_branch_without_epochs_stays_as_it_is_until_fusion(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packs").mkdir()
+    (tmp_path / "packs" / "corpus").symlink_to(pack)
+    tiny_recognizer(tmp_path / "start")
+    start = load_bundle(tmp_path / "start")
+    begun: dict[str, dict[str, torch.Tensor]] = {}
+    run_stage = Trainer.run
+
+    def remember(trainer: Trainer) -> StageSummary:
+        begun[trainer._branch] = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        return run_stage(trainer)
+
+    monkeypatch.setattr(Trainer, "run", remember)
+    recipe = recipe_of(video={"epochs": 0}, fusion={"epochs": 1})
+    run.run_recipe(recipe, tmp_path / "packs", tmp_path / "work", tmp_path / "bundle", start=start)
+    assert list(begun) == ["audio", "fusion"]
+    assert not (tmp_path / "work" / "video").exists()
+    kept = start.state_dict()
+    moved = {name for name, value in begun["fusion"].items() if not torch.equal(value, kept[name])}
+    assert moved
+    assert all(name.startswith("audio") for name in moved)
+    card = load_bundle(tmp_path / "bundle").card
+    assert [line.split(" | ")[0] for line in card.splitlines()[-2:]] == ["| audio", "| fusion"]
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])

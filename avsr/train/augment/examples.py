@@ -1,7 +1,7 @@
 """What training does to clean clips so that the model meets the world.
 
-    clips ─► windows around the words, joined ─► speed ─┬─► pitch ─► room ─► gain ─► noise ─────────────┬─► a sense lost
-                                                        └─► place, light, focus, stalls ─► late or early ┘
+    clips ─► windows of words, joined ─► speed ─┬─► voice ─► room ─► microphone ─► noise ────────┬─► a sense lost
+                                                └─► place, light, focus, stalls ─► late or early ┘
 
 Everything is drawn from one generator that the caller seeds.
 """
@@ -32,6 +32,7 @@ from avsr.train.augment.noise import NoiseSource, NoiseWeights
 from avsr.train.augment.reverberation import random_room, reverberate
 from avsr.train.augment.senses import lose_a_sense
 from avsr.train.augment.speed import change_speed, shift_pitch
+from avsr.train.augment.timbre import equalise, random_band_gains, shift_formants
 from avsr.train.packs.prepared import Clip, ClipData
 from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 
@@ -43,12 +44,15 @@ CLEAR_SNR_DB = 10.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+Semitones = Annotated[float, Field(ge=0, le=12)]
 
 
 class AugmentConfig(Section):
     """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
 
-    ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way, ``lip_blur_px`` the
+    ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
+    with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
+    ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the
     greatest sigma, ``av_offset_ticks`` the most that lips come late or early. ``lip_mask_share`` is of clips with a
     freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to 0.6 s, ``lip_drop_share`` of pictures
     that are lost, ``lip_swap_share`` of clips that get the lips of another one, if their sound is clear. A sense is
@@ -58,7 +62,8 @@ class AugmentConfig(Section):
     join_share: Share = 0.0
     window_margin_s: float = 0.6
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    pitch_semitones: Annotated[float, Field(ge=0, le=12)] = 0.0
+    pitch_semitones: Semitones = 0.0
+    formant_semitones: Semitones | None = None
     lip_shift_px: float = 4.0
     lip_zoom: float = 0.08
     lip_roll_deg: float = 5.0
@@ -71,6 +76,7 @@ class AugmentConfig(Section):
     lip_swap_share: Share = 0.0
     av_offset_ticks: Annotated[int, Field(ge=0)] = 0
     reverb_share: Share = 0.0
+    microphone_db: NotNegative = 0.0
     gain_db: float = 8.0
     noise_share: Share = 0.0
     noise: NoiseWeights = NoiseWeights()
@@ -197,10 +203,14 @@ def _change_sound(
     audio: FloatArray, config: AugmentConfig, noise: NoiseSource, rng: np.random.Generator
 ) -> tuple[FloatArray, float]:
     """Return the changed sound and its SNR."""
-    if config.pitch_semitones:
-        audio = shift_pitch(audio, rng.uniform(-1, 1) * config.pitch_semitones)
+    pitch = rng.uniform(-1, 1) * config.pitch_semitones if config.pitch_semitones else 0.0
+    audio = shift_pitch(audio, pitch)
+    if config.formant_semitones is not None:
+        audio = shift_formants(audio, rng.uniform(-1, 1) * config.formant_semitones - pitch)
     if rng.random() < config.reverb_share:
         audio = reverberate(audio, random_room(rng))
+    if config.microphone_db:
+        audio = equalise(audio, random_band_gains(rng, config.microphone_db))
     audio = audio * np.float32(10 ** (rng.uniform(-1, 1) * config.gain_db / 20))
     if rng.random() >= config.noise_share:
         return audio, CLEAN_SNR_DB

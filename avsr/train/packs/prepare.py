@@ -48,17 +48,23 @@ def prepare(
     """Make ``directory`` the pack of ``utterances``; files are named relative to ``root``.
 
     Files that the pack holds are not read again, though what is said of them may have changed; clips of others drop out
-    of it. A file that cannot be used is listed in ``failed.tsv`` and passed over; the next run tries it again. ``jobs``
-    is the number of processes (all processors). A run that was killed is gone on with by the next.
+    of it. A file that cannot be used, or whose transcript cannot, is listed in ``failed.tsv`` and passed over; the next
+    run tries it again. ``jobs`` is the number of processes (all processors). A run that was killed is gone on with by
+    the next.
 
     Raises:
         InputError: no file can be used, or ``directory`` holds the pack of another corpus.
         MissingExtraError: PyAV or MediaPipe is not installed.
     """
     files: dict[str, list[Utterance]] = {}
-    for utterance in utterances:
-        files.setdefault(_name(utterance.path, root), []).append(utterance)
     failed: dict[str, str] = {}
+    for utterance in utterances:
+        name = _name(utterance.path, root)
+        if utterance.problem is None:
+            files.setdefault(name, []).append(utterance)
+        else:
+            failed[name] = utterance.problem
+    num_files, num_untold = len(files) + len(failed), len(failed)
     with PackWriter(directory) as pack:
         known = {clip.path: (clip.num_ticks, media) for clip, media in pack.entries}
         if known and not known.keys() & files.keys():
@@ -66,21 +72,21 @@ def prepare(
         ready = [(name, *known[name]) for name in files if name in known]
         pack.keep([(clip, media) for name, ticks, media in ready for clip in _clips(name, files[name], ticks)])
         paths = {files[name][0].path: name for name in files if name not in known}
-        on_progress(Progress(len(ready), len(files), failed))
+        on_progress(Progress(num_untold + len(ready), num_files, failed))
         for num_done, (path, result) in enumerate(
-            _encode_all(list(paths), jobs or os.cpu_count() or 1), len(ready) + 1
+            _encode_all(list(paths), jobs or os.cpu_count() or 1), num_untold + len(ready) + 1
         ):
             name = paths[path]
             if isinstance(result, EncodedClip):
                 pack.add(_clips(name, files[name], result.num_ticks), result)
             else:
                 failed[name] = result
-            on_progress(Progress(num_done, len(files), failed))
+            on_progress(Progress(num_done, num_files, failed))
         _write_failed(directory / FAILED_FILE, failed)
         if not pack.entries:
             reason = next(iter(failed.values()), "the corpus is empty")
             raise InputError(f"{directory}: nothing could be prepared; the first reason: {reason}")
-    return Progress(len(files), len(files), failed)
+    return Progress(num_files, num_files, failed)
 
 
 def encode(path: Path) -> EncodedClip:

@@ -30,7 +30,7 @@ INDEX_FILE = "index.jsonl"
 HEADER = {"avsr_pack": 1}
 AGAIN = "copy the pack again, or remove it and prepare it anew"
 MEMORY_BYTES = 2 << 30
-"""Decoded clips that a reader keeps, unless told otherwise: an hour of lips and sound takes about 1 GB."""
+"""Decoded clips that are kept, unless told otherwise: an hour of lips and sound takes about 1 GB."""
 
 Spans = tuple[tuple[int, int], ...]
 """Where something is so: from tick to before tick."""
@@ -101,16 +101,29 @@ class ClipData:
         return ClipData(self.audio.copy(), self.lips.copy(), self.heard.copy(), self.visible.copy())
 
 
-class PreparedCorpus:
-    """Reads a pack. What was decoded once stays in memory, up to ``memory_bytes``."""
+class ClipMemory:
+    """Memory for decoded clips, which readers may share: one room a process bounds it, however many packs it reads."""
 
-    def __init__(self, directory: Path, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(self, num_bytes: int = MEMORY_BYTES) -> None:
+        self._left_bytes = num_bytes
+
+    def take(self, num_bytes: int) -> bool:
+        """Take ``num_bytes`` for good; return False, and take nothing, where less is left."""
+        is_enough = num_bytes <= self._left_bytes
+        self._left_bytes -= num_bytes if is_enough else 0
+        return is_enough
+
+
+class PreparedCorpus:
+    """Reads a pack. What was decoded once stays in memory as far as there is ``room`` (None: one of its own)."""
+
+    def __init__(self, directory: Path, room: ClipMemory | None = None) -> None:
         # In the order of their names: the order in which the clips were prepared depends on chance.
         self._media = dict(sorted(read_index(directory), key=lambda entry: _order(entry[0])))
         self.clips = tuple(self._media)
         self._directory = directory
         self._memory: dict[Clip, ClipData] = {}
-        self._memory_left_bytes = memory_bytes
+        self.room = ClipMemory() if room is None else room
 
     def select(self, *splits: str) -> list[Clip]:
         """Return the clips of these splits."""
@@ -130,8 +143,7 @@ class PreparedCorpus:
         if clip in self._memory:
             return self._memory[clip].copy()
         data = self._decode(clip, self._media[clip])
-        if data.num_bytes <= self._memory_left_bytes:
-            self._memory_left_bytes -= data.num_bytes
+        if self.room.take(data.num_bytes):
             self._memory[clip] = data.copy()
         return data
 

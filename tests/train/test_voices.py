@@ -1,0 +1,103 @@
+"""Synthetic speakers: their sentences are in a table with their words, the same every time, and made once."""
+
+from __future__ import annotations
+
+import ctypes.util
+import wave
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_clips import make_clip, write_pack
+from toy_recipe import recipe_of
+
+from avsr.corpora import read_table
+from avsr.talker import VOICES
+from avsr.train import run
+from avsr.train.packs import prepare, talkers
+from avsr.train.packs.prepared import PreparedCorpus
+from avsr.train.packs.talkers import make_voices
+from avsr.types import SAMPLE_RATE
+
+pytestmark = pytest.mark.skipif(
+    not (ctypes.util.find_library("espeak-ng") and ctypes.util.find_library("flite")),
+    reason="espeak-ng and flite are not installed (apt-get install espeak-ng flite)",
+)
+NUM_CLIPS = 6
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_voices(tmp_path_factory.mktemp("voices"), NUM_CLIPS, seed=1)
+
+
+def test_every_sentence_is_in_the_table_with_its_words(table: Path) -> None:
+    utterances = read_table(table)
+    assert len(utterances) == len({utterance.path for utterance in utterances}) == NUM_CLIPS
+    for utterance in utterances:
+        assert utterance.split == "train"
+        assert utterance.speaker.removeprefix("talker-") in VOICES
+        assert [word.text for word in utterance.words] == utterance.text.split()
+        assert len(utterance.words) == 6
+        with wave.open(str(utterance.path)) as file:
+            assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (SAMPLE_RATE, 1, 2)
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
+        first, last = (round(at * SAMPLE_RATE) for at in (utterance.words[0].start_s, utterance.words[-1].end_s))
+        assert 0 < first < last < len(samples)
+        inside, before = samples[first:last], samples[: first - SAMPLE_RATE // 10]
+        assert np.sqrt(np.mean(inside**2)) > 10 * np.sqrt(np.mean(before**2))
+
+
+def test_half_of_the_sentences_are_said_by_the_natural_voices() -> None:
+    rng = np.random.default_rng(0)
+    engines = [VOICES[talkers._choose_natural(rng)].engine for _ in range(400)]
+    assert engines.count("flite") / len(engines) == pytest.approx(0.5, abs=0.08)
+
+
+def test_the_same_seed_makes_the_same_sentences_and_another_seed_others(table: Path, tmp_path: Path) -> None:
+    again = make_voices(tmp_path / "again", 2, seed=1)
+    assert again.read_text().splitlines() == table.read_text().splitlines()[:3]
+    for name in ("0000.wav", "0001.wav"):
+        assert (again.parent / "clips" / name).read_bytes() == (table.parent / "clips" / name).read_bytes()
+    other = make_voices(tmp_path / "other", 2, seed=2)
+    assert other.read_text() != again.read_text()
+
+
+def test_what_is_made_is_not_made_again_and_what_is_half_made_is_finished(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, num_made = talkers._record, 0
+
+    def die_at_the_second(*args: object) -> object:
+        nonlocal num_made
+        num_made += 1
+        if num_made == 2:
+            raise KeyboardInterrupt
+        return record(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(talkers, "_record", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        make_voices(tmp_path, 2, seed=1)
+    assert not (tmp_path / "voices.tsv").exists()
+    made = make_voices(tmp_path, 2, seed=1)
+    assert made.read_text().splitlines() == table.read_text().splitlines()[:3]
+    num_made = 1
+    assert make_voices(tmp_path, 2, seed=1) == made  # it would die if it made one
+
+
+def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    clip, data = make_clip(["bin"], 0)
+    (tmp_path / "toy.tsv").write_text("path\tspeaker\tsplit\tseconds\ttext\twords\nclip.mp4\ts\ttrain\t1\tbin\t\n")
+    work = tmp_path / "work"
+    write_pack(work / "corpus", [(replace(clip, path="clip.mp4"), data)])
+    packs = run.prepare_packs(recipe_of(num_voices=2, fusion={"epochs": 1}), tmp_path, work)
+    corpus = PreparedCorpus(packs / "voices")
+    assert len(corpus.select("train")) == 2
+    for clip in corpus.clips:
+        assert len(clip.words) == 6
+        read = corpus.load(clip)
+        assert read.heard[:-1].all()  # the last tick is whole by chance only
+        assert not read.visible.any()
