@@ -3,9 +3,10 @@
     python benchmarks/latency.py                          # the talking head of the demo
     python benchmarks/latency.py clips/*.mp4 --json latency.json
 
-Three figures. First partial: from the first voiced frame of a clip to the first caption with a word, beyond the chunk
-that has to be waited for. Final: from the end of the tick at which the pause was long enough to the final caption, also
-beyond the chunk. Chunk: the work on a chunk, lips and search included. The clips come with a pause after each.
+First partial: from the first voiced frame of a clip to the first caption with a word, beyond the chunk that has to be
+waited for. Final: from the end of the tick at which the pause was long enough to the final caption, also beyond the
+chunk. Compute: from when a chunk is whole to its captions; and all the work on it, with the lips that were looked for
+while it filled. The clips come with a pause after each.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ PAUSE_S = 1.5
 PACKET_SAMPLES = 320
 VOICED_DB = 25.0
 """A tick is voiced that is at most so much quieter than the loudest one, and so is the next."""
-TARGETS_MS = {"first partial, beyond the chunk": 400.0, "final, beyond the chunk": 250.0, "work on a chunk": 64.0}
+TARGETS_MS = {
+    "first partial, beyond the chunk": 400.0,
+    "final, beyond the chunk": 250.0,
+    "a whole chunk to its captions": 64.0,
+    "all work on a chunk": 64.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,13 @@ def play(program: Program, stream: Stream, chunk_ms: int) -> tuple[Figure, ...]:
     watch = Watch(stream, begun_s, stopping)
     microphone, camera = PlayedMicrophone(program, begun_s, stopping), PlayedCamera(program, begun_s)
     run_session(captioner, {"microphone": lambda: microphone, "camera": lambda: camera}, [watch], stopping)
-    values = (watch.first_partials_ms(program.onsets_s, chunk_ms), watch.finals_ms, list(captioner.figures.chunk_ms))
+    computed = captioner.figures
+    values = (
+        watch.first_partials_ms(program.onsets_s, chunk_ms),
+        watch.finals_ms,
+        list(computed.step_ms),
+        list(computed.chunk_ms),
+    )
     return tuple(
         Figure(name, len(found), *(np.percentile(found or [float("nan")], [50, 99]).tolist()), target_ms)
         for (name, target_ms), found in zip(TARGETS_MS.items(), values, strict=True)

@@ -203,8 +203,10 @@ class LiveCaptioner:
         work()
         num_new = self.figures.num_chunks - num_chunks
         self._collect()
-        self._chunk_work_s += time.perf_counter() - begun_s  # lips are looked for while the chunk fills
+        work_s = time.perf_counter() - begun_s
+        self._chunk_work_s += work_s  # lips are looked for while the chunk fills
         if num_new:
+            self.figures.step_ms.append(work_s * 1000 / num_new)
             self.figures.chunk_ms.append(self._chunk_work_s * 1000 / num_new)
             self._chunk_work_s = 0.0
             self._update_states()

@@ -19,12 +19,16 @@ def _kept() -> deque[float]:
 class Figures:
     """Milliseconds from capture to caption, of the newest sound or picture that the caption needed; and compute times.
 
+    ``step_ms`` is from when a chunk is whole to its captions, ``chunk_ms`` all the work on it, with what was done while
+    it filled: looking for lips.
+
     Because the machine was too slow, ``dropped_pictures`` were left out, ``overflown_pictures`` and ``dropped_sound_s``
     of sound were lost.
     """
 
     partial_ms: deque[float] = field(default_factory=_kept)
     final_ms: deque[float] = field(default_factory=_kept)
+    step_ms: deque[float] = field(default_factory=_kept)
     chunk_ms: deque[float] = field(default_factory=_kept)
     num_chunks: int = 0
     num_finals: int = 0
@@ -38,7 +42,8 @@ class Figures:
         for name, values in (
             ("capture to partial", self.partial_ms),
             ("capture to final", self.final_ms),
-            ("work on a chunk", self.chunk_ms),
+            ("a whole chunk to its captions", self.step_ms),
+            ("all work on a chunk", self.chunk_ms),
         ):
             if values:
                 found.append(f"{name}: {percentile(values, 50):.0f} ms median, {percentile(values, 99):.0f} ms p99")

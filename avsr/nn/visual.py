@@ -53,8 +53,9 @@ class LipFrontEnd(nn.Module):
     def step(self, lips: torch.Tensor, visible: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn ``lips`` u8 (B, T, 96, 96) into (B, T, dim), zeros where not ``visible``."""
         joined = torch.cat([state, lips], dim=1)
-        stacks = joined[..., _VIEW, _VIEW].unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3)
-        if _picking_waits(visible) and not self.training:
+        pixels = joined[..., _VIEW, _VIEW].to(self.project.get_parameter("0.weight").dtype)
+        stacks = ((pixels / 255 - GRAY_MEAN) / GRAY_STD).unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3)
+        if not self.training and (_picking_waits(visible) or visible.all()):
             y = self._embed(stacks.flatten(0, 1)).view(*visible.shape, self._dim) * visible[..., None]
         else:  # hidden ticks cost nothing, and never enter the statistics of batch normalisation
             y = self.project.get_parameter("0.weight").new_zeros(*visible.shape, self._dim)
@@ -64,9 +65,8 @@ class LipFrontEnd(nn.Module):
         return y, joined[:, joined.shape[1] - STEM_TICKS + 1 :]
 
     def _embed(self, stacks: torch.Tensor) -> torch.Tensor:
-        """Map pictures u8 (N, 3, VIEW_SIZE, VIEW_SIZE) to (N, dim)."""
-        x = (stacks.to(self.project.get_parameter("0.weight").dtype) / 255 - GRAY_MEAN) / GRAY_STD
-        y: torch.Tensor = self.project(self.trunk(self.stem(x)).flatten(1))
+        """Map normalised pictures (N, 3, VIEW_SIZE, VIEW_SIZE) to (N, dim)."""
+        y: torch.Tensor = self.project(self.trunk(self.stem(stacks)).flatten(1))
         return y
 
 

@@ -54,6 +54,7 @@ def test_the_work_on_a_chunk_counts_the_lips_that_were_looked_for_while_it_fille
     assert len(work_ms) >= 14
     assert np.median(work_ms) == pytest.approx(80.0)
     assert 0 <= 1000 * clock_s[0] - sum(work_ms) < 80.0 + 1e-6  # what is missing belongs to the chunk that is filling
+    assert np.median(room.live.figures.step_ms) <= 20.0  # the last pictures of a chunk, no more, have to be waited for
 
 
 @pytest.mark.parametrize("rate_hz", [10.0, 15.0, 29.97, 60.0])
