@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avsr.cli.interrupt import until_interrupted
 from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
 from avsr.errors import InputError
 
@@ -60,6 +60,8 @@ def run(
 ) -> None:
     """Caption a microphone and a camera live, until Ctrl-C."""
     offset_ms = _offset(av_offset_ms)
+    if text_file is not None and text_file in (save, record):
+        raise InputError(f"{text_file} cannot be two files at once; give --text-file another name")
     devices = _devices(camera, mic, modality)
 
     from avsr.cli.screen import open_screen
@@ -88,7 +90,7 @@ def run(
         stream = closing.enter_context(_opened(recognizer, used, chunk_ms, is_network="://" in (camera or "")))
         captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=recorder)
         screen = closing.enter_context(open_screen(captioner, jsonl=jsonl, quiet=quiet))
-        closing.enter_context(_until_interrupted(stopping))
+        closing.enter_context(until_interrupted(stopping.set))
         screen.take(Ready(config.name, config.version, used, chunk_ms or config.default_chunk_ms))
         told: set[str] = set()
 
@@ -149,22 +151,6 @@ def _opened(recognizer: Recognizer, modality: Modality, chunk_ms: int | None, *,
     return recognizer.stream(
         modality=modality, chunk_ms=chunk_ms, patience_s=2 * PATIENCE_S if is_network else PATIENCE_S
     )
-
-
-@contextmanager
-def _until_interrupted(stopping: threading.Event) -> Iterator[None]:
-    """End in order on Ctrl-C or SIGTERM; a second one ends at once."""
-
-    def stop(number: int, frame: object) -> None:
-        stopping.set()
-        signal.signal(number, signal.default_int_handler)
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from avsr.cli.interrupt import until_interrupted
 from avsr.cli.options import ChunkOption, ModalityOption
 from avsr.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from avsr.serve.protocol import AnyEvent
     from avsr.types import Caption
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 def run(
@@ -31,11 +37,11 @@ def run(
         typer.Option("--format", help="Captions as a file of this kind, or every event (jsonl), on standard output."),
     ] = "txt",
 ) -> None:
-    """Play a file through `avsr serve`; the captions equal those of `avsr transcribe`."""
+    """Play a file through `avsr serve`; the captions equal those of `avsr transcribe`. Ctrl-C ends it in order."""
     try:
         import asyncio
 
-        from avsr.serve.client import Client
+        from avsr.serve.client import Client, in_thread
     except ImportError as error:
         raise MissingExtraError(f"avsr send needs {error.name}; install it with: pip install 'avsr[serve]'") from error
 
@@ -57,11 +63,15 @@ def run(
             if output == "txt" and event.words:
                 print(event.text, flush=True)
 
-    with open_media(source, modality) as media:
-        client = Client(url, take, in_real_time=real_time)
-        done = asyncio.run(client.send(media, Config(token=token, modality=modality, chunk_ms=chunk_ms)))
-        warnings = (*media.warnings, *done.notes)
-        name = media.name
+    client = Client(url, take, in_real_time=real_time)
+    media = in_thread(partial(open_media, source, modality)).result()  # a pipe may be silent: Ctrl-C ends it
+    try:
+        with until_interrupted(client.stop):
+            done = asyncio.run(client.send(media, Config(token=token, modality=modality, chunk_ms=chunk_ms)))
+    finally:
+        if not client.is_reading:
+            media.close()
+    warnings, name = (*media.warnings, *done.notes), media.name
     if output not in ("txt", "jsonl"):
         transcript = Transcript(
             segments=tuple(finals),
@@ -75,3 +85,5 @@ def run(
         sys.stdout.write(render(transcript, output))
     for warning in warnings:
         print(f"avsr: {name}: {warning}", file=sys.stderr)
+    if client.is_stopped:
+        raise typer.Exit(INTERRUPTED)

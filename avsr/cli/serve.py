@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +63,7 @@ def run(
     from avsr.serve.service import Service
     from avsr.serve.wire import web_config
 
+    listener = listen(host, port)  # before the model is loaded, which takes a while: a port may be taken
     limits = Limits(max_sessions=max_sessions or DEFAULT_MAX_SESSIONS, max_speed=max_speed)
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
     service = Service(recognizer, limits, token=token, logs_text=log_text)
@@ -70,8 +72,6 @@ def run(
         web_config(
             app,
             limits,
-            host=host,
-            port=port,
             timeout_graceful_shutdown=5,
             log_level="warning",
             ssl_certfile=certificate,
@@ -84,11 +84,6 @@ def run(
         raise ConfigError(
             f"--certificate and --key cannot be used: {error}; they must be PEM files that fit"
         ) from error
-    try:
-        listener = server.config.bind_socket()
-    except SystemExit as error:  # uvicorn has said why
-        raise DeviceError(f"cannot listen on {host}:{port}; choose another --host or --port") from error
-    listener.listen()  # from now on whoever connects need only wait
     scheme = "http" if certificate is None else "https"
     shown_host = host if ":" not in host else f"[{host}]"
     note(
@@ -99,13 +94,33 @@ def run(
     server.run(sockets=[listener])
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Take a port; from now on whoever connects need only wait.
+
+    Raises:
+        DeviceError: it is taken, or there is no such address here.
+    """
+    is_v6 = ":" in host
+    family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, dualstack_ipv6=is_v6 and socket.has_dualstack_ipv6())
+    except OSError as error:
+        raise DeviceError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
+        ) from error
+
+
 def exposure(host: str, *, has_token: bool, has_tls: bool) -> str:
     """Say what listening beyond this machine means."""
     who = "anyone who can reach this machine" if host in ("0.0.0.0", "::") else f"anyone who can reach {host}"
     use = "and knows the token can" if has_token else "can, without a token,"
     seen = "" if has_tls else " Without --certificate, sound, pictures and text cross the network unencrypted."
     browser = "" if has_tls else " Browsers give no camera or microphone to such a page, but on this machine itself."
-    return f"warning: {who} {use} send sound and pictures here and use this machine's processor.{seen}{browser}"
+    open_network = " On an open network put a reverse proxy in front, which limits connections."
+    return (
+        f"warning: {who} {use} send sound and pictures here and use this machine's processor."
+        f"{seen}{browser}{open_network}"
+    )
 
 
 def note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The one queue between the devices' threads and the loop: bounded, and it says what it drops."""
+"""The one queue between the devices' threads and the loop: bounded, and it says what was dropped, here or before."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Inbox:
     def put(self, item: Capture | Change) -> None:
         """Add what a device delivered or what became of it; never waits."""
         with self._changed:
+            if isinstance(item, Sound):
+                self.dropped_sound_s += item.lost_s
             self._items.append(item)
             self._count(item, 1)
             while self._num_waiting_pictures > MAX_PICTURES:

@@ -67,4 +67,5 @@ def run_session(
             keeper.stop()
     while (item := inbox.take(0.0)) is not None:  # what was said before the end is captioned
         tell(captioner.take(item))
+    captioner.note_overflow(inbox.num_dropped_pictures, inbox.dropped_sound_s)
     tell(captioner.finish())

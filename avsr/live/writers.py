@@ -18,6 +18,8 @@ from avsr.types import Caption, Transcript
 
 NUM_LINES = 2
 """Lines in a text file for other programs."""
+MAX_LINES_BYTES = 16 * 1024
+"""So long they may be; a file that is longer is somebody else's."""
 COPIED_BYTES = 2**20
 """So much of a file is copied at a time."""
 REST = 4.0
@@ -191,9 +193,21 @@ class _Line:
 
 
 class LineFile:
-    """Keeps the last two lines of what is said in a text file, partials included: a `Listener`."""
+    """Keeps the last two lines of what is said in a text file, partials included: a `Listener`.
+
+    Programs that show such a file have its name in their settings, so the one of the last session is written over, but
+    nothing that cannot be one.
+
+    Raises:
+        InputError: a file of another kind is there already, or it cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not _has_few_lines(path):
+            raise InputError(
+                f"{path} is there already, and is not written over, since it is more than {NUM_LINES} lines of text; "
+                "choose another name, or remove it"
+            )
         self._lines: tuple[_Line, ...] = ()
         self._follower = Follower(path)
 
@@ -217,3 +231,15 @@ class LineFile:
             InputError: the file could not be written.
         """
         self._follower.close()
+
+
+def _has_few_lines(path: Path) -> bool:
+    """Whether a file may come from an earlier session: empty, or as little text as we write."""
+    if not path.is_file():  # nothing is read from a pipe or a device
+        return False
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_LINES_BYTES + 1)
+        return len(text) <= MAX_LINES_BYTES and b"\0" not in text and len(text.decode().splitlines()) <= NUM_LINES
+    except (OSError, UnicodeDecodeError):
+        return False

@@ -10,8 +10,9 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import cv2
 import numpy as np
 
 from avsr.errors import DeviceError
-from avsr.media.capture import Picture
+from avsr.media.capture import Picture, told_apart
 from avsr.types import ByteArray
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
@@ -38,10 +39,15 @@ V4L = Path("/sys/class/video4linux")
 
 @dataclass(frozen=True, slots=True)
 class CameraInfo:
-    """A camera of this machine: ``index`` may change when devices come and go, ``name`` stays."""
+    """A camera of this machine: ``index`` may change when devices come and go, ``name`` stays.
+
+    Where several are of one make, ``name`` ends with the ``port`` that each is plugged into: "Webcam (1-2:1.0)". By
+    that a camera is found when it is the only one, too.
+    """
 
     index: int
     name: str
+    port: str | None = None
 
 
 def list_cameras() -> tuple[CameraInfo, ...]:
@@ -73,7 +79,11 @@ def choose_camera(found: tuple[CameraInfo, ...], spec: str | None) -> CameraInfo
         raise DeviceError("no camera is there; plug one in, or use --camera none to go by sound alone")
     if spec is None:
         return found[0]
-    matches = [info for info in found if spec in (str(info.index), info.name, f"/dev/video{info.index}")]
+    matches = [
+        info
+        for info in found
+        if spec in (str(info.index), f"/dev/video{info.index}", info.name, f"{info.name} ({info.port})")
+    ]
     matches = matches or [info for info in found if spec.lower() in info.name.lower()]
     if len(matches) == 1:
         return matches[0]
@@ -178,8 +188,17 @@ def _list_v4l(root: Path) -> tuple[CameraInfo, ...]:
         except OSError:
             continue
         if order == "0":
-            found.append(CameraInfo(int(node.name.removeprefix("video")), name))
-    return tuple(sorted(found, key=lambda info: info.index))
+            # A link to where it is plugged in, such as 1-2:1.0 of USB.
+            port = (node / "device").resolve().name if (node / "device").exists() else None
+            found.append(CameraInfo(int(node.name.removeprefix("video")), name, port))
+    return _told_apart(sorted(found, key=lambda info: info.index))
+
+
+def _told_apart(found: list[CameraInfo]) -> tuple[CameraInfo, ...]:
+    """Name cameras of one make by their ports, and by numbers where that is not enough."""
+    makes = Counter(info.name for info in found)
+    names = [f"{info.name} ({info.port})" if makes[info.name] > 1 and info.port else info.name for info in found]
+    return tuple(replace(info, name=name) for info, name in zip(found, told_apart(names), strict=True))
 
 
 def _answers(index: int) -> bool:

@@ -7,6 +7,7 @@ fast or slow. `avsr.live` brings them together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +21,8 @@ class Sound:
     """Sound as captured: ``samples`` (n,) or (n, channels), any type that `avsr.media.to_mono` takes.
 
     ``device_s`` is the time of the first sample on the device's own clock, ``host_s`` the same by ``time.monotonic()``,
-    told by its arrival; it was captured ``latency_s`` before that, as far as the driver knows.
+    told by its arrival; it was captured ``latency_s`` before that, as far as the driver knows. ``lost_s`` of sound were
+    captured just before and are lost; the device's own clock has gone on by as much.
     """
 
     samples: npt.NDArray[Any]
@@ -28,6 +30,7 @@ class Sound:
     device_s: float
     host_s: float
     latency_s: float = 0.0
+    lost_s: float = 0.0
 
     @property
     def duration_s(self) -> float:
@@ -70,3 +73,15 @@ class Source(Protocol):
     def close(self) -> None:
         """Release the device; harmless when repeated."""
         ...
+
+
+def told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Return ``names``, of which no two are alike: a second "Webcam" is "Webcam (2)"."""
+    found: list[str] = []
+    for name in names:
+        number, numbered = 1, name
+        while numbered in found:
+            number += 1
+            numbered = f"{name} ({number})"
+        found.append(numbered)
+    return tuple(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections import deque
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avsr.errors import DeviceError
-from avsr.media.capture import Sound
+from avsr.media.capture import Sound, told_apart
 
 PACKET_S = 0.02
 """Sound is delivered in packets of this length."""
@@ -26,11 +27,16 @@ MAX_WAITING = 500
 """Packets that wait to be read (10 s); what comes beyond is dropped, and leaves a gap of its length."""
 MAX_LATENCY_S = 0.5
 """Capture times further before the arrival than this are a driver's mistake."""
+NUM_ARRIVALS = 50
+"""Arrivals (1 s) whose earliest tells, when sound was lost, when the next packet was due."""
 
 
 @dataclass(frozen=True, slots=True)
 class MicrophoneInfo:
-    """A microphone: ``index`` may change when devices come and go, ``name`` stays."""
+    """A microphone: ``index`` may change when devices come and go, ``name`` stays.
+
+    Of several with one name in one system, all but the first have a number after it: "Headset (2)".
+    """
 
     index: int
     name: str
@@ -90,13 +96,21 @@ def choose_microphone(found: tuple[MicrophoneInfo, ...], spec: str | None) -> Mi
 
 
 class Microphone:
-    """An open microphone: a `Source` of `Sound` in packets of 20 ms, i16 mono, at the device's own rate."""
+    """An open microphone: a `Source` of `Sound` in packets of 20 ms, i16 mono, at the device's own rate.
+
+    What the driver says it had to drop (PortAudio's "input overflow"), and what nobody came to read, is a gap on the
+    device's clock, told by the next packet as ``lost_s``.
+    """
 
     def __init__(self, portaudio: ModuleType, info: MicrophoneInfo, num_channels: int) -> None:
         self.name = info.name
         self._rate = info.sample_rate
         self._waiting: queue.Queue[Sound] = queue.Queue(MAX_WAITING)
         self._num_samples = 0
+        """Samples since the beginning, with those that were lost."""
+        self._num_lost_samples = 0
+        """Of these, lost since the last packet that was queued."""
+        self._delays_s: deque[float] = deque(maxlen=NUM_ARRIVALS)
         self._has_delivered = False
         self._stream = portaudio.InputStream(
             device=info.index,
@@ -134,13 +148,31 @@ class Microphone:
         """Queue a packet; called by PortAudio's thread, which must never wait."""
         length_s = num_samples / self._rate
         arrival_s = time.monotonic() - length_s
+        self._count_overflow(arrival_s, has_overflown=bool(flags and flags.input_overflow))
         # Sound servers are wrong by most of a second while they wake; what they say is used with care, see the clock.
         latency_s = min(max(times.currentTime - times.inputBufferAdcTime - length_s, 0.0), MAX_LATENCY_S)
         mono = samples[:, 0].copy() if samples.shape[1] == 1 else samples.mean(axis=1).round().astype(np.int16)
-        sound = Sound(mono, self._rate, self._num_samples / self._rate, arrival_s, latency_s)
+        lost_s = self._num_lost_samples / self._rate
+        sound = Sound(mono, self._rate, self._num_samples / self._rate, arrival_s, latency_s, lost_s)
         self._num_samples += num_samples
-        if not self._waiting.full():
+        if self._waiting.full():
+            self._num_lost_samples += num_samples
+        else:
             self._waiting.put_nowait(sound)
+            self._num_lost_samples = 0
+
+    def _count_overflow(self, arrival_s: float, *, has_overflown: bool) -> None:
+        """Let the clock pass over what the driver dropped before a packet: by as much as that one is overdue.
+
+        Drivers do not say how much it was, and the times they state are at their worst then.
+        """
+        delay_s = arrival_s - self._num_samples / self._rate
+        if has_overflown and self._delays_s:
+            num_lost_samples = max(0, round((delay_s - min(self._delays_s)) * self._rate))
+            self._num_samples += num_lost_samples
+            self._num_lost_samples += num_lost_samples
+            delay_s -= num_lost_samples / self._rate
+        self._delays_s.append(delay_s)
 
 
 def _list(portaudio: ModuleType) -> tuple[MicrophoneInfo, ...]:
@@ -149,17 +181,22 @@ def _list(portaudio: ModuleType) -> tuple[MicrophoneInfo, ...]:
     except portaudio.PortAudioError as error:
         raise DeviceError(f"the system's sound cannot be reached: {error}") from error
     default = next((system["default_input_device"] for system in systems if system["default_input_device"] >= 0), None)
+    inputs = [device for device in devices if device["max_input_channels"] > 0]
+    # One microphone is there once for each system, under one name; within a system, one name means two of a kind.
+    names: dict[int, str] = {}
+    for system_index in range(len(systems)):
+        own = {device["index"]: device["name"] for device in inputs if device["hostapi"] == system_index}
+        names |= zip(own, told_apart(list(own.values())), strict=True)
     return tuple(
         MicrophoneInfo(
             index=device["index"],
-            name=device["name"],
+            name=names[device["index"]],
             system=systems[device["hostapi"]]["name"],
             num_channels=device["max_input_channels"],
             sample_rate=round(device["default_samplerate"]),
             is_default=device["index"] == default,
         )
-        for device in devices
-        if device["max_input_channels"] > 0
+        for device in inputs
     )
 
 

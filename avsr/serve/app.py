@@ -48,15 +48,15 @@ def create_app(service: Service, *, allowed_origins: Collection[str] = ()) -> Fa
         return response
 
     @app.get("/healthz")
-    async def health() -> JSONResponse:
-        facts = {"sessions": service.num_sessions, "max_sessions": service.limits.max_sessions}
-        status = "ok" if service.is_healthy else "failed"
-        return JSONResponse({"status": status, **facts}, status_code=200 if service.is_healthy else 503)
+    async def health(request: Request) -> JSONResponse:
+        facts: dict[str, str | int] = {"status": "ok" if service.is_healthy else "failed"}
+        if service.is_authorised(_bearer(request)):  # how busy it is concerns nobody else
+            facts |= {"sessions": service.num_sessions, "max_sessions": service.limits.max_sessions}
+        return JSONResponse(facts, status_code=200 if service.is_healthy else 503)
 
     @app.get("/metrics")
     async def metrics(request: Request) -> PlainTextResponse:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if not service.is_authorised(token if scheme.lower() == "bearer" else None):
+        if not service.is_authorised(_bearer(request)):
             return PlainTextResponse("the metrics need the token: Authorization: Bearer TOKEN\n", status_code=401)
         return PlainTextResponse(service.metrics.render(), media_type="text/plain; version=0.0.4")
 
@@ -76,6 +76,11 @@ def create_app(service: Service, *, allowed_origins: Collection[str] = ()) -> Fa
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
+
+
+def _bearer(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else None
 
 
 def is_trusted(origin: str, host: str, allowed_origins: Collection[str]) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -42,8 +45,13 @@ MAX_KEPT_BYTES = 256 * 2**20
 """What is in no final yet is kept to be sent again, up to this much."""
 PONG_S = 600.0
 """How long a server may take to answer a ping: it waits behind all that was sent and is not read yet."""
+READ_S = 1.0
+"""How long a packet that is being read may take after the end: a file's comes at once, a pipe's may never."""
 LEAD_S = 1.0
 """A stream that must begin anew begins so long before the words that were lost: recognition needs a run-up."""
+
+
+T = TypeVar("T")
 
 
 class _TryAgainError(Exception):
@@ -101,6 +109,25 @@ class Client:
         self._kept: deque[Sound | Picture] = deque()
         self._pulling: asyncio.Future[Sound | Picture | None] | None = None
         self._begun_s = time.monotonic()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Send nothing more: the stream ends in order with what was sent. For signal handlers and other threads."""
+        if self._loop is None or self._loop.is_closed():
+            self._stopping.set()
+        else:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread still waits for the next packet, after `stop`: its source must be left alone."""
+        return self._pulling is not None
 
     async def send(self, packets: Iterable[AudioPacket | VideoFrame], config: Config) -> Done:
         """Send all ``packets``, in the order of their times; return how the stream ended.
@@ -108,7 +135,18 @@ class Client:
         Raises:
             AvsrError: the server cannot be reached or refuses, or the connection is lost for good.
         """
-        outgoing = messages(packets)
+        self._loop = asyncio.get_running_loop()
+        try:
+            return await self._send(messages(packets), config)
+        finally:
+            if self._pulling is not None:
+                await asyncio.wait({self._pulling}, timeout=READ_S)
+                if self._pulling.done():
+                    self._pulling = None
+                else:
+                    self._pulling.cancel()  # nobody waits for it; the thread goes on
+
+    async def _send(self, outgoing: Iterator[Sound | Picture], config: Config) -> Done:
         num_tries = 0
         while True:
             progress = self._next_segment
@@ -194,10 +232,17 @@ class Client:
     async def _pull(self, outgoing: Iterator[Sound | Picture]) -> Sound | Picture | None:
         """Make the next message in a thread; if the connection is lost meanwhile, it is the next one's first."""
         if self._pulling is None:
-            self._pulling = asyncio.ensure_future(asyncio.to_thread(lambda: next(outgoing, None)))
-        message = await asyncio.shield(self._pulling)
-        self._pulling = None
-        return message
+            self._pulling = asyncio.wrap_future(in_thread(lambda: next(outgoing, None)))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {self._pulling, stopping}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if self.is_stopped:
+            return None
+        pulled, self._pulling = self._pulling, None
+        return pulled.result()
 
     async def _send_one(self, socket: ClientConnection, message: Sound | Picture) -> None:
         if self._in_real_time:
@@ -231,6 +276,21 @@ def messages(packets: Iterable[AudioPacket | VideoFrame]) -> Iterator[Sound | Pi
         for start in range(0, len(samples), longest):
             yield Sound(samples[start : start + longest], rate, begin_s + start / rate)
         next_sound_s = begin_s + len(samples) / rate
+
+
+def in_thread(work: Callable[[], T]) -> Future[T]:
+    """Do ``work`` in a thread that keeps no program from ending: a pipe may never deliver anything."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    future.set_running_or_notify_cancel()
+    threading.Thread(target=run, name="avsr-media", daemon=True).start()
+    return future
 
 
 def _check_address(url: str) -> None:

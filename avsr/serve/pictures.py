@@ -1,4 +1,4 @@
-"""Image files from outside, decoded only after their headers said that they are small enough."""
+"""Image files from outside, decoded when they are looked at, after their headers said that they are small enough."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from avsr.serve.protocol import ProtocolError
-from avsr.types import ByteArray
+from avsr.types import ByteArray, VideoFrame
 
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG whose segment tells the size of the picture (SOF0 to SOF15)."""
@@ -17,11 +17,34 @@ MAX_SCANS = 64
 """A progressive JPEG has about ten scans, each over the whole picture; thousands of them fit into a small file."""
 
 
-def decode_picture(data: bytes, max_side: int) -> ByteArray:
-    """Turn a JPEG, PNG or WebP file into u8 (H, W, 3), RGB and upright.
+class FileFrame(VideoFrame):
+    """A picture that waits as the JPEG, PNG or WebP file it came in: a tenth of the memory. Only one is ever decoded.
+
+    ``rgb`` u8 (H, W, 3), RGB and upright, is decoded anew each time, and raises ProtocolError where it is damaged.
 
     Raises:
-        ProtocolError: it is none of these, is damaged, has a side above ``max_side``, or takes too long to decode.
+        ProtocolError: it is none of these, has a side above ``max_side``, or would take too long to decode.
+    """
+
+    __slots__ = ("data",)
+    data: bytes
+
+    def __init__(self, data: bytes, pts_us: int, max_side: int) -> None:
+        check_picture(data, max_side)
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "pts_us", pts_us)
+
+    @property
+    def rgb(self) -> ByteArray:
+        """Decode it."""
+        return decode_picture(self.data)
+
+
+def check_picture(data: bytes, max_side: int) -> None:
+    """Look at the header of a picture from outside, without decoding it.
+
+    Raises:
+        ProtocolError: it is no JPEG, PNG or WebP, has a side above ``max_side``, or would take too long to decode.
     """
     size = picture_size(data)
     if size is None:
@@ -30,12 +53,20 @@ def decode_picture(data: bytes, max_side: int) -> ByteArray:
         raise ProtocolError("bad_media", f"a picture of {size[0]} x {size[1]}; the sides may have 1 to {max_side}")
     if data[:2] == b"\xff\xd8" and data.count(_JPEG_SCAN) > MAX_SCANS:
         raise ProtocolError("bad_media", f"a JPEG of {data.count(_JPEG_SCAN)} scans; at most {MAX_SCANS} are decoded")
+
+
+def decode_picture(data: bytes) -> ByteArray:
+    """Turn a file that was checked into u8 (H, W, 3), RGB and upright.
+
+    Raises:
+        ProtocolError: it is damaged.
+    """
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         bgr = None
     if bgr is None:
-        raise ProtocolError("bad_media", f"a picture of {size[0]} x {size[1]} is damaged")
+        raise ProtocolError("bad_media", f"a picture of {len(data)} bytes is damaged")
     return np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8)
 
 

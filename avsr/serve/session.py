@@ -13,7 +13,7 @@ from avsr.errors import ConfigError, InputError, TextError
 from avsr.frontend import SenseTicks
 from avsr.lips import Face, Landmarker, OffsetMeter
 from avsr.recognizer import Recognizer
-from avsr.serve.pictures import decode_picture, encode_jpeg
+from avsr.serve.pictures import FileFrame, encode_jpeg
 from avsr.serve.protocol import (
     Absent,
     CaptionEvent,
@@ -27,10 +27,12 @@ from avsr.serve.protocol import (
     Status,
 )
 from avsr.stream import Network
-from avsr.types import SAMPLE_RATE, ByteArray
+from avsr.types import SAMPLE_RATE, TICK_S, ByteArray
 
 MAX_KEPT_FINALS = 1000
 """For a client that comes back; it lasts for an hour of speech or more."""
+MAX_WAITING_BYTES = 32 * 2**20
+"""Pictures, as files, that may wait for their sound; when there is more, they are looked at without it."""
 
 
 class Session:
@@ -127,11 +129,18 @@ class Session:
             self._stream.accept_audio(message.samples, message.sample_rate, message.t_s)
             self.received = received.model_copy(update={"audio": max(received.audio, message.end_s)})
         else:
-            rgb = decode_picture(message.data, self._max_picture_side)
             time_s = message.t_s - self.offset_ms / 1000
+            frame = FileFrame(message.data, round(time_s * 1e6), self._max_picture_side)
             if time_s >= 0:  # else it was taken before the first sound
-                self._stream.accept_video(rgb, time_s)
+                self._stream.accept(frame)
+                while self._num_waiting_bytes() > MAX_WAITING_BYTES:
+                    self._stream.pass_over("audio", (self._stream.state.front.next_tick + 1.5) * TICK_S)
             self.received = received.model_copy(update={"video": max(received.video, message.t_s)})
+
+    def _num_waiting_bytes(self) -> int:
+        parts = self._stream.state.front.pictures
+        frames = {id(frame): frame for part in parts for frame in (part.before, part.after)}
+        return sum(len(frame.data) for frame in frames.values() if isinstance(frame, FileFrame))
 
     def _collect(self, arrived_s: float) -> None:
         if self._meter is not None and self._meter.late_ms is not None:

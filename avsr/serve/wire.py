@@ -1,20 +1,26 @@
-"""How uvicorn is set up for streams of media, and its websocket, which lets go of clients that do not read."""
+"""How uvicorn is set up for streams of media, and lets go of clients that do not read, or do not say what they want."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from avsr.serve.limits import Limits
+
+REQUEST_S = 10.0
+"""How long the head of a request may take to arrive, as may a connection that does not begin one."""
 
 
 def web_config(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Config:
     """Return uvicorn's settings for ``app``; ``options`` say where to listen and what is logged."""
     return uvicorn.Config(
         app,
+        http=Door,
         ws=Wire,
         ws_max_size=limits.max_message_bytes,
         ws_per_message_deflate=False,  # media gain nothing, and a small message could unpack to a large one
@@ -25,6 +31,38 @@ def web_config(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Config:
         access_log=False,
         **options,
     )
+
+
+class Door(H11Protocol):
+    """Hangs up on clients that take too long over the head of a request: uvicorn itself would wait for ever."""
+
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        super().on_response_complete()
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        if self._due is not None:
+            self._due.cancel()
+
+    def _await_request(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = self.loop.call_later(REQUEST_S, self._give_up)
+
+    def _give_up(self) -> None:
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if is_waiting and self in self.connections:  # else it has become a websocket
+            self.transport.abort()
 
 
 class Wire(WebSocketsSansIOProtocol):

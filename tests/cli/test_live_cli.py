@@ -163,6 +163,7 @@ def test_no_device_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: p
         (["--av-offset-ms", "soon"], "--av-offset-ms"),
         (["--av-offset-ms", "nan"], "--av-offset-ms"),
         (["--record", "talk.doc"], "talk.doc"),
+        (["--save", "talk.txt", "--text-file", "talk.txt"], "another name"),
     ],
 )
 def test_wrong_use_is_said_before_anything_is_opened(

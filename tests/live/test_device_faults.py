@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from stand_ins import LampFace, pictures, sound
 
 from avsr.errors import DeviceError
+from avsr.frontend import SenseTicks
 from avsr.live.captioner import LiveCaptioner
-from avsr.live.events import Device, Event, Status
+from avsr.live.events import Device, Event, Notice, Status
 from avsr.live.session import run_session
 from avsr.media.capture import Capture, Picture, Sound, Source
 from avsr.recognizer import Recognizer
@@ -96,3 +98,43 @@ def test_a_device_that_is_gone_is_told_and_is_back_by_itself(engine: Recognizer,
     assert any(GONE_S + 0.1 < word.end_s < BACK_S for final in finals for word in final.words)
     other = "camera" if lost == "microphone" else "microphone"
     assert "lost" not in [state for at_s, state in diary.states(other) if at_s < DURATION_S - 0.3]
+
+
+class Overflowing(Played):
+    """A microphone whose driver drops what comes between the two times, and says so."""
+
+    def _all(self, device: Device) -> list[Capture]:
+        kept: list[Capture] = []
+        for each in super()._all(device):
+            assert isinstance(each, Sound)
+            since_s = each.host_s - self._begun_s
+            if not GONE_S <= since_s < BACK_S + 0.2:
+                is_first = since_s >= BACK_S and isinstance(kept[-1], Sound) and each.device_s - kept[-1].device_s > 0.1
+                kept.append(replace(each, lost_s=BACK_S + 0.2 - GONE_S) if is_first else each)
+        return kept
+
+
+def test_sound_that_a_driver_dropped_is_told_and_a_gap_where_it_was(engine: Recognizer) -> None:
+    stopping, stream = threading.Event(), engine.stream(modality="audio")
+    heard: dict[int, bool] = {}
+    begun_s = time.monotonic()
+    diary = Diary(begun_s)
+    captioner = LiveCaptioner(stream, ("microphone",), offset_ms=0.0)
+    see = stream.on_ticks
+    assert see is not None
+
+    def watch(ticks: SenseTicks) -> None:
+        heard.update(enumerate(ticks.heard.tolist(), ticks.start_tick))
+        see(ticks)
+
+    stream.on_ticks = watch
+    timer = threading.Timer(DURATION_S - 0.3, stopping.set)
+    timer.start()
+    run_session(captioner, {"microphone": lambda: Overflowing("microphone", begun_s, fails=False)}, [diary], stopping)
+    lost_s = BACK_S + 0.2 - GONE_S
+    notices = [event.message for _, event in diary.told if isinstance(event, Notice)]
+    assert [message for message in notices if "sound were lost" in message]
+    assert captioner.figures.dropped_sound_s == pytest.approx(lost_s)
+    missing = [tick for tick, is_heard in heard.items() if not is_heard and tick < (DURATION_S - 0.5) / 0.04]
+    assert len(missing) == pytest.approx(lost_s / 0.04, abs=2)
+    assert min(missing) == pytest.approx(GONE_S / 0.04, abs=2)

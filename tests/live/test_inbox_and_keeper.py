@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ def test_the_oldest_is_dropped_and_counted() -> None:
     for index in range(10):  # what was taken counts no more
         inbox.put(sound(float(index)))
     assert inbox.dropped_sound_s == 4.0
+
+
+def test_what_a_microphone_lost_counts_as_dropped() -> None:
+    inbox = Inbox()
+    inbox.put(sound(0.0))
+    inbox.put(replace(sound(1.5), lost_s=0.5))
+    assert inbox.dropped_sound_s == 0.5
+    assert len(drained(inbox)) == 2
 
 
 def test_a_waiting_loop_is_woken_at_once() -> None:

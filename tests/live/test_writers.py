@@ -57,6 +57,28 @@ def test_the_last_two_lines_are_kept_for_other_programs(tmp_path: Path) -> None:
     assert path.read_text() == "two\nthree\n"
 
 
+@pytest.mark.parametrize("earlier", [b"", b"one\ntwo\n", "ein süßer Satz".encode()])
+def test_the_lines_of_the_last_session_are_written_over(tmp_path: Path, earlier: bytes) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes(earlier)
+    file = LineFile(path)
+    assert path.read_bytes() == b""
+    file.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"one\ntwo\nthree\n", b"\x89PNG\r\n\x1a\n\0", b"\xff\xfe", b"x" * 100_000, b"one\0two"]
+)
+def test_what_is_not_ours_is_never_written_over_by_lines(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "thesis.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="choose another name, or remove it"):
+        LineFile(path)
+    assert path.read_bytes() == content
+    with pytest.raises(InputError, match="already"):
+        LineFile(tmp_path)
+
+
 def test_a_partial_that_came_to_nothing_is_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "lines.txt"
     file = LineFile(path)

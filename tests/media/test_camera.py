@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -44,6 +45,35 @@ def test_nodes_without_pictures_are_not_listed(tmp_path: Path) -> None:
         (tmp_path / node / "index").write_text(f"{index}\n")
     assert _list_v4l(tmp_path) == (CameraInfo(0, "Lid"), CameraInfo(2, "USB Camera"))
     assert _list_v4l(tmp_path / "none") == ()
+
+
+def test_cameras_of_one_make_are_told_apart_by_where_they_are_plugged_in(tmp_path: Path) -> None:
+    for node, name, port in (("video0", "Webcam", "1-2:1.0"), ("video2", "Webcam", "1-3:1.0"), ("video4", "Lid", None)):
+        (tmp_path / node).mkdir()
+        (tmp_path / node / "name").write_text(f"{name}\n")
+        (tmp_path / node / "index").write_text("0\n")
+        if port is not None:
+            (tmp_path / port).mkdir()
+            (tmp_path / node / "device").symlink_to(tmp_path / port)
+    found = _list_v4l(tmp_path)
+    assert [info.name for info in found] == ["Webcam (1-2:1.0)", "Webcam (1-3:1.0)", "Lid"]
+    assert choose_camera(found, "Webcam (1-3:1.0)").index == 2
+    with pytest.raises(DeviceError, match=r"several.*1-2:1.0.*1-3:1.0"):
+        choose_camera(found, "Webcam")
+    shutil.rmtree(tmp_path / "video0")
+    (only, _) = _list_v4l(tmp_path)
+    assert only.name == "Webcam"
+    assert choose_camera((only,), "Webcam (1-3:1.0)").index == 2  # the name holds when the other one is gone
+    with pytest.raises(DeviceError, match="no camera"):
+        choose_camera((only,), "Webcam (1-2:1.0)")
+
+
+def test_cameras_without_a_port_are_numbered(tmp_path: Path) -> None:
+    for node in ("video0", "video1"):
+        (tmp_path / node).mkdir()
+        (tmp_path / node / "name").write_text("Dummy\n")
+        (tmp_path / node / "index").write_text("0\n")
+    assert [info.name for info in _list_v4l(tmp_path)] == ["Dummy", "Dummy (2)"]
 
 
 @pytest.fixture(scope="module")

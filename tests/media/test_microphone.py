@@ -11,6 +11,7 @@ import pytest
 
 from avsr.errors import DeviceError
 from avsr.media import microphone as module
+from avsr.media.capture import Sound
 from avsr.media.microphone import Microphone, MicrophoneInfo, choose_microphone, list_microphones, open_microphone
 
 FOUND = (
@@ -48,16 +49,18 @@ class FakePortAudio:
         self.callback: Any = None
         self.active = True
         self.settings: dict[str, Any] = {}
+        self.more: list[dict[str, Any]] = []
 
     def query_devices(self) -> list[dict[str, Any]]:
         common = {"hostapi": 0, "default_samplerate": 48_000.0}
         return [
             {"index": 0, "name": "Speakers", "max_input_channels": 0, **common},
             {"index": 1, "name": "Desk", "max_input_channels": 2, **common},
+            *({**common, **device} for device in self.more),
         ]
 
     def query_hostapis(self) -> list[dict[str, Any]]:
-        return [{"name": "ALSA", "default_input_device": 1}]
+        return [{"name": "ALSA", "default_input_device": 1}, {"name": "JACK", "default_input_device": -1}]
 
     def InputStream(self, **settings: Any) -> Any:  # noqa: N802
         if settings["channels"] != 2:
@@ -83,6 +86,20 @@ def portaudio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
 def test_only_what_can_hear_is_listed(portaudio: FakePortAudio) -> None:
     (desk,) = list_microphones()
     assert (desk.name, desk.sample_rate, desk.num_channels, desk.is_default) == ("Desk", 48_000, 2, True)
+
+
+def test_microphones_of_one_make_are_told_apart(portaudio: FakePortAudio) -> None:
+    headset = {"name": "Headset", "max_input_channels": 1}
+    portaudio.more = [{**headset, "index": 2}, {**headset, "index": 3}, {**headset, "index": 4, "hostapi": 1}]
+    found = list_microphones()
+    assert [(info.name, info.system) for info in found[1:]] == [
+        ("Headset", "ALSA"),
+        ("Headset (2)", "ALSA"),
+        ("Headset", "JACK"),  # the first one again
+    ]
+    assert [choose_microphone(found, name).index for name in ("Headset", "Headset (2)")] == [2, 3]
+    with pytest.raises(DeviceError, match=r"several.*'Headset \(2\)'"):
+        choose_microphone(found, "head")
 
 
 def test_sound_comes_in_mono_with_both_clocks(portaudio: FakePortAudio) -> None:
@@ -124,4 +141,40 @@ def test_nobody_reading_fills_no_memory(portaudio: FakePortAudio) -> None:
     kept = [source.read() for _ in range(module.MAX_WAITING)]
     portaudio.callback(np.zeros((960, 2), np.int16), 960, SimpleNamespace(currentTime=0, inputBufferAdcTime=0), None)
     # What was dropped is a gap on the device's clock, not a shift.
-    assert source.read().device_s - kept[-1].device_s == pytest.approx(8 * 0.02)
+    after = source.read()
+    assert after.device_s - kept[-1].device_s == pytest.approx(8 * 0.02)
+    assert after.lost_s == pytest.approx(7 * 0.02)
+
+
+def test_what_the_driver_dropped_is_a_gap_of_its_length_and_told(
+    portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, now_s = open_microphone(None), [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+
+    def come(late_s: float, *, has_overflown: bool) -> Sound:
+        now_s[0] += 0.02 + late_s
+        flags = SimpleNamespace(input_overflow=has_overflown)
+        portaudio.callback(
+            np.zeros((960, 2), np.int16), 960, SimpleNamespace(currentTime=0, inputBufferAdcTime=0), flags
+        )
+        return source.read()
+
+    for _ in range(20):
+        come(0.0, has_overflown=False)
+    before = come(0.003, has_overflown=False)
+    behind = come(0.5, has_overflown=True)
+    next_one = come(0.0, has_overflown=False)
+    assert behind.lost_s == pytest.approx(0.503, abs=1e-3)
+    assert behind.device_s - before.device_s == pytest.approx(0.02 + behind.lost_s)
+    assert next_one.device_s - behind.device_s == pytest.approx(0.02)
+    assert (before.lost_s, next_one.lost_s) == (0.0, 0.0)
+    assert come(0.1, has_overflown=False).lost_s == 0.0  # late is not lost
+
+
+def test_an_overflow_before_the_first_packet_loses_nothing(portaudio: FakePortAudio) -> None:
+    source = open_microphone(None)
+    flags = SimpleNamespace(input_overflow=True)
+    portaudio.callback(np.zeros((960, 2), np.int16), 960, SimpleNamespace(currentTime=0, inputBufferAdcTime=0), flags)
+    sound = source.read()
+    assert (sound.device_s, sound.lost_s) == (0.0, 0.0)

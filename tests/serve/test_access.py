@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import time
 from collections.abc import Callable
 
 import httpx
@@ -57,7 +60,11 @@ def test_the_token_is_asked_for(serve: Serve, clip: list[Packet]) -> None:
     with pytest.raises(AvsrError, match="token"):
         run_client(server, clip[:20])
     assert httpx.get(f"{server.http}/metrics").status_code == 401
-    assert httpx.get(f"{server.http}/metrics", headers={"Authorization": "Bearer sesame"}).status_code == 200
+    knowing = {"Authorization": "Bearer sesame"}
+    assert httpx.get(f"{server.http}/metrics", headers=knowing).status_code == 200
+    for headers in ({}, {"Authorization": "Bearer sesam"}):
+        assert httpx.get(f"{server.http}/healthz", headers=headers).json() == {"status": "ok"}
+    assert httpx.get(f"{server.http}/healthz", headers=knowing).json()["max_sessions"] == 4
 
 
 def test_health_and_metrics_tell_and_hold_no_text(
@@ -100,3 +107,23 @@ def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
     assert "javascript" in httpx.get(f"{server.http}/main.js").headers["content-type"]
     assert httpx.get(f"{server.http}/../app.py").status_code == 404
     assert httpx.get(f"{server.http}/%2e%2e/app.py").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /"]
+)
+def test_who_takes_long_over_a_request_is_hung_up_on(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("avsr.serve.wire.REQUEST_S", 0.5)
+    server = serve()
+    with server.talk() as client, socket.create_connection(server.address.split(":"), timeout=20) as slow:
+        say(client, type="config")
+        assert hear(client)["type"] == "ready"
+        slow.sendall(said)
+        with contextlib.suppress(ConnectionResetError):
+            while slow.recv(65536):  # the answer to a whole request, then the end
+                pass
+        time.sleep(0.6)
+        say(client, type="end")  # a websocket stays
+        assert hear(client, "done")

@@ -246,6 +246,21 @@ def test_with_a_camera_that_is_denied_the_page_listens(
     browser.close()
 
 
+def test_on_a_phone_the_text_size_is_in_view_and_takes_a_thumb(page: Page, serve: Callable[..., Server]) -> None:
+    page.set_viewport_size({"width": 360, "height": 720})
+    page.goto(serve().http)
+    slider, rem_px = page.get_by_label("Text size"), 16
+    box = slider.bounding_box()
+    assert box is not None
+    assert box["width"] >= 120
+    assert box["height"] >= 44
+    assert box["y"] + box["height"] <= 720
+    size = "parseFloat(getComputedStyle(document.querySelector('#captions')).fontSize)"
+    assert float(slider.input_value()) * rem_px == pytest.approx(page.evaluate(size))  # no jump at the first touch
+    slider.fill("3")
+    assert page.evaluate(size) == pytest.approx(3 * rem_px)
+
+
 def test_the_page_fits_a_phone_and_can_be_used_by_keyboard(page: Page, serve: Callable[..., Server]) -> None:
     page.goto(serve().http)
     for width, height in ((640, 360), (320, 256), (360, 720)):  # the second is a window at a zoom of 400 %

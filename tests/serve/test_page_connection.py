@@ -97,3 +97,12 @@ def test_a_second_stream_goes_on_with_the_times_and_numbers_of_the_first(tmp_pat
     )
     assert told["sent"][0][1] == pytest.approx(1.0)
     assert told["captions"] == [[4, 61.5]]
+
+
+@pytest.mark.parametrize(
+    ("address", "token"),
+    [("#token=a+b/c=", "a+b/c="), ("#token=a%2Bb%20c", "a+b c"), ("", None), ("#x=1&token=q", "q")],
+)
+def test_the_token_in_the_address_is_taken_as_it_is(tmp_path: Path, address: str, token: str | None) -> None:
+    read = f"const {{ tokenOf }} = await import('./connection.mjs'); states.push(tokenOf({json.dumps(address)}));"
+    assert played(tmp_path, read)["states"] == [token]

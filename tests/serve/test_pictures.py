@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsr.serve.pictures import decode_picture, encode_jpeg, encode_png, picture_size
+from avsr.serve.pictures import FileFrame, encode_jpeg, encode_png, picture_size
 from avsr.serve.protocol import ProtocolError
+from avsr.types import ByteArray
 
 RGB = np.random.default_rng(1).integers(0, 256, (24, 40, 3)).astype(np.uint8)
 SMOOTH = cv2.resize(RGB[:3, :5], (40, 24))
@@ -25,6 +26,11 @@ FILES = {
     "lossless webp": bytes(cv2.imencode(".webp", SMOOTH[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])[1]),
     "gray": encode_jpeg(SMOOTH[..., 0]),
 }
+
+
+def decode_picture(data: bytes, max_side: int) -> ByteArray:
+    """Do as the server does with a picture when its turn comes."""
+    return FileFrame(data, 0, max_side).rgb
 
 
 def test_png_loses_nothing() -> None:
@@ -76,3 +82,20 @@ def test_damage_is_an_error_or_a_picture(name: str, at: int, noise: bytes) -> No
         assert picture.dtype == np.uint8
         assert picture.shape[2] == 3
         assert max(picture.shape) <= 64
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_picture_waits_as_its_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: decoded.append(len(data)) or decode(data, flags))
+    frame = FileFrame(FILES[name], 40_000, 64)
+    assert (frame.pts_us, frame.data, decoded) == (40_000, FILES[name], [])
+    assert frame.rgb.shape == (24, 40, 3)
+    assert decoded == [len(FILES[name])]
+
+
+def test_damage_behind_the_header_is_an_error_when_it_is_looked_at() -> None:
+    frame = FileFrame(FILES["png"][:40] + bytes(20), 0, 64)
+    with pytest.raises(ProtocolError, match="damaged"):
+        _ = frame.rgb

@@ -13,6 +13,11 @@ const NEVER_THERE = /^(localhost|[0-9.]+|\[.*\])$/.test(location.hostname)
 // After these errors to connect again would end in the same way; after others a new stream begins.
 const FOR_GOOD = new Set(["bad_message", "bad_media", "bad_config", "unauthorised", "taken_over"]);
 
+// The token in the page's address, "#token=…"; a plus in it is a plus, not a space as in forms.
+export function tokenOf(hash) {
+  return new URLSearchParams(hash.slice(1).replaceAll("+", "%2B")).get("token");
+}
+
 export class Connection {
   #socket = null; #handlers; #session = null; #isReady = false; #numRetries = 0; #retryTimer = null;
   #isRefused = false; // by the present socket's server, which said why

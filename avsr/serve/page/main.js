@@ -2,7 +2,7 @@
 
 import { Capture } from "./capture.js";
 import { CaptionView } from "./captions.js";
-import { Connection } from "./connection.js";
+import { Connection, tokenOf } from "./connection.js";
 import { FORMATS } from "./formats.js";
 
 const QUIET_DB = -50;
@@ -29,6 +29,7 @@ for (const button of document.querySelectorAll("[data-format]")) {
 for (const id of ["camera", "microphone"]) {
   $(id).addEventListener("change", openDevices);
 }
+$("size").value = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--size")); // less on phones
 keepSetting("size", (value) => document.documentElement.style.setProperty("--size", `${value}rem`));
 keepSetting("offset", () => {});
 keepSetting("theme", (value) => { document.documentElement.dataset.theme = value; });
@@ -53,7 +54,7 @@ async function start() {
   }
   listDevices(); // their names are told only now
   const connection = new Connection({
-    token: new URLSearchParams(location.hash.slice(1)).get("token"),
+    token: tokenOf(location.hash),
     offsetMs: $("offset").value ? Number($("offset").value) : "auto",
     onCaption: (caption) => {
       numSegments = Math.max(numSegments, caption.segment + 1);
