@@ -16,6 +16,8 @@ from avsr.types import ByteArray, Caption
 BAR_CELLS = 10
 QUIET_DB, LOUD_DB = -60.0, 0.0
 """The ends of the level meter."""
+NOTICEABLE_S = 0.1
+"""Lost sound is shown from here on: about a syllable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class LiveView:
     """What is shown; None where nothing is known, or a device is not in use.
 
     ``microphone`` and ``camera`` say in a word or two how the devices are, ``level_db`` how loud it is (dB of full
-    scale), ``audio_weight`` how far the sound is trusted (0 to 1), ``latency_ms`` how late the newest caption came.
+    scale), ``audio_weight`` how far the sound is trusted (0 to 1), ``latency_ms`` how late the newest caption came,
+    ``num_dropped`` and ``lost_s`` how many pictures and how much sound never reached the engine.
     """
 
     partial: Caption | None = None
@@ -34,6 +37,7 @@ class LiveView:
     latency_ms: float | None = None
     offset_ms: float = 0.0
     num_dropped: int = 0
+    lost_s: float = 0.0
 
     def draw(self) -> RenderableType:
         """Return the two lines."""
@@ -55,6 +59,8 @@ class LiveView:
             parts.append(Text(f"A/V {self.offset_ms:+.0f} ms", style="dim"))
         if self.num_dropped:
             parts.append(Text(f"{self.num_dropped} pictures dropped", style="yellow"))
+        if self.lost_s >= NOTICEABLE_S:
+            parts.append(Text(f"{self.lost_s:.1f} s of sound lost", style="bold yellow"))
         return Text("  ").join(parts)
 
 

@@ -88,6 +88,7 @@ class LiveScreen:
             level_db=None if ticks is None else ticks.loudness_db(ticks.num_ticks - 1),
             offset_ms=self._captioner.offset_ms,
             num_dropped=figures.dropped_pictures + figures.overflown_pictures,
+            lost_s=figures.dropped_sound_s,
         )
         self.live.update(self._view.draw(), refresh=True)
 

@@ -41,12 +41,13 @@ def run(
     try:
         import asyncio
 
-        from avsr.serve.client import Client, in_thread
+        from avsr.serve.client import Client
     except ImportError as error:
         raise MissingExtraError(f"avsr send needs {error.name}; install it with: pip install 'avsr[serve]'") from error
 
     from avsr.captions.files import render
     from avsr.media import open_media
+    from avsr.media.thread import in_thread
     from avsr.serve.protocol import CaptionEvent, Config, Ready
     from avsr.types import Transcript
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,7 @@ def run(
     certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TLS certificate: browsers need it, but on this machine.")
     ] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key, without a password.")] = None,
     log_text: Annotated[bool, typer.Option("--log-text", help="Write what is said into the log.")] = False,
 ) -> None:
     """Serve live captions: a web page at /, a websocket at /ws (see avsr/serve/PROTOCOL.md)."""
@@ -56,6 +57,8 @@ def run(
     for path in (certificate, key):
         if path is not None and not path.is_file():
             raise ConfigError(f"{path}: there is no such file; check --certificate and --key")
+    if certificate is not None and key is not None:
+        check_certificate(certificate, key)
 
     from avsr.recognizer import load_model
     from avsr.serve.app import create_app
@@ -78,12 +81,6 @@ def run(
             ssl_keyfile=key,
         )
     )
-    try:
-        server.config.load()
-    except OSError as error:  # of TLS, too
-        raise ConfigError(
-            f"--certificate and --key cannot be used: {error}; they must be PEM files that fit"
-        ) from error
     scheme = "http" if certificate is None else "https"
     shown_host = host if ":" not in host else f"[{host}]"
     note(
@@ -92,6 +89,25 @@ def run(
     if host not in LOOPBACK:
         note(exposure(host, has_token=token is not None, has_tls=certificate is not None))
     server.run(sockets=[listener])
+
+
+def check_certificate(certificate: Path, key: Path) -> None:
+    """Load both as the server will, before the model is: nobody should wait for it to hear of a wrong file.
+
+    Raises:
+        ConfigError: they cannot be read, are no PEM files, do not belong together, or the key asks for a password.
+    """
+
+    def refuse() -> str:
+        raise ConfigError(f"{key}: the key asks for a password, which a server cannot type; give one without")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=refuse)
+    except OSError as error:  # of TLS, too
+        raise ConfigError(
+            f"{certificate} and {key} cannot be used for TLS: {error.strerror or error}; give a certificate and its "
+            "key as PEM files"
+        ) from error
 
 
 def listen(host: str, port: int) -> socket.socket:

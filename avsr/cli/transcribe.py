@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -147,6 +148,7 @@ class Job:
             AvsrError: the source cannot be used, or a file not written.
             KeyboardInterrupt: passed on, after writing.
         """
+        from avsr.cli.interrupt import interruptible
         from avsr.cli.progress import ProgressBar
 
         with ProgressBar(source, is_shown=not self.quiet and sys.stderr.isatty()) as bar:
@@ -154,18 +156,21 @@ class Job:
             if self._prints_text and self.with_titles:
                 sink.write(f"==> {source} <==")
             try:
-                transcript = self.recognizer.transcribe(
-                    source,
-                    modality=self.modality,
-                    chunk_ms=self.chunk_ms,
-                    beam=self.beam,
-                    on_progress=bar.advance,
-                    on_caption=sink.take,
-                )
+                transcript = interruptible(partial(self._recognise, source, sink), sink.stop)
             except KeyboardInterrupt:
                 self._write(sink.so_far(self.recognizer, source, self.modality), stem)
                 raise
         self._write(transcript, stem)
+
+    def _recognise(self, source: str, sink: Sink) -> Transcript:
+        return self.recognizer.transcribe(
+            source,
+            modality=self.modality,
+            chunk_ms=self.chunk_ms,
+            beam=self.beam,
+            on_progress=sink.advance,
+            on_caption=sink.take,
+        )
 
     @property
     def _prints_text(self) -> bool:
@@ -190,14 +195,25 @@ class Job:
 
 @dataclass
 class Sink:
-    """Collects the finals of one source, and prints them as they come."""
+    """Collects the finals of one source, and prints them as they come; once stopped, it ends who calls it."""
 
     bar: ProgressBar
     is_live: bool
     finals: list[Caption] = field(default_factory=list)
+    is_stopped: bool = False
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self.is_stopped = True
+
+    def advance(self, position_s: float, duration_s: float | None) -> None:
+        """Show how far the source was read."""
+        self._check_stopped()
+        self.bar.advance(position_s, duration_s)
 
     def take(self, caption: Caption) -> None:
         """Keep ``caption`` if it is final."""
+        self._check_stopped()
         if caption.is_final:
             self.finals.append(caption)
             if self.is_live and caption.words:
@@ -221,3 +237,7 @@ class Sink:
             source=source,
             warnings=(f"interrupted at {self.bar.position_s:.1f} s; this is what was final",),
         )
+
+    def _check_stopped(self) -> None:
+        if self.is_stopped:
+            raise KeyboardInterrupt

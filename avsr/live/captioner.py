@@ -31,6 +31,10 @@ DARK_LEVEL = 16
 """A picture whose mean is below this (of 255) comes from a covered lens."""
 STRIDES = ((0.5, 1), (1.0, 2), (2.0, 4))
 """With sound waiting for so long (seconds), every so many-th picture is looked at; beyond that, none."""
+NOTICEABLE_S = 0.1
+"""Lost sound is told from here on,"""
+TELL_EVERY_S = 1.0
+"""and then again with what was lost since, at most so often."""
 SENSES: dict[Device, Sense] = {"microphone": "audio", "camera": "video"}
 
 
@@ -85,6 +89,7 @@ class LiveCaptioner:
         self._num_pictures = 0
         self._is_dark = False
         self._sound_age_s = 0.0
+        self._told_lost_s, self._told_lost_at_s = 0.0, float("-inf")
         stream.on_ticks = self._see_ticks
 
     @property
@@ -115,9 +120,11 @@ class LiveCaptioner:
         return self._taken_events()
 
     def note_overflow(self, num_pictures: int, sound_s: float) -> None:
-        """Take in what the queue before the loop has dropped so far; lost sound is told, in whole seconds."""
-        if int(sound_s) > int(self.figures.dropped_sound_s):
-            self._events.append(Notice(f"this machine is too slow: {sound_s:.0f} s of sound were lost", self._at_s))
+        """Take in what the queue before the loop has dropped so far; lost sound is told as soon as it is noticeable."""
+        now_s = self._now()
+        if sound_s - self._told_lost_s >= NOTICEABLE_S and now_s - self._told_lost_at_s >= TELL_EVERY_S:
+            self._told_lost_s, self._told_lost_at_s = sound_s, now_s
+            self._events.append(Notice(f"this machine is too slow: {sound_s:.1f} s of sound lost so far", self._at_s))
         self.figures.overflown_pictures, self.figures.dropped_sound_s = num_pictures, sound_s
 
     def finish(self) -> list[Event]:

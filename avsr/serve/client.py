@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -18,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from avsr.errors import AvsrError, InputError
 from avsr.media import AudioPacket, to_mono
+from avsr.media.thread import in_thread
 from avsr.serve.pictures import encode_png
 from avsr.serve.protocol import (
     MAX_PACKET_S,
@@ -49,9 +48,6 @@ READ_S = 1.0
 """How long a packet that is being read may take after the end: a file's comes at once, a pipe's may never."""
 LEAD_S = 1.0
 """A stream that must begin anew begins so long before the words that were lost: recognition needs a run-up."""
-
-
-T = TypeVar("T")
 
 
 class _TryAgainError(Exception):
@@ -276,21 +272,6 @@ def messages(packets: Iterable[AudioPacket | VideoFrame]) -> Iterator[Sound | Pi
         for start in range(0, len(samples), longest):
             yield Sound(samples[start : start + longest], rate, begin_s + start / rate)
         next_sound_s = begin_s + len(samples) / rate
-
-
-def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Do ``work`` in a thread that keeps no program from ending: a pipe may never deliver anything."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    future.set_running_or_notify_cancel()
-    threading.Thread(target=run, name="avsr-media", daemon=True).start()
-    return future
 
 
 def _check_address(url: str) -> None:

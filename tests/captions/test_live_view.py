@@ -21,7 +21,7 @@ def drawn(view: LiveView) -> str:
 
 
 def test_everything_known_is_shown() -> None:
-    shown = drawn(LiveView(PARTIAL, "live", "no face", -30.0, 0.4, 82.4, 80.0, 3))
+    shown = drawn(LiveView(PARTIAL, "live", "no face", -30.0, 0.4, 82.4, 80.0, 3, 0.26))
     for part in (
         "bin blue",
         "mic █████░░░░░ live",
@@ -30,6 +30,7 @@ def test_everything_known_is_shown() -> None:
         "82 ms",
         "+80 ms",
         "3 pic",
+        "0.3 s of sound lost",
     ):
         assert part in shown
 
@@ -39,6 +40,11 @@ def test_what_is_not_in_use_is_not_shown() -> None:
     assert "…" in shown
     assert "camera" not in shown
     assert "lips" not in shown
+
+
+def test_sound_is_said_to_be_lost_once_that_can_be_noticed() -> None:
+    assert "lost" not in drawn(LiveView(microphone="live", lost_s=0.09))
+    assert "0.1 s of sound lost" in drawn(LiveView(microphone="live", lost_s=0.1))
 
 
 def test_the_unstable_tail_is_dimmed() -> None:

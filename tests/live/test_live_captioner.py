@@ -139,6 +139,20 @@ def test_a_slow_machine_drops_pictures_first_and_counts_them(engine: Recognizer)
     assert any(isinstance(event, Notice) and "too slow" in event.message for event in room.events)
 
 
+def test_lost_sound_is_told_at_once_and_then_once_a_second_at_most(engine: Recognizer) -> None:
+    room = Room(engine)
+    room.plug(*BOTH)
+    told = []
+    for quarter in range(20):
+        room.live.note_overflow(0, 0.125 * min(quarter, 10))  # half of all sound, for 2.5 s
+        told += [(quarter, event.message) for event in room.live.take(None) if isinstance(event, Notice)]
+        room.now_s += 0.25
+    assert [quarter for quarter, _ in told] == [1, 5, 9, 13]
+    assert "0.1 s of sound lost so far" in told[0][1]
+    assert "1.2 s of sound lost so far" in told[-1][1]
+    assert room.live.figures.dropped_sound_s == 1.25
+
+
 def test_lost_pictures_and_bursts_do_no_harm(engine: Recognizer) -> None:
     rng, room = np.random.default_rng(3), Room(engine)
     room.plug(*BOTH)

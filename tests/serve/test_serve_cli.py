@@ -16,7 +16,7 @@ import pytest
 
 import avsr
 from avsr.captions.files import render
-from avsr.cli.serve import exposure
+from avsr.cli.serve import check_certificate, exposure
 from avsr.recognizer import Recognizer
 
 CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
@@ -103,6 +103,59 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     told = capsys.readouterr().err
     assert f"cannot listen on 127.0.0.1:{port}" in told
     assert told.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two certificates with their keys, one of which asks for a password, and what is none."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    directory = tmp_path_factory.mktemp("keys")
+    for name, protection in (("one", ["-nodes"]), ("two", ["-nodes"]), ("locked", ["-passout", "pass:secret"])):
+        files = ["-keyout", f"{directory}/{name}.key", "-out", f"{directory}/{name}.pem"]
+        request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", *files, *protection]
+        subprocess.run(request, check=True, capture_output=True, timeout=60)
+    (directory / "text.pem").write_text("no certificate")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "said"),
+    [
+        ("text.pem", "one.key", "PEM"),
+        ("one.pem", "text.pem", "PEM"),
+        ("one.pem", "two.key", "PEM"),
+        ("locked.pem", "locked.key", "password"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_told_before_the_model_is_loaded(
+    certificate: str,
+    key: str,
+    said: str,
+    keys: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from avsr import cli, recognizer
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(recognizer, "load_model", load)
+    files = ["--certificate", str(keys / certificate), "--key", str(keys / key)]
+    monkeypatch.setattr(sys, "argv", ["avsr", "serve", "--port", "0", *files])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert str(keys / key) in told
+    assert said in told
+    assert told.count("\n") == 1
+
+
+def test_a_certificate_and_its_key_are_taken(keys: Path) -> None:
+    check_certificate(keys / "one.pem", keys / "one.key")
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

@@ -129,7 +129,7 @@ function showFigures(caption) {
     offset ? `picture moved by ${Math.round(-offset)} ms` : "",
     dropped ? `${dropped} pictures dropped` : "",
   ];
-  $("figures").textContent = figures.filter(Boolean).join("; ");
+  $("figures").textContent = figures.filter(Boolean).join("\n");
 }
 
 function showLevel(samples) {
