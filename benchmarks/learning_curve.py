@@ -3,9 +3,13 @@
 python benchmarks/learning_curve.py PACKS --work runs/curve      PACKS: speech, as `avsr train` leaves it
 
 The ear of a model goes on from its encoder with a new head of 256 pieces, from more and more of the read speech; every
-amount takes the same number of steps. Then it reads speech of people whom nothing has heard (split `unseen` of the
-table): the likeliest piece at each tick, and a beam search with a 3-gram of the texts. In --work: curve.json, curve.md,
-curve.png, and what lets a run that was stopped go on. An hour heard takes a core 1.3 minutes.
+amount is heard for the same time, to the nearest epoch. Then it reads speech of people whom nothing has heard (split
+`unseen` of the table): the likeliest piece at each tick, and a beam search with a 3-gram of the texts and of all that
+is said in the speech, whatever the amount. In --work: curve.json, curve.md, curve.png, and what lets a run that was
+stopped go on. An hour heard takes a core 1.3 minutes.
+
+What the model has heard before counts for every amount: one that knows the speech already, as `default` does from
+version 0.3 on, makes the small ones look better than they are. For more speech alone, give an older one (--from).
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from avsr.bundle import Bundle, load_bundle
 from avsr.config import DecodeConfig
 from avsr.corpora import read_table
 from avsr.decode import BeamSearch, Tokenizer, WordLm, train_tokenizer
-from avsr.errors import AvsrError
+from avsr.errors import AvsrError, InputError
 from avsr.evaluate.plots import as_png
 from avsr.evaluate.wer import NO_ERRORS, character_errors, word_errors
 from avsr.model import AvsrModel
@@ -47,6 +51,15 @@ CHUNK_TICKS = 8
 SHARES = (0.125, 0.25, 0.5, 1.0)
 AUGMENT = AugmentConfig(speed=0.1, pitch_semitones=3.0, formant_semitones=2.0, microphone_db=3.0)
 DECODE = DecodeConfig(lm_weight=0.5, word_bonus=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all points have in common: the model that goes on, and how many hours of ``num_clips`` clips it hears."""
+
+    start: str
+    hours_heard: float
+    num_clips: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +88,10 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     start, spoken = load_bundle(options.start), PreparedCorpus(options.packs / SPEECH_PACK)
-    unseen = prepare_unseen(options.data, options.work / "unseen")
     texts = [clip.text for clip in spoken.select(TRAIN_SPLIT)]
+    setting = Setting(f"{start.config.name} {start.config.version}", options.hours_heard, len(texts))
+    claim(options.work, setting)
+    unseen = prepare_unseen(options.data, options.work / "unseen")
     tokenizer = Tokenizer(train_tokenizer(texts, NUM_PIECES))
     lines = [line for path in sorted((options.data / "text").glob("*.txt")) for line in path.read_text().splitlines()]
     lm = WordLm(train_ngrams(texts + lines, NgramConfig(min_counts=(1, 2))), DECODE.lm_weight, DECODE.word_bonus)
@@ -96,7 +111,21 @@ def main() -> None:
         collator = Collator(start.config.features, tokenizer)
         points.append(Point(hours, len({clip.speaker for clip in clips}), *read(model, collator, beam, tokenizer, dev)))
         print("  ".join(f"{name} {value:.4g}" for name, value in asdict(points[-1]).items()), flush=True)
-        write(points, options.hours_heard, options.work)
+        write(points, setting, options.work)
+
+
+def claim(work: Path, setting: Setting) -> None:
+    """Note in ``work`` what is measured, so that nothing else takes over its half-done results.
+
+    Raises:
+        InputError: it holds the curve of another model, of other speech, or of more or less training.
+    """
+    noted, text = work / "setting.json", json.dumps(asdict(setting), indent=2) + "\n"
+    work.mkdir(parents=True, exist_ok=True)
+    if not noted.exists():
+        noted.write_text(text, encoding="utf-8")
+    if noted.read_text(encoding="utf-8") != text:
+        raise InputError(f"{work}: holds another curve ({noted}); choose another --work")
 
 
 def prepare_unseen(data: Path, directory: Path) -> PreparedCorpus:
@@ -144,9 +173,9 @@ def read(
     return cer, wer, searched_cer, searched_wer
 
 
-def write(points: list[Point], hours_heard: float, work: Path) -> None:
+def write(points: list[Point], setting: Setting, work: Path) -> None:
     """Write figures, table and plot."""
-    saved = {"hours_heard": hours_heard, "points": [asdict(point) for point in points]}
+    saved = {**asdict(setting), "points": [asdict(point) for point in points]}
     (work / "curve.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
     rows = [
         f"| {p.hours:.2f} | {p.num_speakers} | {p.cer:.1%} | {p.wer:.1%} | "
@@ -160,7 +189,8 @@ def write(points: list[Point], hours_heard: float, work: Path) -> None:
     for name, title in (("cer", "characters"), ("wer", "words"), ("searched_wer", "words, searched with a 3-gram")):
         axes.plot([p.hours for p in points], [100 * getattr(p, name) for p in points], marker="o", label=title)
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="hours of speech", ylabel="errors, %", title=f"People never heard; {hours_heard:g} h of training")
+    title = f"People never heard; {setting.hours_heard:g} h of training"
+    axes.set(xlabel="hours of speech", ylabel="errors, %", title=title)
     axes.legend()
     axes.grid(alpha=0.3)
     (work / "curve.png").write_bytes(as_png(figure))

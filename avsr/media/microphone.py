@@ -111,6 +111,8 @@ class Microphone:
         self._num_lost_samples = 0
         """Of these, lost since the last packet that was queued."""
         self._delays_s: deque[float] = deque(maxlen=NUM_ARRIVALS)
+        self._num_since_overflow = NUM_ARRIVALS
+        """Packets since then, as far as it matters."""
         self._has_delivered = False
         self._stream = portaudio.InputStream(
             device=info.index,
@@ -167,11 +169,18 @@ class Microphone:
         Drivers do not say how much it was, and the times they state are at their worst then.
         """
         delay_s = arrival_s - self._num_samples / self._rate
-        if has_overflown and self._delays_s:
-            num_lost_samples = max(0, round((delay_s - min(self._delays_s)) * self._rate))
+        due_s = min(self._delays_s, default=delay_s)
+        if has_overflown:
+            num_lost_samples = max(0, round((delay_s - due_s) * self._rate))
             self._num_samples += num_lost_samples
             self._num_lost_samples += num_lost_samples
             delay_s -= num_lost_samples / self._rate
+            self._num_since_overflow = 0
+        if self._num_since_overflow < NUM_ARRIVALS:
+            # A packet may also have been kept waiting by the machine. Taken for lost, that makes those after it come
+            # early; they are due no earlier for that, or each overflow of a busy machine would take it for lost again.
+            delay_s = max(delay_s, due_s)
+            self._num_since_overflow += 1
         self._delays_s.append(delay_s)
 
 

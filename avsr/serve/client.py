@@ -138,6 +138,7 @@ class Client:
             if self._pulling is not None:
                 await asyncio.wait({self._pulling}, timeout=READ_S)
                 if self._pulling.done():
+                    self._pulling.exception()  # of what nobody waits for any more
                     self._pulling = None
                 else:
                     self._pulling.cancel()  # nobody waits for it; the thread goes on

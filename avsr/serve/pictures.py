@@ -26,18 +26,24 @@ class FileFrame(VideoFrame):
         ProtocolError: it is none of these, has a side above ``max_side``, or would take too long to decode.
     """
 
-    __slots__ = ("data",)
+    __slots__ = ("data", "max_side")
     data: bytes
+    max_side: int
 
     def __init__(self, data: bytes, pts_us: int, max_side: int) -> None:
         check_picture(data, max_side)
         object.__setattr__(self, "data", data)
+        object.__setattr__(self, "max_side", max_side)
         object.__setattr__(self, "pts_us", pts_us)
 
     @property
     def rgb(self) -> ByteArray:
         """Decode it."""
         return decode_picture(self.data)
+
+    def __reduce__(self) -> tuple[type[FileFrame], tuple[bytes, int, int]]:
+        """Copy and pickle the file: a state that holds pictures is a value, and they stay undecoded in it."""
+        return FileFrame, (self.data, self.pts_us, self.max_side)
 
 
 def check_picture(data: bytes, max_side: int) -> None:

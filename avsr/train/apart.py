@@ -28,7 +28,7 @@ PIPE_BYTES = 65_536
 
 
 def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Branch, StageSummary]:
-    """Train the audio and the lip branch as far as they are not done; return what they came to.
+    """Train the audio and the lip branch, where the recipe does, as far as not done; return what they came to.
 
     They go one after the other on a GPU, among several processes, and where there is one processor.
 
@@ -50,8 +50,10 @@ def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Bran
 
 
 def _train_side_by_side(job: Job, branches: list[Branch], machine: Machine, threads: int, on_report: OnReport) -> None:
-    workers = [_Worker.start(job, branch, machine, threads) for branch in branches]
+    workers: list[_Worker] = []
     try:
+        for branch in branches:
+            workers.append(_Worker.start(job, branch, machine, threads))
         failures = _listen(workers, on_report)
     except BaseException:  # Ctrl-C above all
         for worker in workers:

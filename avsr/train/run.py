@@ -29,7 +29,6 @@ TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml",
 CORPUS_PACK, TALKERS_PACK, VOICES_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "voices", "speech", "noise"
 TRAIN_SPLIT, DEV_SPLIT = "train", "dev"
 VOICE_SPLIT, NOISE_SPLIT = "babble", "noise"
-BRANCHES: tuple[Branch, ...] = ("audio", "video", "fusion")
 
 
 def run_recipe(
@@ -44,10 +43,10 @@ def run_recipe(
 ) -> None:
     """Train ``recipe`` on the corpora under ``data`` and write the bundle; ``work`` keeps everything in between.
 
-    Where ``data`` holds packs (``corpus``, and what the recipe needs of ``talkers`` and ``noise``), as an earlier run
-    left them in its ``work``, these are trained from; else the packs are prepared in ``work``. A run that was killed
-    goes on where it was: prepared clips and steps up to the last checkpoint are kept. With ``start`` training goes on
-    from a model: its weights, tokenizer and feature statistics.
+    Where ``data`` holds packs (``corpus``, and what the recipe needs of ``talkers``, ``voices``, ``speech`` and
+    ``noise``), as an earlier run left them in its ``work``, these are trained from; else they are prepared in ``work``.
+    A run that was killed goes on where it was: prepared clips and steps up to the last checkpoint are kept. With
+    ``start`` training goes on from a model: its weights, tokenizer and feature statistics.
 
     Of several processes (``torchrun``) the first alone writes; all of them read the packs.
 
@@ -113,7 +112,7 @@ def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
     if recipe.speech is not None:
         spoken = [utterance for utterance in read_table(data / recipe.speech) if utterance.split == TRAIN_SPLIT]
         prepare(spoken, data, work / SPEECH_PACK, on_progress=_print_progress(recipe.speech))
-    if any(recipe.stage(branch).augment.noise_share for branch in BRANCHES):
+    if any(recipe.stage(branch).augment.noise_share for branch in (*recipe.branches, "fusion")):
         voices, noises = noise_files(data, "train")
         sounds = [Utterance(path, "", VOICE_SPLIT, "", ()) for path in voices]
         sounds += [Utterance(path, "", NOISE_SPLIT, "", ()) for path in noises]
@@ -177,20 +176,19 @@ def read_noise(pack: Path) -> NoiseSource:
 def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     """Note in ``work`` what is trained, so that nothing else goes on from its half-done results.
 
-    The language model is learnt anew by every run, so that it may change: it is left out.
+    The language model is learnt anew by every run, so that it may change: it is left out. Settings are compared, not
+    texts: one that a newer version knows, and that is off, makes no other recipe.
     """
-    noted = work / RECIPE_FILE
-    text = dump_config(recipe.model_copy(update={"lm": None}))
-    if start is not None:
-        text = f"# from {start.config.name} {start.config.version}\n{text}"
+    noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {start.config.name} {start.config.version}\n"
+    recipe = recipe.model_copy(update={"lm": None})
     try:
         work.mkdir(parents=True, exist_ok=True)
         if not noted.exists():
-            noted.write_text(text, encoding="utf-8")
-        is_ours = noted.read_bytes() == text.encode()
+            noted.write_text(origin + dump_config(recipe), encoding="utf-8")
+        is_from_there = noted.read_bytes().startswith((origin or "name:").encode())
     except OSError as error:
         raise InputError(f"{work}: cannot be written to ({error.strerror}); choose another --work") from error
-    if not is_ours:
+    if not is_from_there or load_config(noted, RecipeConfig).model_copy(update={"lm": None}) != recipe:
         raise InputError(f"{work}: holds the work of another recipe or model ({noted}); choose another --work")
 
 

@@ -172,6 +172,22 @@ def test_what_the_driver_dropped_is_a_gap_of_its_length_and_told(
     assert come(0.1, has_overflown=False).lost_s == 0.0  # late is not lost
 
 
+def test_a_driver_that_always_tells_of_overflows_loses_no_more_than_the_jitter(
+    portaudio: FakePortAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, now_s = open_microphone(None), [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    flags = SimpleNamespace(input_overflow=True)
+    rng, lost_s = np.random.default_rng(0), 0.0
+    for index in range(500):  # 10 s
+        now_s[0] = 100.0 + 0.02 * index + rng.uniform(0, 0.005)
+        portaudio.callback(
+            np.zeros((960, 2), np.int16), 960, SimpleNamespace(currentTime=0, inputBufferAdcTime=0), flags
+        )
+        lost_s += source.read().lost_s
+    assert lost_s <= 0.005 + 1e-3
+
+
 def test_an_overflow_before_the_first_packet_loses_nothing(portaudio: FakePortAudio) -> None:
     source = open_microphone(None)
     flags = SimpleNamespace(input_overflow=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import struct
 import zlib
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -31,6 +34,13 @@ FILES = {
 def decode_picture(data: bytes, max_side: int) -> ByteArray:
     """Do as the server does with a picture when its turn comes."""
     return FileFrame(data, 0, max_side).rgb
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda frame: pickle.loads(pickle.dumps(frame))])
+def test_a_picture_that_waits_can_be_copied_and_is_a_file_still(again: Callable[[FileFrame], FileFrame]) -> None:
+    frame = again(FileFrame(FILES["png"], 40_000, 64))
+    assert (frame.data, frame.pts_us) == (FILES["png"], 40_000)
+    assert (frame.rgb == RGB).all()
 
 
 def test_png_loses_nothing() -> None:

@@ -105,6 +105,19 @@ def test_a_worker_that_has_much_to_say_is_not_waited_for_in_vain(
     assert not talker.is_alive()
 
 
+def test_a_branch_that_has_begun_is_not_left_alone_where_the_other_cannot_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker, mouth = worker_of("audio", 1)
+    mouth.close()
+    terminate = Mock()
+    monkeypatch.setattr(worker.process, "terminate", terminate)
+    monkeypatch.setattr(_Worker, "start", Mock(side_effect=[worker, KeyboardInterrupt]))
+    with pytest.raises(KeyboardInterrupt):
+        _train_side_by_side(cast(run.Job, None), ["audio", "video"], Machine(), 1, Mock())
+    assert terminate.called
+
+
 def test_a_branch_that_cannot_be_trained_says_why_at_once_and_at_the_end(
     pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

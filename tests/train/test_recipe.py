@@ -120,6 +120,10 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
             patch.setitem(MAX_BYTES, LM_FILE, 9) if limit.endswith("MAX_BYTES") else patch.setattr(limit, 9)
             run.run_recipe(larger, data, work, bundle)
     assert not (work / "audio").exists()
+    noted = work / run.RECIPE_FILE
+    older = noted.read_text().replace("num_voices: 0\n", "")  # from before there were any
+    assert older != noted.read_text()
+    noted.write_text(older)
     run.run_recipe(recipe, data, work, bundle)  # what was prepared is kept, though lm: is another
     recognizer = avsr.load_model(bundle)
     assert recognizer.bundle.config.name == "toy"

@@ -18,7 +18,7 @@ NATURAL_SHARE = 0.5
 """How much of the sentences without a face flite says, whose few voices were built from people's recordings."""
 
 Say = Callable[[str, Path, Voice, int, float, float], tuple[float, Sequence[Word]]]
-"""Text, path without suffix, voice, seed, silence before and after: writes a file, returns its length and words."""
+"""Text, path, voice, seed, silence before and after: writes a file, returns its length and words; all in seconds."""
 
 
 def make_talkers(directory: Path, num_clips: int, seed: int) -> Path:

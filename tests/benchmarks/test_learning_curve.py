@@ -1,0 +1,48 @@
+"""The learning curve: a larger share holds the smaller ones, and no curve takes over another one's half-done work."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from avsr.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def curve(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("learning_curve")
+
+
+def test_what_a_smaller_share_has_a_larger_one_has_too(curve: ModuleType) -> None:
+    spoken = SimpleNamespace(select=lambda split: list(range(101)))
+    chosen = [set(curve.choose(spoken, share)) for share in curve.SHARES]
+    assert [len(clips) for clips in chosen] == [13, 25, 50, 101]
+    assert all(less < more for less, more in pairwise(chosen))
+    assert curve.choose(spoken, 0.5) == curve.choose(spoken, 0.5)
+
+
+def test_a_curve_goes_on_and_another_one_does_not_take_it_over(curve: ModuleType, tmp_path: Path) -> None:
+    setting, work = curve.Setting("default 0.2", 15.0, 100), tmp_path / "curve"
+    for _ in range(2):
+        curve.claim(work, setting)
+    for other in ({"start": "default 0.3"}, {"hours_heard": 1.0}, {"num_clips": 99}):
+        with pytest.raises(InputError, match=r"another curve.*--work"):
+            curve.claim(work, replace(setting, **other))
+
+
+def test_the_figures_say_what_they_were_made_with(curve: ModuleType, tmp_path: Path) -> None:
+    points = [curve.Point(hours, 5, 0.5, 0.8, 0.45, 0.7) for hours in (0.5, 1.0)]
+    curve.write(points, curve.Setting("default 0.2", 15.0, 100), tmp_path)
+    saved = json.loads((tmp_path / "curve.json").read_text())
+    assert (saved["start"], saved["hours_heard"], len(saved["points"])) == ("default 0.2", 15.0, 2)
+    assert "| 0.50 | 5 | 50.0% | 80.0% | 45.0% | 70.0% |" in (tmp_path / "curve.md").read_text()
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
