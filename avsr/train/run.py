@@ -180,15 +180,15 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     texts: one that a newer version knows, and that is off, makes no other recipe.
     """
     noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {start.config.name} {start.config.version}\n"
-    recipe = recipe.model_copy(update={"lm": None})
+    text = dump_config(recipe.model_copy(update={"lm": None}))
     try:
         work.mkdir(parents=True, exist_ok=True)
         if not noted.exists():
-            noted.write_text(origin + dump_config(recipe), encoding="utf-8")
+            noted.write_text(origin + text, encoding="utf-8")
         is_from_there = noted.read_bytes().startswith((origin or "name:").encode())
     except OSError as error:
         raise InputError(f"{work}: cannot be written to ({error.strerror}); choose another --work") from error
-    if not is_from_there or load_config(noted, RecipeConfig).model_copy(update={"lm": None}) != recipe:
+    if not is_from_there or dump_config(load_config(noted, RecipeConfig).model_copy(update={"lm": None})) != text:
         raise InputError(f"{work}: holds the work of another recipe or model ({noted}); choose another --work")
 
 
