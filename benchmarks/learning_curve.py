@@ -6,7 +6,7 @@ The ear of a model goes on from its encoder with a new head of 256 pieces, from 
 amount is heard for the same time, to the nearest epoch. Then it reads speech of people whom nothing has heard (split
 `unseen` of the table): the likeliest piece at each tick, and a beam search with a 3-gram of the texts and of all that
 is said in the speech, whatever the amount. In --work: curve.json, curve.md, curve.png, and what lets a run that was
-stopped go on. An hour heard takes a core 1.3 minutes.
+stopped go on. An hour heard takes a core one to four minutes.
 
 What the model has heard before counts for every amount: one that knows the speech already, as `default` does from
 version 0.3 on, makes the small ones look better than they are. For more speech alone, give an older one (--from).
@@ -22,14 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from avsr.bundle import Bundle, load_bundle
 from avsr.config import DecodeConfig
 from avsr.corpora import read_table
 from avsr.decode import BeamSearch, Tokenizer, WordLm, train_tokenizer
 from avsr.errors import AvsrError, InputError
-from avsr.evaluate.plots import as_png
+from avsr.evaluate.plots import as_png, require_matplotlib
 from avsr.evaluate.wer import NO_ERRORS, character_errors, word_errors
 from avsr.model import AvsrModel
 from avsr.train.augment.examples import AugmentConfig
@@ -87,6 +86,7 @@ def main() -> None:
         print("skipped: " + ("no packs are given" if options.packs is None else f"no corpora at {options.data}"))
         return
     torch.set_num_threads(1)
+    require_matplotlib()
     start, spoken = load_bundle(options.start), PreparedCorpus(options.packs / SPEECH_PACK)
     texts = [clip.text for clip in spoken.select(TRAIN_SPLIT)]
     setting = Setting(f"{start.config.name} {start.config.version}", options.hours_heard, len(texts))
@@ -175,6 +175,8 @@ def read(
 
 def write(points: list[Point], setting: Setting, work: Path) -> None:
     """Write figures, table and plot."""
+    from matplotlib.figure import Figure
+
     saved = {**asdict(setting), "points": [asdict(point) for point in points]}
     (work / "curve.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
     rows = [

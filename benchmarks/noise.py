@@ -1,4 +1,4 @@
-"""The word error rates of the README: `avsr bench` on GRID, in noise that no model was trained with.
+"""The word error rates of the README: `avsr bench` on GRID, in recordings of noise that no model was trained with.
 
 python benchmarks/noise.py --split test -o runs/test    any other option of `avsr bench` goes on to it
 python benchmarks/noise.py --kinds esc10,ambient,music,white,pink --snr 0,-10

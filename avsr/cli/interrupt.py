@@ -10,6 +10,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 STOP_S = 2.0
 """How long work may take to end after Ctrl-C; what takes longer waits for something that may never come."""
 POLL_S = 0.2

@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from avsr.cli.interrupt import until_interrupted
+from avsr.cli.interrupt import INTERRUPTED, until_interrupted
 from avsr.cli.options import ChunkOption, ModalityOption
 from avsr.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from avsr.serve.protocol import AnyEvent
     from avsr.types import Caption
-
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 
 def run(

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from avsr.cli.interrupt import INTERRUPTED
+
 
 class Device(str, Enum):
     """Where the network is trained."""
@@ -74,6 +76,6 @@ def run(
             is_first = machine.processes.is_first
     except KeyboardInterrupt:
         print(f"\navsr: stopped. {work} keeps what is done; run the same command again to go on.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if is_first:
         print(f"{output}: done. Try it: avsr transcribe --model {output} FILE")
