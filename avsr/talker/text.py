@@ -20,8 +20,8 @@ MAX_CHARS = 2_000
 """Longest text spoken at once; about two minutes."""
 
 _TOKEN = re.compile(r"(?P<word>'?[a-z][a-z']*)|(?P<pause>[,.;:!?]+)|(?P<space>[\s-]+)|(?P<other>\d+|.)", re.DOTALL)
-_LETTER_A = "eigh"
-"""How "a", the letter, is spelt so that espeak-ng and flite both say its name instead of the article."""
+_LETTER_NAMES = {"a": "eigh", "z": "zed"}
+"""How letters are spelt so that all voices say their names: not the article, and not "zee", which GRID never says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,9 @@ def parse_script(text: str) -> Script:
     if not words:
         raise TextError(f"no words to speak in {text!r}")
     spoken = tuple(
-        (_LETTER_A if _is_letter_a(words, pauses, index) else word) + pauses[index] for index, word in enumerate(words)
+        (word if word == "a" and not _is_letter_a(words, pauses, index) else _LETTER_NAMES.get(word, word))
+        + pauses[index]
+        for index, word in enumerate(words)
     )
     return Script(tuple(words), spoken)
 
@@ -78,8 +80,6 @@ def grid_sentence(rng: np.random.Generator) -> str:
 
 
 def _is_letter_a(words: list[str], pauses: list[str], index: int) -> bool:
-    if words[index] != "a":
-        return False
     if pauses[index] or index + 1 == len(words):
         return True
     return words[index + 1] in DIGITS or len(words[index + 1]) == 1

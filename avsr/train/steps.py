@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from avsr.train.augment.examples import Example, augment, swap_lips
 from avsr.train.augment.noise import NoiseSource
+from avsr.train.augment.words import Lenders, lend_words
 from avsr.train.batch import Batch, Collator
+from avsr.train.packs.prepared import Clip, PreparedCorpus
 from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
 
@@ -64,6 +66,7 @@ class StepMaker(Dataset[Step]):
     ) -> None:
         self._sources, self._stage, self._collator, self._noise = sources, stage, collator, noise
         self._chunk_sizes, self._rank, self._num_processes = chunk_sizes, rank, num_processes
+        self._lenders = _lenders(sources) if stage.augment.word_swap_share else {}
         self._planned: tuple[int, list[list[Group]]] | None = None
 
     def num_steps(self, epoch: int) -> int:
@@ -107,7 +110,13 @@ class StepMaker(Dataset[Step]):
         return Part(self._collator.mask_spectrum(self._collator(examples), rngs), seed)
 
     def _example(self, group: Group, rng: np.random.Generator) -> Example:
-        clips = [(clip, source.corpus.load(clip)) for source, clip in group]
+        clips, share = [], self._stage.augment.word_swap_share
+        for source, clip in group:
+            load = source.corpus.load
+            heard_and_seen = clip, load(clip)
+            if share:
+                heard_and_seen = lend_words(*heard_and_seen, self._lenders[source.corpus], load, share, rng)
+            clips.append(heard_and_seen)
         return augment(clips, self._stage.augment, self._noise, rng)
 
     def _plan(self, epoch: int) -> list[list[Group]]:
@@ -127,6 +136,14 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
         worker_init_fn=_begin_work,
     )
     return iter(loader)
+
+
+def _lenders(sources: list[Source]) -> dict[PreparedCorpus, Lenders]:
+    """Words are lent within a corpus: what has pictures gets none that lack them."""
+    clips: dict[PreparedCorpus, list[Clip]] = {}
+    for source in sources:
+        clips.setdefault(source.corpus, []).extend(source.clips)
+    return {corpus: Lenders(lenders) for corpus, lenders in clips.items()}
 
 
 class _Positions:

@@ -44,6 +44,12 @@ def test_a_is_a_letter_only_where_one_is_meant(text: str, is_letter: bool) -> No
     assert (script.spoken[script.words.index("a")].rstrip(",") == "eigh") == is_letter
 
 
+def test_z_is_named_as_the_grid_corpus_names_it() -> None:
+    script = parse_script("place red by z, four now")
+    assert script.words[3] == "z"
+    assert script.spoken[3] == "zed,"
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [("", "no words"), (" ,.! ", "no words"), ("bin 2", "as words"), ("café", "'é'"), ("a" * (MAX_CHARS + 1), "split")],

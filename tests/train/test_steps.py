@@ -28,6 +28,7 @@ ROUGH = AugmentConfig(
     lip_cover_share=0.5,
     lip_drop_share=0.1,
     lip_swap_share=0.5,
+    word_swap_share=0.5,
     reverb_share=0.5,
     noise_share=0.7,
     drop_audio_share=0.2,

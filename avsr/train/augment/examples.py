@@ -50,6 +50,8 @@ Semitones = Annotated[float, Field(ge=0, le=12)]
 class AugmentConfig(Section):
     """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
 
+    ``word_swap_share`` is of words that give way to those at the same place of other clips, where there are the most to
+    choose from; elsewhere fewer do (see ``avsr.train.augment.words``).
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
     with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
     ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the
@@ -60,6 +62,7 @@ class AugmentConfig(Section):
     """
 
     join_share: Share = 0.0
+    word_swap_share: Share = 0.0
     window_margin_s: float = 0.6
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pitch_semitones: Semitones = 0.0

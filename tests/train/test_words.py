@@ -1,0 +1,126 @@
+"""Lent words: the sentence says what its sound and its pictures say, whoever says it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_clips import WORDS, make_clip
+
+from avsr.corpora import AlignedWord
+from avsr.train.augment.words import Lenders, is_timed, lend_words, replace_word
+from avsr.train.packs.prepared import Clip, ClipData
+from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray
+
+sentences = st.lists(st.sampled_from(WORDS), min_size=3, max_size=3)
+MADE = [make_clip([*words], index) for index, words in enumerate([WORDS[:3], WORDS[1:], WORDS[:3][::-1]])]
+DATA = dict(MADE)
+
+
+def tone_of(audio: FloatArray) -> int:
+    """Return which word's tone is the strongest."""
+    strongest_hz = np.argmax(np.abs(np.fft.rfft(audio * np.hanning(len(audio))))) * SAMPLE_RATE / len(audio)
+    return int(np.argmin([abs(300.0 * (1 + index) ** 1.5 - strongest_hz) for index in range(len(WORDS))]))
+
+
+def shortened(clip: Clip, place: int, ticks: float) -> Clip:
+    """Say that the word at ``place`` begins later."""
+    words = list(clip.words)
+    words[place] = AlignedWord(words[place].text, words[place].start_s + ticks * TICK_S, words[place].end_s)
+    return replace(clip, words=tuple(words))
+
+
+@settings(deadline=None, max_examples=40)
+@given(sentences, sentences, st.integers(0, 2), st.floats(0, 4), st.integers(0, 5))
+def test_every_word_is_heard_and_seen_where_it_is_said_to_be(
+    own: list[str], lent: list[str], place: int, ticks: float, index: int
+) -> None:
+    clip, data = make_clip(own, index)
+    lender, lender_data = make_clip(lent, index + 1)
+    lender = shortened(lender, place, ticks)
+    before = data.copy()
+    changed, made = replace_word(clip, data, place, lender, lender_data)
+    expected = [*own[:place], lent[place], *own[place + 1 :]]
+    assert changed.text.split() == [word.text for word in changed.words] == expected
+    assert changed.num_ticks == made.num_ticks == len(made.heard) == pytest.approx(clip.num_ticks - ticks, abs=0.5)
+    assert made.audio.shape == (TICK_SAMPLES * made.num_ticks,)
+    assert made.lips.shape == (made.num_ticks, LIP_SIZE, LIP_SIZE)
+    assert (made.audio.dtype, made.lips.dtype) == (np.float32, np.uint8)
+    for word in changed.words:
+        inside = range(int(np.ceil(word.start_s / TICK_S)) + 1, int(word.end_s / TICK_S) - 1)
+        said = WORDS.index(word.text)
+        assert all(made.lips[tick, 0, 0] == 50 * said for tick in inside)
+        assert tone_of(made.audio[round(word.start_s * SAMPLE_RATE) : round(word.end_s * SAMPLE_RATE)]) == said
+    assert np.array_equal(data.audio, before.audio) and np.array_equal(data.lips, before.lips)
+
+
+def test_a_word_lent_to_its_own_clip_changes_nothing_but_fades() -> None:
+    clip, data = MADE[0]
+    changed, made = replace_word(clip, data, 1, clip, data)
+    assert changed == clip
+    assert np.array_equal(made.lips, data.lips) and np.array_equal(made.heard, data.heard)
+    assert np.allclose(made.audio[TICK_SAMPLES:-TICK_SAMPLES], data.audio[TICK_SAMPLES:-TICK_SAMPLES], atol=1e-6)
+
+
+def test_words_are_lent_as_loud_as_the_speech_around_them() -> None:
+    (clip, data), (lender, lender_data) = MADE[0], MADE[1]
+    whispered = replace(lender_data, audio=lender_data.audio / 3)
+    _, made = replace_word(clip, data, 0, lender, whispered)
+    _, usual = replace_word(clip, data, 0, lender, lender_data)
+    assert np.allclose(made.audio, usual.audio, atol=1e-4)
+
+
+def test_a_sense_that_the_lender_lacks_is_missing_in_its_word_only() -> None:
+    (clip, data), (lender, lender_data) = MADE[0], MADE[1]
+    unseen = replace(lender_data, visible=np.zeros(lender.num_ticks, np.bool_))
+    changed, made = replace_word(clip, data, 1, lender, unseen)
+    word = changed.words[1]
+    middles_s = (np.arange(made.num_ticks) + 0.5) * TICK_S
+    assert np.array_equal(~made.visible, (middles_s >= word.start_s) & (middles_s < word.end_s))
+    assert made.heard.all()
+
+
+def test_whoever_speaks_may_say_any_word() -> None:
+    """Of two speakers each has a first word of its own; after lending, neither gives it away."""
+    clips = [replace(clip, speaker=f"s{index}") for index, (clip, _) in enumerate(MADE[:2])]
+    data = dict(zip(clips, (data for _, data in MADE), strict=False))
+    lenders = Lenders(clips)
+    rng = np.random.default_rng(0)
+    said = Counter(
+        lend_words(clips[0], data[clips[0]], lenders, data.__getitem__, 1.0, rng)[0].words[0].text for _ in range(200)
+    )
+    assert set(said) == {"bin", "blue"}
+    assert 60 < said["bin"] < 140
+
+
+def test_places_with_few_words_to_choose_from_are_seldom_changed() -> None:
+    clips = [clip for clip, _ in (make_clip(["bin", word, "lay"], index) for index, word in enumerate(WORDS))]
+    lenders, asked = Lenders(clips), Counter[int]()
+
+    class Counting(Lenders):
+        def choose(self, length: int, place: int, rng: np.random.Generator) -> Clip:
+            asked[place] += 1
+            return lenders.choose(length, place, rng)
+
+    clip, data = make_clip(["bin", "blue", "lay"], 9)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        lend_words(clip, data, Counting(clips), lambda lender: make_clip(lender.text.split(), 0)[1], 0.8, rng)
+    assert 130 < asked[1] < 190
+    assert 20 < asked[0] < 60 and 20 < asked[2] < 60
+
+
+def test_clips_without_a_time_for_every_word_neither_lend_nor_borrow() -> None:
+    clip, data = MADE[0]
+    for untimed in (replace(clip, words=()), replace(clip, words=clip.words[:2])):
+        assert not is_timed(untimed)
+
+        def never(_: Clip) -> ClipData:
+            raise AssertionError("nothing is to be loaded")
+
+        assert lend_words(untimed, data, Lenders([clip]), never, 1.0, np.random.default_rng(0)) == (untimed, data)
+        assert lend_words(clip, data, Lenders([untimed]), never, 1.0, np.random.default_rng(0)) == (clip, data)
