@@ -2,11 +2,13 @@
 
     python benchmarks/latency.py                          # the talking head of the demo
     python benchmarks/latency.py clips/*.mp4 --json latency.json
+    python benchmarks/latency.py ../shared/data/grid.tsv --split test --first 12
 
 First partial: from the first voiced frame of a clip to the first caption with a word, beyond the chunk that has to be
-waited for. Final: from the end of the tick at which the pause was long enough to the final caption, also beyond the
-chunk. Compute: from when a chunk is whole to its captions; and all the work on it, with the lips that were looked for
-while it filled. The clips come with a pause after each.
+waited for. A table says when the first word begins, so that what is loud before it is not taken for speech. Final:
+from the end of the tick at which the pause was long enough to the final caption, also beyond the chunk. Compute: from
+when a chunk is whole to its captions; and all the work on it, with the lips that were looked for while it filled. The
+clips come with a pause after each.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import avsr
-from avsr.corpora import read_clip
+from avsr.corpora import read_clip, read_table
 from avsr.lips import level_db
 from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Event
@@ -41,6 +43,8 @@ PAUSE_S = 1.5
 PACKET_SAMPLES = 320
 VOICED_DB = 25.0
 """A tick is voiced that is at most so much quieter than the loudest one, and so is the next."""
+SLACK_S = 0.1
+"""Words may begin so much earlier than their corpus says."""
 TARGETS_MS = {
     "first partial, beyond the chunk": 400.0,
     "final, beyond the chunk": 250.0,
@@ -82,7 +86,9 @@ class Program:
 def main() -> None:
     """Play, print the figures and write JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", nargs="*", type=Path, default=[DEMO_CLIP])
+    parser.add_argument("clips", nargs="*", type=Path, default=[DEMO_CLIP], help="clips, and tables of them (.tsv)")
+    parser.add_argument("--split", default="test", help="which clips of a table")
+    parser.add_argument("--first", type=int, default=12, help="no more clips of a table than so many")
     parser.add_argument("--rounds", type=int, default=2, help="how often all of them are played")
     parser.add_argument("--model", help="a model's name or directory")
     parser.add_argument("--chunk-ms", type=int)
@@ -94,7 +100,7 @@ def main() -> None:
     recognizer = avsr.load_model(options.model, threads=1)
     chunk_ms = options.chunk_ms or recognizer.bundle.config.default_chunk_ms
     recognizer.transcribe(DEMO_CLIP, chunk_ms=chunk_ms)  # what is loaded at first use is loaded now
-    program = read_program(options.clips * options.rounds)
+    program = read_program(list_clips(options.clips, options.split, options.first) * options.rounds)
     with recognizer.stream(chunk_ms=chunk_ms, patience_s=1.0) as stream:
         figures = play(program, stream, chunk_ms)
     title = f"{program.duration_s:.0f} s, chunks of {chunk_ms} ms, {options.cores} cores"
@@ -107,18 +113,30 @@ def main() -> None:
         options.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
 
 
-def read_program(clips: Sequence[Path]) -> Program:
-    """Put clips one after the other, with pauses."""
+def list_clips(paths: Sequence[Path], split: str, first: int) -> list[tuple[Path, float]]:
+    """Return clips, and from when on each is to be listened to: shortly before its first word, where that is known."""
+    clips: list[tuple[Path, float]] = []
+    for path in paths:
+        if path.suffix == ".tsv":
+            rows = [row for row in read_table(path) if row.split == split][:first]
+            clips += [(row.path, max(0.0, row.words[0].start_s - SLACK_S) if row.words else 0.0) for row in rows]
+        else:
+            clips.append((path, 0.0))
+    return clips
+
+
+def read_program(clips: Sequence[tuple[Path, float]]) -> Program:
+    """Put clips one after the other, with pauses; with each comes the time before which it says nothing."""
     sounds: list[FloatArray] = []
     pictures: list[tuple[float, ByteArray]] = []
     onsets_s: list[float] = []
     begin_s = 0.0
-    for clip in clips:
+    for clip, quiet_s in clips:
         samples, frames = read_clip(clip)
         if not len(samples) or not frames:
             raise SystemExit(f"{clip}: needs both sound and pictures")
         pictures += [(begin_s + frame.pts_us / 1e6, frame.rgb) for frame in frames]
-        onsets_s.append(begin_s + _onset_s(samples))
+        onsets_s.append(begin_s + _onset_s(samples, quiet_s))
         # The face stays in view through the pause.
         last_s, last = frames[-1].pts_us / 1e6, frames[-1].rgb
         num_held = round(PAUSE_S / TICK_S)
@@ -226,11 +244,12 @@ class PlayedCamera:
         """Nothing is held."""
 
 
-def _onset_s(samples: FloatArray) -> float:
-    """Return when the first of two voiced ticks begins."""
+def _onset_s(samples: FloatArray, quiet_s: float) -> float:
+    """Return when the first of two voiced ticks begins, not before ``quiet_s``."""
     ticks = samples[: len(samples) // TICK_SAMPLES * TICK_SAMPLES].reshape(-1, TICK_SAMPLES)
     levels = np.array([level_db(tick) for tick in ticks])
     is_voiced = levels > levels.max() - VOICED_DB
+    is_voiced[: int(quiet_s / TICK_S)] = False
     return float(np.argmax(is_voiced[:-1] & is_voiced[1:])) * TICK_S
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,9 +31,24 @@ def test_a_short_programme_is_timed(tmp_path: Path) -> None:
 
 
 def test_a_clip_is_read_with_its_onset() -> None:
-    programme = latency.read_program([latency.DEMO_CLIP, latency.DEMO_CLIP])
+    programme = latency.read_program([(latency.DEMO_CLIP, 0.0)] * 2)
     first_s, second_s = programme.onsets_s
     assert 0.1 < first_s < 1.5
     assert programme.duration_s / 2 == pytest.approx(second_s - first_s, abs=0.05)
     times = [time_s for time_s, _ in programme.pictures]
     assert times == sorted(times)
+
+
+def test_what_is_loud_before_the_first_word_of_a_table_is_not_its_onset(tmp_path: Path) -> None:
+    clip = tmp_path / latency.DEMO_CLIP.name
+    shutil.copy(latency.DEMO_CLIP, clip)
+    rows = [f"{clip.name}\ts1\t{split}\t3.0\tnow\tnow:0.9-1.2" for split in ("test", "dev", "test")]
+    table = tmp_path / "corpus.tsv"
+    table.write_text("\n".join(["path\tspeaker\tsplit\tseconds\ttext\twords", *rows]) + "\n", encoding="utf-8")
+    assert latency.list_clips([latency.DEMO_CLIP, table], "test", 12) == [
+        (latency.DEMO_CLIP, 0.0),
+        *[(clip, pytest.approx(0.9 - latency.SLACK_S))] * 2,
+    ]
+    assert len(latency.list_clips([table], "test", 1)) == 1
+    (onset_s,) = latency.read_program([(clip, 0.8)]).onsets_s
+    assert onset_s >= 0.8
