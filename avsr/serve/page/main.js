@@ -119,15 +119,19 @@ function showStatus(status, capture) {
     $("trust").value = status.audio_weight;
     $("trust").setAttribute("aria-valuetext", `${Math.round(100 * status.audio_weight)} % sound`);
   }
-  $("figures").dataset.dropped = capture.numDropped + status.dropped.pictures;
+  Object.assign($("figures").dataset, {
+    pictures: capture.numDropped + status.dropped.pictures,
+    sound: status.dropped.audio_s,
+  });
 }
 
 function showFigures(caption) {
-  const dropped = Number($("figures").dataset.dropped ?? 0), offset = caption.av.offset_ms;
+  const { pictures = 0, sound = 0 } = $("figures").dataset, offset = caption.av.offset_ms;
   const figures = [
     caption.latency_ms === null ? "" : `caption made in ${Math.round(caption.latency_ms)} ms`,
     offset ? `picture moved by ${Math.round(-offset)} ms` : "",
-    dropped ? `${dropped} pictures dropped` : "",
+    Number(pictures) ? `${pictures} pictures dropped` : "",
+    Number(sound) ? `${Number(sound).toFixed(1)} s of sound came too late` : "",
   ];
   $("figures").textContent = figures.filter(Boolean).join("\n");
 }
