@@ -19,6 +19,7 @@ from avsr.lips import FaceMesh, Landmarker, LipTracker
 from avsr.media import open_media
 from avsr.model import AvsrModel
 from avsr.stream import Network, Stream
+from avsr.traced import TracedNetwork
 from avsr.types import TICK_MS, Caption, Modality, Transcript
 
 MAX_PATIENCE_S = 60.0
@@ -101,6 +102,8 @@ class Recognizer:
     def __init__(self, bundle: Bundle, network: AvsrModel, lm: WordLm | None = None) -> None:
         self.bundle = bundle
         self.network = network
+        self.traced = TracedNetwork(network)
+        """The same network, for streams: they share its graphs."""
         self.lm = lm
         self.tokenizer = Tokenizer(bundle.tokenizer_bytes)
         self.log_mel = LogMel(bundle.config.features)
@@ -158,7 +161,9 @@ class Recognizer:
         tracker = None if modality == "audio" or landmarker is None else LipTracker(landmarker)
         front = FrontEnd(modality, tracker, patience_s)
         captioner = Captioner(decode, self.tokenizer, search)
-        return Stream(network or self.network, self.log_mel, front, captioner, chunk_ms // TICK_MS, landmarker)
+        chunk_ticks = chunk_ms // TICK_MS
+        self.traced.prepare(chunk_ticks, sees=modality != "audio")
+        return Stream(network or self.traced, self.log_mel, front, captioner, chunk_ticks, landmarker)
 
     def _chosen(self, lm: WordLm | Literal["none"] | None) -> WordLm | None:
         if isinstance(lm, str):

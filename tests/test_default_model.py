@@ -22,6 +22,7 @@ from avsr.evaluate.noises import NoiseKind, NoiseLibrary
 from avsr.evaluate.scores import compare_texts, score
 from avsr.evaluate.systems import EngineSystem
 from avsr.lips import FaceMesh
+from avsr.stream import Network
 from avsr.types import SAMPLE_RATE, AvChunk, FloatArray, VideoFrame
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
@@ -99,6 +100,28 @@ def _finals(
 
 def _without_timing(caption: Caption) -> Caption:
     return replace(caption, latency_ms=None)
+
+
+def test_recorded_steps_never_change_captions(
+    model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: RememberedFaces
+) -> None:
+    def listen(network: Network) -> list[Caption]:
+        samples, frames = clip
+        with model.stream(landmarker=faces.rewound(), network=network) as stream:
+            stream.accept_audio(samples, SAMPLE_RATE)
+            for frame in frames:
+                stream.accept_video(frame.rgb, t=frame.pts_us / 1e6)
+            stream.finish()
+            return [_without_timing(caption) for caption in stream.captions() if caption.is_final]
+
+    expected = listen(model.network)
+    assert len(expected[0].words) >= 6
+    assert [_timed_words(caption) for caption in listen(model.traced)] == [_timed_words(each) for each in expected]
+
+
+def _timed_words(caption: Caption) -> list[tuple[str, float, float]]:
+    """Leave the confidence out: its last digits depend on how many pictures were looked at together."""
+    return [(word.text, word.start_s, word.end_s) for word in caption.words]
 
 
 def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path, tmp_path: Path) -> None:

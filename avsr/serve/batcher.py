@@ -1,7 +1,7 @@
 """Many streams' chunks in one step of the network.
 
     stream 1 ── step ──┐
-    stream 2 ── step ──┼─► what waits when the network is free: stack ─► AvsrModel.step ─► unstack ─► every stream
+    stream 2 ── step ──┼─► what waits when the network is free: stack ─► Network.step ─► unstack ─► every stream
     stream 3 ── step ──┘
 
 Nothing waits in order to fill a batch: a chunk that finds the network idle goes through at once, and those that come
@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from avsr.model import AvsrModel, ModelState
+from avsr.model import ModelState
+from avsr.stream import Network
+from avsr.traced import map_tensors
 from avsr.types import AvChunk, LogProbs
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ class BatchedNetwork:
     batch's number of streams, in that thread.
     """
 
-    def __init__(self, network: AvsrModel, max_batch: int, on_batch: Callable[[int], None]) -> None:
+    def __init__(self, network: Network, max_batch: int, on_batch: Callable[[int], None]) -> None:
         self._network, self._max_batch, self._on_batch = network, max_batch, on_batch
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._is_closed = False
@@ -148,8 +150,7 @@ def stack(states: Sequence[T]) -> T:
 
 def row(states: T, index: int) -> T:
     """Take one row out of a state of many: a copy, so that it does not keep the others in memory."""
-    taken: T = _map_tensors(states, lambda tensor: tensor[index : index + 1].clone())
-    return taken
+    return map_tensors(states, lambda tensor: tensor[index : index + 1].clone())
 
 
 def _stack(states: Sequence[Any]) -> Any:
@@ -159,11 +160,3 @@ def _stack(states: Sequence[Any]) -> Any:
     if isinstance(first, tuple):
         return tuple(_stack(parts) for parts in zip(*states, strict=True))
     return type(first)(*(_stack([getattr(state, each.name) for state in states]) for each in fields(first)))
-
-
-def _map_tensors(state: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    if isinstance(state, torch.Tensor):
-        return change(state)
-    if isinstance(state, tuple):
-        return tuple(_map_tensors(part, change) for part in state)
-    return type(state)(*(_map_tensors(getattr(state, each.name), change) for each in fields(state)))

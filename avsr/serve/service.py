@@ -61,7 +61,7 @@ class Service:
         self._seats: dict[str, Seat] = {}
         self._num_opening = 0
         self._num_opened = 0
-        self._network = BatchedNetwork(recognizer.network, limits.max_sessions, self._count_batch)
+        self._network = BatchedNetwork(recognizer.traced, limits.max_sessions, self._count_batch)
         self._threads = ThreadPoolExecutor(limits.max_sessions + 1, thread_name_prefix="avsr-stream")
         self.metrics.watch(
             {"avsr_sessions": lambda: self.num_sessions, "avsr_sessions_max": lambda: limits.max_sessions}

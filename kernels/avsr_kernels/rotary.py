@@ -35,6 +35,8 @@ def cos_sin(
         half: feature pairs.
         dtype: of the features; angles are computed in at least single precision.
     """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # sizes are tensors then: no key of a cache
+        num_ticks, half = int(num_ticks), int(half)
     real = type(next_tick) is torch.Tensor  # a fake tensor's constants are fake too, and must not be kept
     # Nor are the tables of a GPU kept: a captured graph would read on where a dropped one was.
     tables = _kept_tables if real and next_tick.device.type == "cpu" else _tables

@@ -1,0 +1,167 @@
+"""The network's step as a recorded graph: the same operations on the same weights, without Python between them.
+
+One chunk of one stream is a thousand small operations, and on a processor a third of the time of `AvsrModel.step` is
+spent between them. So what streams do all the time, one whole chunk with the whole left context behind it, is recorded
+(TorchScript's tracing) and played back; whatever else comes goes through `AvsrModel.step`::
+
+    a whole chunk, a tick of it visible ──► the graph that looks at every picture ──┐
+    a whole chunk, nothing visible ───────► the graph that looks at none ───────────┼─► the same kind of state
+    anything else ────────────────────────► AvsrModel.step ─────────────────────────┘
+
+A recording knows no ``if``: it repeats what was done when it was made. The only choice that `AvsrModel.step` makes by
+values is whether pictures are looked at, hence two graphs; all others depend on shapes, which are compared before a
+graph is used. Which way a chunk goes depends on nothing but the chunk and the state.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import torch
+from avsr_kernels.dispatch import use_triton
+from torch import nn
+
+from avsr.model import AvsrModel, ModelState
+from avsr.types import LIP_SIZE, MELS_PER_TICK, NUM_MELS, AvChunk, LogProbs
+
+T = TypeVar("T")
+Graph = Callable[..., tuple[torch.Tensor, ...]]
+Kind = tuple[torch.Size, torch.dtype]
+
+
+class TracedNetwork:
+    """A `Network` that steps `AvsrModel` faster, for inference with weights that stay; safe in any number of threads.
+
+    Graphs are made at first use, or ahead of it by ``prepare``. They hold no copy of the weights. All is left to the
+    model on a GPU, with Triton kernels, in training mode and where gradients are recorded, and so are batches, a
+    shorter last chunk and many chunks at once.
+    """
+
+    def __init__(self, network: AvsrModel) -> None:
+        self._network = network
+        self._graphs: dict[tuple[int, bool], Graph] = {}
+        self._making = threading.Lock()
+        state = network.init_state()
+        self._kinds = {ticks: _kinds(_inputs(_blank(ticks), state)) for ticks in network.config.chunk_sizes}
+
+    def __reduce__(self) -> tuple[type[TracedNetwork], tuple[AvsrModel]]:
+        """Copy and pickle the model; graphs are made again."""
+        return TracedNetwork, (self._network,)
+
+    @property
+    def device(self) -> torch.device:
+        """Where chunks are wanted."""
+        return self._network.device
+
+    def init_state(self) -> ModelState:
+        """Return the state of a stream that has not begun."""
+        return self._network.init_state()
+
+    def prepare(self, chunk_ticks: int, *, sees: bool) -> None:
+        """Make now what a stream with such chunks, which ``sees`` or only hears, would wait for at its first ones."""
+        if chunk_ticks in self._kinds and self._can_trace(self._network.init_state()):
+            for any_visible in (False, True) if sees else (False,):
+                self._graph(chunk_ticks, any_visible)
+
+    def step(self, chunk: AvChunk, state: ModelState, chunk_ticks: int) -> tuple[LogProbs, ModelState]:
+        """Do as `AvsrModel.step`."""
+        inputs = _inputs(chunk, state)
+        if torch.is_grad_enabled() or not self._can_trace(state) or _kinds(inputs) != self._kinds.get(chunk_ticks):
+            return self._network.step(chunk, state, chunk_ticks)
+        values, audio_weight, *rest = _play(self._graph(chunk_ticks, bool(chunk.visible.any())), inputs)
+        return LogProbs(values, audio_weight, chunk.start_tick), _rebuilt(state, iter(rest))
+
+    def _can_trace(self, state: ModelState) -> bool:
+        network = self._network
+        return network.device.type == "cpu" and not network.training and not use_triton(state.fused[0].attention.key)
+
+    def _graph(self, chunk_ticks: int, any_visible: bool) -> Graph:
+        key = chunk_ticks, any_visible
+        if key not in self._graphs:
+            with self._making:
+                if key not in self._graphs:
+                    self._graphs[key] = _trace(self._network, chunk_ticks, any_visible)
+        return self._graphs[key]
+
+
+def map_tensors(value: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
+    """Return a state, of any stage, with every tensor changed; they come in the order of the fields."""
+    changed: T = _map_tensors(value, change)
+    return changed
+
+
+def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(part, change) for part in value)
+    return type(value)(*(_map_tensors(getattr(value, each.name), change) for each in fields(value)))
+
+
+def _trace(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
+    """Record a step on zeros, and play it once: the first time is slow."""
+    state = network.init_state()
+
+    class Step(nn.Module):
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            mel, lips, heard, visible, *rest = inputs
+            chunk = AvChunk(mel, lips, heard, visible)
+            log_probs, new = network.step(chunk, _rebuilt(state, iter(rest)), chunk_ticks)
+            return (log_probs.values, log_probs.audio_weight, *_tensors(new))
+
+    # What is recorded looks weights up in its module. It could hold them itself, but then TorchScript would never let
+    # them go; it could be the network, but TorchScript takes a millisecond or two for every submodule of a module.
+    step = Step().eval()
+    for index, weight in enumerate([*network.parameters(), *network.buffers()]):
+        step.register_buffer(f"weight_{index}", weight)
+    inputs = _inputs(_blank(chunk_ticks, any_visible), state)
+    with torch.inference_mode(), warnings.catch_warnings():
+        # Sizes become constants: that is meant.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        # PyTorch is pinned, so it cannot disappear unseen; torch.compile would need a compiler on the user's machine.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+        graph: Graph = torch.jit.trace(step, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
+        _play(graph, inputs)
+    return graph
+
+
+def _play(graph: Graph, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    # The optimiser finds nothing here that shortens a step, and would spend half a second on the first two.
+    with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        return graph(*inputs)
+
+
+def _blank(num_ticks: int, any_visible: bool = False) -> AvChunk:
+    return AvChunk(
+        mel=torch.zeros(1, MELS_PER_TICK * num_ticks, NUM_MELS),
+        lips=torch.zeros(1, num_ticks, LIP_SIZE, LIP_SIZE, dtype=torch.uint8),
+        heard=torch.ones(1, num_ticks, dtype=torch.bool),
+        visible=torch.full((1, num_ticks), any_visible),
+    )
+
+
+def _inputs(chunk: AvChunk, state: ModelState) -> list[torch.Tensor]:
+    return [chunk.mel, chunk.lips, chunk.heard, chunk.visible, *_tensors(state)]
+
+
+def _kinds(tensors: list[torch.Tensor]) -> list[Kind]:
+    return [(tensor.shape, tensor.dtype) for tensor in tensors]
+
+
+def _tensors(state: ModelState) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(state, keep)
+    return found
+
+
+def _rebuilt(like: ModelState, tensors: Iterator[torch.Tensor]) -> ModelState:
+    return map_tensors(like, lambda _: next(tensors))
