@@ -97,7 +97,7 @@ def load_lm(bundle: Bundle, lm: str | Path | None = None) -> WordLm | None:
 
 
 class Recognizer:
-    """A loaded model; makes streams. Holds only weights and settings, so it serves any number of streams."""
+    """A loaded model; makes streams. Holds only weights, settings and graphs: it serves any number of streams."""
 
     def __init__(self, bundle: Bundle, network: AvsrModel, lm: WordLm | None = None) -> None:
         self.bundle = bundle
@@ -156,14 +156,16 @@ class Recognizer:
             raise ConfigError(f"patience_s {patience_s} must be above 0 and at most {MAX_PATIENCE_S:g}")
         decode = config.decode if beam is None else config.decode.model_copy(update={"beam_size": beam})
         search = BeamSearch(decode, self.tokenizer, lm=self._chosen(lm), hotwords=hotwords)
+        chunk_ticks = chunk_ms // TICK_MS
+        if network is None:
+            self.traced.prepare(chunk_ticks, sees=modality != "audio")
+            network = self.traced
         if modality != "audio" and landmarker is None:
             landmarker = FaceMesh(MAX_FACES)
         tracker = None if modality == "audio" or landmarker is None else LipTracker(landmarker)
         front = FrontEnd(modality, tracker, patience_s)
         captioner = Captioner(decode, self.tokenizer, search)
-        chunk_ticks = chunk_ms // TICK_MS
-        self.traced.prepare(chunk_ticks, sees=modality != "audio")
-        return Stream(network or self.traced, self.log_mel, front, captioner, chunk_ticks, landmarker)
+        return Stream(network, self.log_mel, front, captioner, chunk_ticks, landmarker)
 
     def _chosen(self, lm: WordLm | Literal["none"] | None) -> WordLm | None:
         if isinstance(lm, str):

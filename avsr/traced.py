@@ -10,7 +10,7 @@ spent between them. So what streams do all the time, one whole chunk with the wh
 
 A recording knows no ``if``: it repeats what was done when it was made. The only choice that `AvsrModel.step` makes by
 values is whether pictures are looked at, hence two graphs; all others depend on shapes, which are compared before a
-graph is used. Which way a chunk goes depends on nothing but the chunk and the state.
+graph is used. Which way a chunk goes depends on no packet and on no other stream.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ Kind = tuple[torch.Size, torch.dtype]
 class TracedNetwork:
     """A `Network` that steps `AvsrModel` faster, for inference with weights that stay; safe in any number of threads.
 
-    Graphs are made at first use, or ahead of it by ``prepare``. They hold no copy of the weights. All is left to the
+    Graphs are made at first use, or ahead of it by ``prepare``. They read the weights where these were then: after
+    ``to``, or ``load_state_dict(assign=True)``, trace the model anew. All is left to the
     model on a GPU, with Triton kernels, in training mode and where gradients are recorded, and so are batches, a
     shorter last chunk and many chunks at once.
     """

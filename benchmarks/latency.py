@@ -119,6 +119,8 @@ def list_clips(paths: Sequence[Path], split: str, first: int) -> list[tuple[Path
     for path in paths:
         if path.suffix == ".tsv":
             rows = [row for row in read_table(path) if row.split == split][:first]
+            if not rows:
+                raise SystemExit(f"{path}: has no clips of the split {split!r}; choose another --split")
             clips += [(row.path, max(0.0, row.words[0].start_s - SLACK_S) if row.words else 0.0) for row in rows]
         else:
             clips.append((path, 0.0))
@@ -246,11 +248,13 @@ class PlayedCamera:
 
 def _onset_s(samples: FloatArray, quiet_s: float) -> float:
     """Return when the first of two voiced ticks begins, not before ``quiet_s``."""
-    ticks = samples[: len(samples) // TICK_SAMPLES * TICK_SAMPLES].reshape(-1, TICK_SAMPLES)
+    first = int(quiet_s / TICK_S)
+    ticks = samples[: len(samples) // TICK_SAMPLES * TICK_SAMPLES].reshape(-1, TICK_SAMPLES)[first:]
+    if not len(ticks):
+        return quiet_s
     levels = np.array([level_db(tick) for tick in ticks])
     is_voiced = levels > levels.max() - VOICED_DB
-    is_voiced[: int(quiet_s / TICK_S)] = False
-    return float(np.argmax(is_voiced[:-1] & is_voiced[1:])) * TICK_S
+    return float(first + np.argmax(is_voiced[:-1] & is_voiced[1:])) * TICK_S
 
 
 if __name__ == "__main__":

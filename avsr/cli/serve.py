@@ -12,7 +12,6 @@ import typer
 
 from avsr.cli.options import DeviceOption, LmOption, ModelOption, ThreadsOption
 from avsr.errors import ConfigError, DeviceError, MissingExtraError
-from avsr.types import TICK_MS
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -70,8 +69,8 @@ def run(
     listener = listen(host, port)  # before the model is loaded, which takes a while: a port may be taken
     limits = Limits(max_sessions=max_sessions or DEFAULT_MAX_SESSIONS, max_speed=max_speed)
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
-    # Now, when nobody waits for it.
-    recognizer.traced.prepare(recognizer.bundle.config.default_chunk_ms // TICK_MS, sees=True)
+    for chunk_ticks in recognizer.bundle.config.model.chunk_sizes:  # now, when nobody waits for it
+        recognizer.traced.prepare(chunk_ticks, sees=True)
     service = Service(recognizer, limits, token=token, logs_text=log_text)
     app = create_app(service, allowed_origins=allow_origin or ())
     server = uvicorn.Server(

@@ -44,6 +44,7 @@ def parse_script(text: str) -> Script:
     """Read ``text``: English letters, apostrophes, hyphens, and ``, . ; : ! ?``, which pause; case does not matter.
 
     "a" is the letter where a digit word or another single letter follows, or nothing ("by a nine"), else the article.
+    "z" is "zed".
 
     Raises:
         TextError: no words, too long, or a character that is none of the above.
@@ -66,7 +67,7 @@ def parse_script(text: str) -> Script:
     if not words:
         raise TextError(f"no words to speak in {text!r}")
     spoken = tuple(
-        (word if word == "a" and not _is_letter_a(words, pauses, index) else _LETTER_NAMES.get(word, word))
+        (word if word == "a" and not _is_a_letter_there(words, pauses, index) else _LETTER_NAMES.get(word, word))
         + pauses[index]
         for index, word in enumerate(words)
     )
@@ -79,7 +80,8 @@ def grid_sentence(rng: np.random.Generator) -> str:
     return " ".join(slot[int(rng.integers(len(slot)))] for slot in slots)
 
 
-def _is_letter_a(words: list[str], pauses: list[str], index: int) -> bool:
+def _is_a_letter_there(words: list[str], pauses: list[str], index: int) -> bool:
+    """Tell whether an "a" in this place is a letter."""
     if pauses[index] or index + 1 == len(words):
         return True
     return words[index + 1] in DIGITS or len(words[index + 1]) == 1

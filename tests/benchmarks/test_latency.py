@@ -52,3 +52,11 @@ def test_what_is_loud_before_the_first_word_of_a_table_is_not_its_onset(tmp_path
     assert len(latency.list_clips([table], "test", 1)) == 1
     (onset_s,) = latency.read_program([(clip, 0.8)]).onsets_s
     assert onset_s >= 0.8
+    with pytest.raises(SystemExit, match="no clips of the split 'tset'"):
+        latency.list_clips([table], "tset", 12)
+
+
+def test_a_knock_before_the_first_word_does_not_drown_it() -> None:
+    samples = np.zeros(32_000, np.float32)
+    samples[3200:3600], samples[16_000:24_000] = 0.9, 0.02
+    assert latency._onset_s(samples, 0.5) == pytest.approx(1.0, abs=0.041)

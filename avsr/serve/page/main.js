@@ -131,7 +131,7 @@ function showFigures(caption) {
     caption.latency_ms === null ? "" : `caption made in ${Math.round(caption.latency_ms)} ms`,
     offset ? `picture moved by ${Math.round(-offset)} ms` : "",
     Number(pictures) ? `${pictures} pictures dropped` : "",
-    Number(sound) ? `${Number(sound).toFixed(1)} s of sound came too late` : "",
+    sound >= 0.05 ? `${Number(sound).toFixed(1)} s of sound dropped` : "",
   ];
   $("figures").textContent = figures.filter(Boolean).join("\n");
 }

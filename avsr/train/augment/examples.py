@@ -51,7 +51,7 @@ class AugmentConfig(Section):
     """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
 
     ``word_swap_share`` is of words that give way to those at the same place of other clips, where there are the most to
-    choose from; elsewhere fewer do (see ``avsr.train.augment.words``).
+    choose from; elsewhere fewer do. It is for corpora of one grammar (see ``avsr.train.augment.words``).
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
     with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
     ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the

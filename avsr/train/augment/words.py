@@ -6,6 +6,7 @@ and the faces instead of the words, and takes a new one for those that it knows 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -48,8 +49,10 @@ class Lenders:
 
 
 def is_timed(clip: Clip) -> bool:
-    """Tell whether the clip has a time for every word."""
-    return bool(clip.words) and [word.text for word in clip.words] == clip.text.split()
+    """Tell whether the clip has a time for every word, and none of them outside it."""
+    end_s = clip.num_ticks * TICK_S
+    is_told = bool(clip.words) and [word.text for word in clip.words] == clip.text.split()
+    return is_told and all(0 <= word.start_s <= word.end_s <= end_s for word in clip.words)
 
 
 def lend_words(
@@ -60,7 +63,7 @@ def lend_words(
     share: float,
     rng: np.random.Generator,
 ) -> tuple[Clip, ClipData]:
-    """Replace words by those at the same places of other clips, so that what is said stays a sentence.
+    """Replace words by those at the same places of other clips: of one grammar, so that sentences stay sentences.
 
     ``share`` is the probability at the place with the most words to choose from. At others it is less, in proportion
     to how many there are: all speakers have said the few often enough.
@@ -72,35 +75,38 @@ def lend_words(
     for place, num_words in enumerate(nums_words):
         if num_words and rng.random() < share * num_words / max(nums_words):
             lender = lenders.choose(length, place, rng)
-            clip, data = replace_word(clip, data, place, lender, load(lender))
+            if lender.path != clip.path:
+                clip, data = replace_word(clip, data, place, lender, load(lender))
     return clip, data
 
 
 def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_data: ClipData) -> tuple[Clip, ClipData]:
     """Replace the word at ``place`` by the one at the same place of ``lender``, in sound and picture.
 
-    What follows moves by the difference of their lengths. Pictures stay with the sound to half a tick.
+    The clip becomes whole ticks longer or shorter, so that pictures stay with the sound however often this is done; the
+    lent word ends half a tick early or late for it.
     """
     old, new = clip.words[place], lender.words[place]
-    longer_s = (new.end_s - new.start_s) - (old.end_s - old.start_s)
-    num_ticks = max(1, round(data.num_ticks + longer_s / TICK_S))
+    old_s = old.end_s - old.start_s
+    longest = math.floor((lender.num_ticks * TICK_S - new.start_s - old_s) / TICK_S)
+    longer_ticks = max(math.ceil(-old_s / TICK_S), min(longest, round((new.end_s - new.start_s - old_s) / TICK_S)))
+    longer_s = longer_ticks * TICK_S
 
-    middles_s = (np.arange(num_ticks) + 0.5) * TICK_S
-    is_new = (middles_s >= old.start_s) & (middles_s < old.start_s + new.end_s - new.start_s)
-    own_s = middles_s - np.where(middles_s < old.start_s, 0.0, longer_s)
-    own = _ticks_at(own_s, data)
+    middles_s = (np.arange(data.num_ticks + longer_ticks) + 0.5) * TICK_S
+    is_new = (middles_s >= old.start_s) & (middles_s < old.end_s + longer_s)
+    own = _ticks_at(middles_s - np.where(middles_s < old.start_s, 0.0, longer_s), data)
     lent = _ticks_at(middles_s - old.start_s + new.start_s, lender_data)
     lips = data.lips[own]
     lips[is_new] = lender_data.lips[lent[is_new]]
 
     loudness = _loudness(clip.words, data.audio), _loudness(lender.words, lender_data.audio)
     gain = min(MAX_GAIN, loudness[0] / loudness[1]) if min(loudness) > 0 else 1.0
-    word = np.float32(gain) * _cut(lender_data.audio, new.start_s, new.end_s)
-    before, after = _cut(data.audio, 0.0, old.start_s), _cut(data.audio, old.end_s, data.num_ticks * TICK_S)
-    audio = _fade_together([before, word, after])
-    num_missing = num_ticks * TICK_SAMPLES - len(audio)  # half a tick at most
+    first, last = round(old.start_s * SAMPLE_RATE), round(old.end_s * SAMPLE_RATE)
+    lent_first = round(new.start_s * SAMPLE_RATE)
+    lent_last = lent_first + last - first + longer_ticks * TICK_SAMPLES
+    word = np.float32(gain) * _cut(lender_data.audio, lent_first, lent_last)
     changed = ClipData(
-        audio=np.pad(audio, (0, max(0, num_missing)), mode="edge")[: num_ticks * TICK_SAMPLES],
+        audio=_fade_together([_cut(data.audio, 0, first), word, _cut(data.audio, last, len(data.audio))]),
         lips=lips,
         heard=np.where(is_new, lender_data.heard[lent], data.heard[own]),
         visible=np.where(is_new, lender_data.visible[lent], data.visible[own]),
@@ -111,7 +117,7 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
         *(AlignedWord(word.text, word.start_s + longer_s, word.end_s + longer_s) for word in clip.words[place + 1 :]),
     )
     text = " ".join(word.text for word in words)
-    return replace(clip, text=text, words=words, num_ticks=num_ticks), changed
+    return replace(clip, text=text, words=words, num_ticks=changed.num_ticks), changed
 
 
 def _any_of(items: Sequence[T], rng: np.random.Generator) -> T:
@@ -130,11 +136,11 @@ def _loudness(words: Sequence[AlignedWord], audio: FloatArray) -> float:
     return float(np.sqrt(np.mean(said**2))) if len(said) else 0.0
 
 
-def _cut(audio: FloatArray, start_s: float, end_s: float) -> FloatArray:
-    """Return ``audio`` from ``start_s`` to ``end_s``, and half a fade more on each side."""
+def _cut(audio: FloatArray, first: int, last: int) -> FloatArray:
+    """Return the samples from ``first`` to before ``last``, and half a fade more on each side."""
     half = FADE_SAMPLES // 2
-    first, last = (max(0, round(time_s * SAMPLE_RATE)) for time_s in (start_s, end_s))
-    return np.pad(audio, half)[first : max(first, last) + 2 * half]
+    padded = np.pad(audio, (half, half + max(0, last - len(audio))))  # rounding may ask for a sample more
+    return padded[first : max(first, last) + 2 * half]
 
 
 def _fade_together(pieces: Sequence[FloatArray]) -> FloatArray:
