@@ -43,7 +43,7 @@ PAUSE_S = 1.5
 PACKET_SAMPLES = 320
 VOICED_DB = 25.0
 """A tick is voiced that is at most so much quieter than the loudest one, and so is the next."""
-SLACK_S = 0.1
+SLACK_S = TICK_S
 """Words may begin so much earlier than their corpus says."""
 TARGETS_MS = {
     "first partial, beyond the chunk": 400.0,
