@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from avsr.serve.protocol import Picture, Sound, StatedLimits
 
-DEFAULT_MAX_SESSIONS = 2
-"""What two processor cores held, clients included, by `python benchmarks/serve.py`; a larger machine holds more."""
+DEFAULT_MAX_SESSIONS = 3
+"""One less than two cores held, clients included (`python benchmarks/serve.py`): hosts are not always idle."""
 PICTURES_PER_S = 30
 """A camera's rate, and a little more than the 25 that are used."""
 BURST_S = 2.0
