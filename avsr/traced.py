@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -90,9 +90,21 @@ class TracedNetwork:
 
 
 def map_tensors(value: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
-    """Return a state, of any stage, with every tensor changed; they come in the order of the fields."""
+    """Return nested tuples and dataclasses, as chunks and states are, with every tensor changed, field by field."""
     changed: T = _map_tensors(value, change)
     return changed
+
+
+def tensors_of(value: object) -> list[torch.Tensor]:
+    """List the tensors in the order in which ``map_tensors`` takes them."""
+    found: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(value, keep)
+    return found
 
 
 def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -100,7 +112,9 @@ def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> 
         return change(value)
     if isinstance(value, tuple):
         return tuple(_map_tensors(part, change) for part in value)
-    return type(value)(*(_map_tensors(getattr(value, each.name), change) for each in fields(value)))
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value)(*(_map_tensors(getattr(value, each.name), change) for each in fields(value)))
+    return value
 
 
 def _trace(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
@@ -112,7 +126,7 @@ def _trace(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
             mel, lips, heard, visible, *rest = inputs
             chunk = AvChunk(mel, lips, heard, visible)
             log_probs, new = network.step(chunk, _rebuilt(state, iter(rest)), chunk_ticks)
-            return (log_probs.values, log_probs.audio_weight, *_tensors(new))
+            return (log_probs.values, log_probs.audio_weight, *tensors_of(new))
 
     # What is recorded looks weights up in its module. It could hold them itself, but then TorchScript would never let
     # them go; it could be the network, but TorchScript takes a millisecond or two for every submodule of a module.
@@ -146,22 +160,11 @@ def _blank(num_ticks: int, any_visible: bool = False) -> AvChunk:
 
 
 def _inputs(chunk: AvChunk, state: ModelState) -> list[torch.Tensor]:
-    return [chunk.mel, chunk.lips, chunk.heard, chunk.visible, *_tensors(state)]
+    return [chunk.mel, chunk.lips, chunk.heard, chunk.visible, *tensors_of(state)]
 
 
 def _kinds(tensors: list[torch.Tensor]) -> list[Kind]:
     return [(tensor.shape, tensor.dtype) for tensor in tensors]
-
-
-def _tensors(state: ModelState) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(state, keep)
-    return found
 
 
 def _rebuilt(like: ModelState, tensors: Iterator[torch.Tensor]) -> ModelState:

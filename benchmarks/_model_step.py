@@ -21,6 +21,7 @@ from avsr.nn import attention, fusion
 from avsr.nn.attention import ChunkSelfAttention
 from avsr.nn.conformer import FeedForward
 from avsr.nn.convolution import ConvModule
+from avsr.traced import map_tensors, tensors_of
 from avsr.types import LIP_SIZE, MELS_PER_TICK, NUM_MELS, AvChunk, LogProbs
 
 T = TypeVar("T")
@@ -263,30 +264,6 @@ def _conv_step(x: torch.Tensor, state: torch.Tensor, *, module: ConvModule) -> C
         return F.silu(module.inner_norm(y)), new_state
 
     return run
-
-
-def map_tensors(tree: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
-    """Return nested tuples and dataclasses with every tensor changed."""
-    if isinstance(tree, torch.Tensor):
-        return change(tree)  # type: ignore[return-value]
-    if isinstance(tree, tuple):
-        return tuple(map_tensors(x, change) for x in tree)  # type: ignore[return-value]
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        fields = {field.name: map_tensors(getattr(tree, field.name), change) for field in dataclasses.fields(tree)}
-        return dataclasses.replace(tree, **fields)
-    return tree
-
-
-def tensors_of(tree: object) -> list[torch.Tensor]:
-    """List the tensors of nested tuples and dataclasses, always in the same order."""
-    found: list[torch.Tensor] = []
-
-    def note(x: torch.Tensor) -> torch.Tensor:
-        found.append(x)
-        return x
-
-    map_tensors(tree, note)
-    return found
 
 
 def _copy_all(places: list[torch.Tensor], new: list[torch.Tensor]) -> None:

@@ -23,7 +23,7 @@ from avsr.config import FusionKind
 from avsr.model import AvsrModel, ModelState
 from avsr.recognizer import Recognizer
 from avsr.stream import Network
-from avsr.traced import TracedNetwork, map_tensors
+from avsr.traced import TracedNetwork, map_tensors, tensors_of
 from avsr.types import LIP_SIZE, AvChunk
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
@@ -52,16 +52,9 @@ def whole(seed: int, ticks: int = 8) -> AvChunk:
     return chunk(seed, [True] * ticks, [True] * ticks)
 
 
-def tensors(state: ModelState) -> list[torch.Tensor]:
-    """List them."""
-    found: list[torch.Tensor] = []
-    map_tensors(state, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return found
-
-
 def assert_same(state: ModelState, expected: ModelState) -> None:
     """Compare every tensor."""
-    for tensor, other in zip(tensors(state), tensors(expected), strict=True):
+    for tensor, other in zip(tensors_of(state), tensors_of(expected), strict=True):
         assert (tensor.shape, tensor.dtype) == (other.shape, other.dtype)
         torch.testing.assert_close(tensor, other, atol=1e-5, rtol=1e-5)
 
