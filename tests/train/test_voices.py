@@ -83,8 +83,20 @@ def test_what_is_made_is_not_made_again_and_what_is_half_made_is_finished(
     assert not (tmp_path / "voices.tsv").exists()
     made = make_voices(tmp_path, 2, seed=1)
     assert made.read_text().splitlines() == table.read_text().splitlines()[:3]
+    assert num_made == 3, "the clip that was there before the kill is made once"
     num_made = 1
     assert make_voices(tmp_path, 2, seed=1) == made  # it would die if it made one
+
+
+def test_more_sentences_are_added_to_those_there_are_and_too_many_left_out(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = table.read_text().splitlines()
+    assert make_voices(tmp_path, 2, seed=1).read_text().splitlines() == lines[:3]
+    (tmp_path / "voices.partial").write_text("\n".join([*lines[:3], lines[3][:9]]))  # a row torn by a kill
+    assert make_voices(tmp_path, 3, seed=1).read_text().splitlines() == lines[:4]
+    monkeypatch.setattr(talkers, "_record", lambda *args: pytest.fail("nothing is to be made"))
+    assert make_voices(tmp_path, 1, seed=1).read_text().splitlines() == lines[:2]
 
 
 def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

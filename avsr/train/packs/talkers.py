@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import wave
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from avsr.talker import VOICES, Voice, grid_sentence, make_clip, speak
 from avsr.types import SAMPLE_RATE, Word
 
 CLIPS = "clips"
+HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords"
 NATURAL_SHARE = 0.5
 """How much of the sentences without a face flite says, whose few voices were built from people's recordings."""
 
@@ -22,7 +22,7 @@ Say = Callable[[str, Path, Voice, int, float, float], tuple[float, Sequence[Word
 
 
 def make_talkers(directory: Path, num_clips: int, seed: int) -> Path:
-    """Make ``num_clips`` clips and their table in ``directory``; return the table. Does nothing where that is done.
+    """Make ``num_clips`` clips and their table in ``directory``; return the table. What is made is not made again.
 
     Raises:
         MissingExtraError: espeak-ng or flite is not installed.
@@ -42,29 +42,38 @@ def make_voices(directory: Path, num_clips: int, seed: int) -> Path:
 def _make(
     table: Path, num_clips: int, seed: int, suffix: str, choose: Callable[[np.random.Generator], str], say: Say
 ) -> Path:
-    if table.exists():
+    partial = table.with_suffix(".partial")
+    rows = max(_rows(table), _rows(partial), key=len)[:num_clips]
+    if table.exists() and len(_rows(table)) == num_clips:
         return table
     folder = table.parent / CLIPS
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for index in range(num_clips):
-        rng = np.random.default_rng((seed, index))
-        name = choose(rng)
-        voice = replace(VOICES[name], speed=float(rng.uniform(0.85, 1.15)), pitch=int(rng.integers(35, 66)))
-        path = folder / f"{index:04d}{suffix}"
-        lead_s, tail_s = rng.uniform(0.3, 0.6, size=2).tolist()
-        text = grid_sentence(rng)
-        duration_s, spoken = say(text, path, voice, int(rng.integers(1 << 30)), lead_s, tail_s)
-        words = " ".join(f"{word.text}:{word.start_s:.3f}-{word.end_s:.3f}" for word in spoken)
-        rows.append((f"{CLIPS}/{path.name}", f"talker-{name}", "train", f"{duration_s:.3f}", text, words))
-        if (index + 1) % max(1, num_clips // 10) == 0:
-            print(f"making {table.stem}: {index + 1} of {num_clips}", flush=True)
-    partial = table.with_suffix(".partial")
     with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
-        writer.writerows([("path", "speaker", "split", "seconds", "text", "words"), *rows])
+        file.writelines(f"{row}\n" for row in (HEADER, *rows))
+        for index in range(len(rows), num_clips):
+            rng = np.random.default_rng((seed, index))
+            name = choose(rng)
+            voice = replace(VOICES[name], speed=float(rng.uniform(0.85, 1.15)), pitch=int(rng.integers(35, 66)))
+            path = folder / f"{index:04d}{suffix}"
+            lead_s, tail_s = rng.uniform(0.3, 0.6, size=2).tolist()
+            text = grid_sentence(rng)
+            duration_s, spoken = say(text, path, voice, int(rng.integers(1 << 30)), lead_s, tail_s)
+            words = " ".join(f"{word.text}:{word.start_s:.3f}-{word.end_s:.3f}" for word in spoken)
+            fields = (f"{CLIPS}/{path.name}", f"talker-{name}", "train", f"{duration_s:.3f}", text, words)
+            file.write("\t".join(fields) + "\n")
+            file.flush()
+            if (index + 1) % max(1, num_clips // 10) == 0:
+                print(f"making {table.stem}: {index + 1} of {num_clips}", flush=True)
     partial.replace(table)
     return table
+
+
+def _rows(table: Path) -> list[str]:
+    """Return the rows of a table, as far as it was written before a kill."""
+    if not table.exists():
+        return []
+    *lines, _torn = table.read_text(encoding="utf-8").split("\n")
+    return lines[1:]
 
 
 def _choose_any(rng: np.random.Generator) -> str:
