@@ -25,6 +25,7 @@ import torch
 from avsr_kernels.dispatch import use_triton
 from torch import nn
 
+from avsr.config import ModelConfig
 from avsr.model import AvsrModel, ModelState
 from avsr.types import LIP_SIZE, MELS_PER_TICK, NUM_MELS, AvChunk, LogProbs
 
@@ -32,20 +33,23 @@ T = TypeVar("T")
 Graph = Callable[..., tuple[torch.Tensor, ...]]
 Kind = tuple[torch.Size, torch.dtype]
 
+# TorchScript never lets a graph go: one for each network would leak. So a graph has no weights, and stays.
+_graphs: dict[tuple[ModelConfig, torch.dtype, int, bool], Graph] = {}
+_making = threading.Lock()
+
 
 class TracedNetwork:
     """A `Network` that steps `AvsrModel` faster, for inference with weights that stay; safe in any number of threads.
 
-    Graphs are made at first use, or ahead of it by ``prepare``. They read the weights where these were then: after
-    ``to``, or ``load_state_dict(assign=True)``, trace the model anew. All is left to the
-    model on a GPU, with Triton kernels, in training mode and where gradients are recorded, and so are batches, a
-    shorter last chunk and many chunks at once.
+    Graphs are made at first use, or ahead of it by ``prepare``, and are shared by all networks of the same sizes. They
+    read the weights that there are now: after ``to``, or ``load_state_dict(assign=True)``, wrap the model anew. All is
+    left to the model on a GPU, with Triton kernels, in training mode and where gradients are recorded, and so are
+    batches, a shorter last chunk and many chunks at once.
     """
 
     def __init__(self, network: AvsrModel) -> None:
         self._network = network
-        self._graphs: dict[tuple[int, bool], Graph] = {}
-        self._making = threading.Lock()
+        self._weights = (*network.parameters(), *network.buffers())
         state = network.init_state()
         self._kinds = {ticks: _kinds(_inputs(_blank(ticks), state)) for ticks in network.config.chunk_sizes}
 
@@ -66,27 +70,20 @@ class TracedNetwork:
         """Make now what a stream with such chunks, which ``sees`` or only hears, would wait for at its first ones."""
         if chunk_ticks in self._kinds and self._can_trace(self._network.init_state()):
             for any_visible in (False, True) if sees else (False,):
-                self._graph(chunk_ticks, any_visible)
+                _graph(self._network, chunk_ticks, any_visible)
 
     def step(self, chunk: AvChunk, state: ModelState, chunk_ticks: int) -> tuple[LogProbs, ModelState]:
         """Do as `AvsrModel.step`."""
         inputs = _inputs(chunk, state)
         if torch.is_grad_enabled() or not self._can_trace(state) or _kinds(inputs) != self._kinds.get(chunk_ticks):
             return self._network.step(chunk, state, chunk_ticks)
-        values, audio_weight, *rest = _play(self._graph(chunk_ticks, bool(chunk.visible.any())), inputs)
+        graph = _graph(self._network, chunk_ticks, bool(chunk.visible.any()))
+        values, audio_weight, *rest = _play(graph, self._weights, inputs)
         return LogProbs(values, audio_weight, chunk.start_tick), _rebuilt(state, iter(rest))
 
     def _can_trace(self, state: ModelState) -> bool:
         network = self._network
         return network.device.type == "cpu" and not network.training and not use_triton(state.fused[0].attention.key)
-
-    def _graph(self, chunk_ticks: int, any_visible: bool) -> Graph:
-        key = chunk_ticks, any_visible
-        if key not in self._graphs:
-            with self._making:
-                if key not in self._graphs:
-                    self._graphs[key] = _trace(self._network, chunk_ticks, any_visible)
-        return self._graphs[key]
 
 
 def map_tensors(value: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
@@ -117,37 +114,56 @@ def _map_tensors(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> 
     return value
 
 
+def _graph(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
+    key = network.config, next(network.parameters()).dtype, chunk_ticks, any_visible
+    if key not in _graphs:
+        with _making:
+            if key not in _graphs:
+                _graphs[key] = _trace(network, chunk_ticks, any_visible)
+    return _graphs[key]
+
+
 def _trace(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
     """Record a step on zeros, and play it once: the first time is slow."""
+    with torch.device("meta"):  # no weights: what is recorded is given them
+        bare = AvsrModel(network.config).eval()
+    names = [name for name, _ in (*bare.named_parameters(), *bare.named_buffers())]
+    weights = (*network.parameters(), *network.buffers())
     state = network.init_state()
 
-    class Step(nn.Module):
-        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            mel, lips, heard, visible, *rest = inputs
-            chunk = AvChunk(mel, lips, heard, visible)
-            log_probs, new = network.step(chunk, _rebuilt(state, iter(rest)), chunk_ticks)
-            return (log_probs.values, log_probs.audio_weight, *tensors_of(new))
+    def step(weights: tuple[torch.Tensor, ...], inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        for name, weight in zip(names, weights, strict=True):
+            _put(bare, name, weight)
+        mel, lips, heard, visible, *rest = inputs
+        chunk = AvChunk(mel, lips, heard, visible)
+        log_probs, new = bare.step(chunk, _rebuilt(state, iter(rest)), chunk_ticks)
+        return (log_probs.values, log_probs.audio_weight, *tensors_of(new))
 
-    # What is recorded looks weights up in its module. It could hold them itself, but then TorchScript would never let
-    # them go; it could be the network, but TorchScript takes a millisecond or two for every submodule of a module.
-    step = Step().eval()
-    for index, weight in enumerate([*network.parameters(), *network.buffers()]):
-        step.register_buffer(f"weight_{index}", weight)
     inputs = _inputs(_blank(chunk_ticks, any_visible), state)
     with torch.inference_mode(), warnings.catch_warnings():
         # Sizes become constants: that is meant.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         # PyTorch is pinned, so it cannot disappear unseen; torch.compile would need a compiler on the user's machine.
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
-        graph: Graph = torch.jit.trace(step, tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
-        _play(graph, inputs)
+        graph: Graph = torch.jit.trace(step, (weights, tuple(inputs)), check_trace=False)  # type: ignore[no-untyped-call]
+        _play(graph, weights, inputs)
+    for name in names:  # PyTorch keeps ``step`` with the graph, and so would keep these weights
+        _put(bare, name, None)
     return graph
 
 
-def _play(graph: Graph, inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+def _put(module: nn.Module, name: str, weight: torch.Tensor | None) -> None:
+    """Make ``weight`` what the module computes with; no parameter, which the recorder would not follow."""
+    owner, _, leaf = name.rpartition(".")
+    holder = module.get_submodule(owner)
+    delattr(holder, leaf)
+    setattr(holder, leaf, weight)
+
+
+def _play(graph: Graph, weights: tuple[torch.Tensor, ...], inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     # The optimiser finds nothing here that shortens a step, and would spend half a second on the first two.
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-        return graph(*inputs)
+        return graph(weights, tuple(inputs))
 
 
 def _blank(num_ticks: int, any_visible: bool = False) -> AvChunk:

@@ -6,11 +6,10 @@ import copy
 import gc
 import pickle
 import warnings
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
+from functools import cache, wraps
 from typing import get_args
 
 import pytest
@@ -65,6 +64,7 @@ def eager_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     taken: list[int] = []
     step = AvsrModel.step
 
+    @wraps(step)
     def counted(self: AvsrModel, chunk: AvChunk, *rest: object) -> object:
         taken.append(chunk.heard.shape[0])
         return step(self, chunk, *rest)  # type: ignore[arg-type]
@@ -177,7 +177,14 @@ def test_triton_kernels_are_never_traced(eager_steps: list[int], monkeypatch: py
     assert eager_steps == [1]
 
 
+@pytest.fixture
+def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has been recorded yet."""
+    monkeypatch.setattr("avsr.traced._graphs", {})
+
+
 @torch.inference_mode()
+@pytest.mark.usefixtures("no_graphs")
 def test_a_prepared_network_records_nothing_later(eager_steps: list[int]) -> None:
     traced = TracedNetwork(networks()[0])
     with warnings.catch_warnings():
@@ -190,6 +197,24 @@ def test_a_prepared_network_records_nothing_later(eager_steps: list[int]) -> Non
     assert len(eager_steps) == 2
 
 
+@torch.inference_mode()
+@pytest.mark.usefixtures("no_graphs")
+def test_networks_of_the_same_sizes_share_the_graphs_and_keep_their_weights(eager_steps: list[int]) -> None:
+    """TorchScript never frees a graph: whoever loads models all day must not need more and more memory."""
+    values = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        network = AvsrModel(tiny_sizes(VOCAB)).eval()
+        traced = TracedNetwork(network)
+        log_probs, _ = traced.step(whole(0), traced.init_state(), 8)
+        assert len(eager_steps) == 1
+        expected, _ = AvsrModel.step.__wrapped__(network, whole(0), network.init_state(), 8)
+        torch.testing.assert_close(log_probs.values, expected.values, atol=1e-5, rtol=1e-5)
+        values.append(log_probs.values)
+    assert not torch.allclose(values[0], values[1]) and not torch.allclose(values[1], values[2])
+
+
+@pytest.mark.usefixtures("no_graphs")
 def test_threads_share_the_graphs(eager_steps: list[int]) -> None:
     network = networks()[0]
     traced = TracedNetwork(network)
@@ -217,14 +242,21 @@ def test_a_copy_steps_the_same(copied: Callable[[TracedNetwork], TracedNetwork])
     assert torch.equal(other.step(whole(1), other.init_state(), 8)[0].values, expected.values)
 
 
+@pytest.mark.usefixtures("no_graphs")
 def test_graphs_never_keep_the_weights_of_a_network_that_is_gone() -> None:
     network = AvsrModel(tiny_sizes(VOCAB)).eval()
-    traced = TracedNetwork(network)
-    traced.prepare(8, sees=True)
-    weight = weakref.ref(network.fused_head.weight)
-    del network, traced
+    TracedNetwork(network).prepare(8, sees=True)
+    places = {weight.data_ptr() for weight in network.parameters()}
+    assert tensors_at(places)
+    del network
+    assert not tensors_at(places)
+
+
+def tensors_at(places: set[int]) -> list[torch.Size]:
+    """List the tensors alive, views and copies of references too, whose memory begins there."""
     gc.collect()
-    assert weight() is None
+    tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
+    return [each.shape for each in tensors if each.data_ptr() in places]
 
 
 def test_tracing_never_changes_captions(engine: Recognizer, clip: list[Packet]) -> None:
