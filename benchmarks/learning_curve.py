@@ -164,9 +164,9 @@ def read(
         batch = collator([collator.whole(clip, dev.corpus.load(clip))])
         features, _, _ = model.encode_audio(batch.chunk, batch.valid, model.init_state(1, 0), CHUNK_TICKS)
         log_probs = model.audio_head(features)[0].log_softmax(-1).numpy()
-        pieces = [key for key, _ in groupby(log_probs.argmax(-1).tolist()) if key != tokenizer.blank_id]
+        greedy = tokenizer.decode(token for token, _ in groupby(log_probs.argmax(-1).tolist()))
         _, state = beam.step(log_probs, beam.init_state())
-        for column, hypothesis in enumerate((tokenizer.decode(pieces), tokenizer.decode(beam.flush(state)[0].tokens))):
+        for column, hypothesis in enumerate((greedy, tokenizer.decode(beam.flush(state)[0].tokens))):
             totals[2 * column] += character_errors(clip.text, hypothesis)
             totals[2 * column + 1] += word_errors(clip.text, hypothesis)
     cer, wer, searched_cer, searched_wer = (errors.total / errors.num_reference for errors in totals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import groupby
 
 import torch
 
@@ -64,8 +65,7 @@ class Validator:
                     yield name, clip.speaker, word_errors(clip.text, self._greedy(row[:length]))
 
     def _greedy(self, best: torch.Tensor) -> str:
-        ids = torch.unique_consecutive(best).tolist()
-        return self._tokenizer.decode([i for i in ids if i != self._tokenizer.blank_id])
+        return self._tokenizer.decode(token for token, _ in groupby(best.tolist()))
 
     def _rate(self, errors: list[Errors]) -> float | None:
         """Return the rate over everybody's clips; None where they have no word."""
