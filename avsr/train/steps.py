@@ -115,8 +115,7 @@ class StepMaker(Dataset[Step]):
             load = source.corpus.load
             heard_and_seen = clip, load(clip)
             if share:
-                lenders = self._lenders[source.corpus, source.corpus.media(clip).is_filmed]
-                heard_and_seen = lend_words(*heard_and_seen, lenders, load, share, rng)
+                heard_and_seen = lend_words(*heard_and_seen, self._lenders[source.corpus], load, share, rng)
             clips.append(heard_and_seen)
         return augment(clips, self._stage.augment, self._noise, rng)
 
@@ -139,13 +138,12 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
     return iter(loader)
 
 
-def _lenders(sources: list[Source]) -> dict[tuple[PreparedCorpus, bool], Lenders]:
-    """Words are lent within a corpus, among films and among sound recordings: what has pictures gets none that lack."""
-    clips: dict[tuple[PreparedCorpus, bool], list[Clip]] = {}
+def _lenders(sources: list[Source]) -> dict[PreparedCorpus, Lenders]:
+    """Words are lent within a corpus."""
+    clips: dict[PreparedCorpus, list[Clip]] = {}
     for source in sources:
-        for clip in source.clips:
-            clips.setdefault((source.corpus, source.corpus.media(clip).is_filmed), []).append(clip)
-    return {kind: Lenders(lenders) for kind, lenders in clips.items()}
+        clips.setdefault(source.corpus, []).extend(source.clips)
+    return {corpus: Lenders(lenders) for corpus, lenders in clips.items()}
 
 
 class _Positions:

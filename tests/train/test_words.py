@@ -1,4 +1,4 @@
-"""Lent words: the sentence says what its sound and its pictures say, whoever says it."""
+"""Lent words: the sentence says what its sound says, whoever says it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shortened(clip: Clip, place: int, ticks: float) -> Clip:
 
 @settings(deadline=None, max_examples=40)
 @given(sentences, sentences, st.integers(0, 2), st.floats(0, 4), st.integers(0, 5))
-def test_every_word_is_heard_and_seen_where_it_is_said_to_be(
+def test_every_word_is_heard_where_it_is_said_to_be_and_nobody_is_seen(
     own: list[str], lent: list[str], place: int, ticks: float, index: int
 ) -> None:
     clip, data = make_clip(own, index)
@@ -49,12 +49,11 @@ def test_every_word_is_heard_and_seen_where_it_is_said_to_be(
     assert changed.num_ticks == made.num_ticks == len(made.heard) == pytest.approx(clip.num_ticks - ticks, abs=0.51)
     assert made.audio.shape == (TICK_SAMPLES * made.num_ticks,)
     assert made.lips.shape == (made.num_ticks, LIP_SIZE, LIP_SIZE)
+    assert not made.lips.any() and not made.visible.any() and made.visible.shape == made.heard.shape
     assert (made.audio.dtype, made.lips.dtype) == (np.float32, np.uint8)
     for word in changed.words:
-        inside = range(int(np.ceil(word.start_s / TICK_S)) + 1, int(word.end_s / TICK_S) - 1)
-        said = WORDS.index(word.text)
-        assert all(made.lips[tick, 0, 0] == 50 * said for tick in inside)
-        assert tone_of(made.audio[round(word.start_s * SAMPLE_RATE) : round(word.end_s * SAMPLE_RATE)]) == said
+        said = made.audio[round(word.start_s * SAMPLE_RATE) : round(word.end_s * SAMPLE_RATE)]
+        assert tone_of(said) == WORDS.index(word.text)
     assert np.array_equal(data.audio, before.audio) and np.array_equal(data.lips, before.lips)
 
 
@@ -62,13 +61,13 @@ def test_a_word_lent_to_its_own_clip_changes_nothing_but_fades() -> None:
     clip, data = MADE[0]
     changed, made = replace_word(clip, data, 1, clip, data)
     assert changed == clip
-    assert np.array_equal(made.lips, data.lips) and np.array_equal(made.heard, data.heard)
+    assert np.array_equal(made.heard, data.heard)
     assert np.allclose(made.audio[TICK_SAMPLES:-TICK_SAMPLES], data.audio[TICK_SAMPLES:-TICK_SAMPLES], atol=1e-6)
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.sampled_from(WORDS), min_size=4, max_size=8), st.floats(0.3, 0.49), st.integers(0, 1 << 16))
-def test_sound_and_pictures_stay_together_when_every_word_is_replaced(
+def test_words_stay_where_they_are_said_to_be_when_every_one_is_replaced(
     sentence: list[str], ticks: float, seed: int
 ) -> None:
     """Each is a bit shorter than the last; what is rounded must not add up."""
@@ -82,11 +81,8 @@ def test_sound_and_pictures_stay_together_when_every_word_is_replaced(
     assert clip.text.split() == lent
     assert clip.num_ticks == data.num_ticks and len(data.audio) == TICK_SAMPLES * data.num_ticks
     for word in clip.words:
-        first, last = int(np.ceil(word.start_s / TICK_S)), int(word.end_s / TICK_S)
-        assert all(data.lips[tick, 0, 0] == 50 * WORDS.index(word.text) for tick in range(first + 1, last - 1))
-        assert tone_of(data.audio[round(word.start_s * SAMPLE_RATE) : round(word.end_s * SAMPLE_RATE)]) == WORDS.index(
-            word.text
-        )
+        said = data.audio[round(word.start_s * SAMPLE_RATE) : round(word.end_s * SAMPLE_RATE)]
+        assert tone_of(said) == WORDS.index(word.text)
 
 
 @settings(deadline=None, max_examples=40)
@@ -117,14 +113,13 @@ def test_words_are_lent_as_loud_as_the_speech_around_them() -> None:
     assert np.allclose(made.audio, usual.audio, atol=1e-4)
 
 
-def test_a_sense_that_the_lender_lacks_is_missing_in_its_word_only() -> None:
+def test_sound_that_the_lender_lacks_is_missing_in_its_word_only() -> None:
     (clip, data), (lender, lender_data) = MADE[0], MADE[1]
-    unseen = replace(lender_data, visible=np.zeros(lender.num_ticks, np.bool_))
-    changed, made = replace_word(clip, data, 1, lender, unseen)
+    unheard = replace(lender_data, heard=np.zeros(lender.num_ticks, np.bool_))
+    changed, made = replace_word(clip, data, 1, lender, unheard)
     word = changed.words[1]
     middles_s = (np.arange(made.num_ticks) + 0.5) * TICK_S
-    assert np.array_equal(~made.visible, (middles_s >= word.start_s) & (middles_s < word.end_s))
-    assert made.heard.all()
+    assert np.array_equal(~made.heard, (middles_s >= word.start_s) & (middles_s < word.end_s))
 
 
 def test_whoever_speaks_may_say_any_word() -> None:

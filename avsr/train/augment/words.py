@@ -1,7 +1,8 @@
 """Words lent from one speaker to another, so that who speaks does not tell what is said.
 
 Where few people say a few sentences each, some happen to say words that others never say: a network learns the voices
-and the faces instead of the words, and takes a new one for those that it knows best.
+instead of the words, and takes a new one for those that it knows best. Only sound is lent: pictures would jump where a
+word begins and ends, as no face does, and a clip with lent words has none.
 """
 
 from __future__ import annotations
@@ -81,9 +82,9 @@ def lend_words(
 
 
 def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_data: ClipData) -> tuple[Clip, ClipData]:
-    """Replace the word at ``place`` by the one at the same place of ``lender``, in sound and picture.
+    """Replace the word at ``place`` by the one at the same place of ``lender``, and take the pictures away.
 
-    The clip becomes whole ticks longer or shorter, so that pictures stay with the sound however often this is done; the
+    The clip becomes whole ticks longer or shorter, so that ticks stay with the sound however often this is done; the
     lent word ends half a tick early or late for it.
     """
     old, new = clip.words[place], lender.words[place]
@@ -96,8 +97,6 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
     is_new = (middles_s >= old.start_s) & (middles_s < old.end_s + longer_s)
     own = _ticks_at(middles_s - np.where(middles_s < old.start_s, 0.0, longer_s), data)
     lent = _ticks_at(middles_s - old.start_s + new.start_s, lender_data)
-    lips = data.lips[own]
-    lips[is_new] = lender_data.lips[lent[is_new]]
 
     loudness = _loudness(clip.words, data.audio), _loudness(lender.words, lender_data.audio)
     gain = min(MAX_GAIN, loudness[0] / loudness[1]) if min(loudness) > 0 else 1.0
@@ -107,9 +106,9 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
     word = np.float32(gain) * _cut(lender_data.audio, lent_first, lent_last)
     changed = ClipData(
         audio=_fade_together([_cut(data.audio, 0, first), word, _cut(data.audio, last, len(data.audio))]),
-        lips=lips,
+        lips=np.zeros((len(middles_s), *data.lips.shape[1:]), np.uint8),
         heard=np.where(is_new, lender_data.heard[lent], data.heard[own]),
-        visible=np.where(is_new, lender_data.visible[lent], data.visible[own]),
+        visible=np.zeros(len(middles_s), np.bool_),
     )
     words = (
         *clip.words[:place],
