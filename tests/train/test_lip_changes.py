@@ -10,13 +10,17 @@ import pytest
 from avsr.train.augment.lips import (
     LONGEST_COVER_TICKS,
     LONGEST_FREEZE_TICKS,
+    bend,
     blur,
     cover,
     drop_pictures,
     freeze,
     late,
+    random_bend,
     random_light,
+    random_shade,
     random_turn,
+    shade,
     turn_and_light,
 )
 from avsr.types import LIP_SIZE, ByteArray
@@ -25,6 +29,8 @@ Change = Callable[[ByteArray, np.random.Generator], ByteArray]
 STILL = {"shift_px": 0.0, "zoom": 0.0, "roll_deg": 0.0, "mirror_share": 0.0}
 CHANGES: dict[str, Change] = {
     "turn": lambda lips, rng: turn_and_light(lips, random_turn(LIP_SIZE, rng, **STILL), random_light(rng, 0.3)),
+    "bend": lambda lips, rng: bend(lips, random_bend(LIP_SIZE, rng, 4.0)),
+    "shade": lambda lips, rng: shade(lips, random_shade(LIP_SIZE, rng, 0.5)),
     "blur": lambda lips, rng: blur(lips, 2.0),
     "freeze": freeze,
     "cover": cover,
@@ -121,3 +127,36 @@ def test_the_place_moves_no_further_than_asked() -> None:
         assert np.abs(middle - LIP_SIZE / 2).max() <= 4.0 + 1e-9
         assert 0.9 <= np.sqrt(np.linalg.det(turn[:, :2])) <= 1.1
         assert abs(np.degrees(np.arctan2(turn[0, 1], turn[0, 0]))) <= 5.0 + 1e-9
+
+
+def test_a_bend_folds_nothing_and_goes_no_further_than_asked() -> None:
+    furthest_px = []
+    for seed in range(40):
+        moves = random_bend(LIP_SIZE, np.random.default_rng(seed), 8.0)
+        assert moves.shape == (LIP_SIZE, LIP_SIZE, 2)
+        assert np.diff(moves[..., 0], axis=1).min() > -1 and np.diff(moves[..., 1], axis=0).min() > -1
+        furthest_px.append(np.abs(moves).max())
+    assert 6 < max(furthest_px) < 1.3 * 8.0, "between control points a cubic may swing a little further"
+    assert min(furthest_px) < 1
+    assert not random_bend(LIP_SIZE, np.random.default_rng(1), 0.0).any()
+
+
+def test_a_bend_shows_what_was_elsewhere() -> None:
+    lips = pictures(2)
+    right = np.zeros((LIP_SIZE, LIP_SIZE, 2), np.float32)
+    right[..., 0] = -3.0
+    assert np.array_equal(bend(lips, right)[:, :, 3:], lips[:, :, :-3])
+    assert np.array_equal(bend(lips, np.zeros_like(right)), lips)
+
+
+def test_shade_falls_from_one_side_and_leaves_the_middle() -> None:
+    for seed in range(20):
+        gains = random_shade(LIP_SIZE, np.random.default_rng(seed), 0.5)
+        assert gains[47:49, 47:49].mean() == pytest.approx(1.0, abs=1e-6)
+        edges = np.concatenate([gains[0], gains[-1], gains[:, 0], gains[:, -1]])
+        assert np.abs(edges - 1).max() <= 0.5 * np.sqrt(2) + 1e-6
+        assert np.allclose(gains + gains[::-1, ::-1], 2.0, atol=1e-6)
+    lips = pictures(2)
+    assert np.array_equal(shade(lips, random_shade(LIP_SIZE, np.random.default_rng(1), 0.0)), lips)
+    bright = shade(lips, np.full((LIP_SIZE, LIP_SIZE), 9.0, np.float32))
+    assert np.array_equal(bright, np.minimum(lips.astype(int) * 9, 255)), "what is too bright is white"

@@ -19,13 +19,17 @@ from avsr.config import Section
 from avsr.corpora import AlignedWord
 from avsr.media.noise import mix_at_snr
 from avsr.train.augment.lips import (
+    bend,
     blur,
     cover,
     drop_pictures,
     freeze,
     late,
+    random_bend,
     random_light,
+    random_shade,
     random_turn,
+    shade,
     turn_and_light,
 )
 from avsr.train.augment.noise import NoiseSource, NoiseWeights
@@ -51,14 +55,16 @@ class AugmentConfig(Section):
     """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
 
     ``word_swap_share`` is of words that give way to those at the same place of other clips, where there are the most to
-    choose from; elsewhere fewer do. It is for corpora of one grammar (see ``avsr.train.augment.words``).
+    choose from; elsewhere fewer do. It is for corpora of one grammar, and such clips are only heard (see
+    ``avsr.train.augment.words``).
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
     with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
     ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the
-    greatest sigma, ``av_offset_ticks`` the most that lips come late or early. ``lip_mask_share`` is of clips with a
-    freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to 0.6 s, ``lip_drop_share`` of pictures
-    that are lost, ``lip_swap_share`` of clips that get the lips of another one, if their sound is clear. A sense is
-    dropped all along, or vanishes for a while; at most one of the four happens.
+    greatest sigma, ``lip_bend_px`` the most that a part of the face moves, ``lip_shade`` how much brighter or darker an
+    edge of the crop becomes at most, ``av_offset_ticks`` the most that lips come late or early. ``lip_mask_share`` is
+    of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to 0.6 s,
+    ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another one, if their
+    sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
     """
 
     join_share: Share = 0.0
@@ -72,6 +78,8 @@ class AugmentConfig(Section):
     lip_roll_deg: float = 5.0
     lip_mirror_share: Share = 0.5
     lip_gain: float = 0.25
+    lip_bend_px: NotNegative = 0.0
+    lip_shade: Share = 0.0
     lip_blur_px: NotNegative = 0.0
     lip_mask_share: Share = 0.5
     lip_cover_share: Share = 0.0
@@ -162,6 +170,10 @@ def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator
         mirror_share=config.lip_mirror_share,
     )
     lips = turn_and_light(lips, turn, random_light(rng, config.lip_gain))
+    if config.lip_bend_px:
+        lips = bend(lips, random_bend(lips.shape[1], rng, config.lip_bend_px))
+    if config.lip_shade:
+        lips = shade(lips, random_shade(lips.shape[1], rng, config.lip_shade))
     if config.lip_blur_px:
         lips = blur(lips, rng.uniform(0, config.lip_blur_px))
     if rng.random() < config.lip_mask_share:

@@ -12,7 +12,11 @@ LONGEST_FREEZE_TICKS = 4
 LONGEST_COVER_TICKS = 15
 """0.6 s: a hand before the mouth, a turn of the head."""
 
+BEND_POINTS = 4
+"""Control points of a face on each side of the crop."""
+
 Affine = npt.NDArray[np.float64]
+Field = npt.NDArray[np.float32]
 
 
 def random_turn(
@@ -40,6 +44,40 @@ def turn_and_light(lips: ByteArray, turn: Affine, levels: ByteArray) -> ByteArra
     warped = [cv2.warpAffine(lip, turn, (side, side), borderMode=cv2.BORDER_REPLICATE) for lip in lips]
     turned: ByteArray = levels[np.stack(warped)] if warped else lips.copy()
     return turned
+
+
+def random_bend(side: int, rng: np.random.Generator, most_px: float) -> Field:
+    """Draw another face: how far, pixels right and down, each place of it lies from where it was, (side, side, 2).
+
+    A few control points are moved by up to ``most_px``, and all between them smoothly with them: mouths get wide,
+    narrow, full, thin and crooked.
+    """
+    points = rng.uniform(-1, 1, size=(BEND_POINTS, BEND_POINTS, 2)) * rng.uniform(0, most_px)
+    moves: Field = cv2.resize(points, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    return moves
+
+
+def bend(lips: ByteArray, moves: Field) -> ByteArray:
+    """Move what is seen by ``moves``, alike in every picture; edges go on."""
+    along = np.arange(lips.shape[1], dtype=np.float32)
+    right, down = moves[..., 0] + along, moves[..., 1] + along[:, None]
+    bent = [cv2.remap(lip, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for lip in lips]
+    moved: ByteArray = np.stack(bent) if bent else lips.copy()
+    return moved
+
+
+def random_shade(side: int, rng: np.random.Generator, strength: float) -> Field:
+    """Draw light from one side: gains (side, side), 1 in the middle, up to ``strength`` more or less at an edge."""
+    across = np.linspace(-1, 1, side)
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, strength)
+    gains: Field = (1 + slope * (np.cos(angle) * across + np.sin(angle) * across[:, None])).astype(np.float32)
+    return gains
+
+
+def shade(lips: ByteArray, gains: Field) -> ByteArray:
+    """Light every picture by ``gains``, none of them below 0."""
+    lit: ByteArray = np.clip(lips * gains + np.float32(0.5), 0, 255).astype(np.uint8)
+    return lit
 
 
 def blur(lips: ByteArray, sigma_px: float) -> ByteArray:
