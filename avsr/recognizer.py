@@ -97,13 +97,13 @@ def load_lm(bundle: Bundle, lm: str | Path | None = None) -> WordLm | None:
 
 
 class Recognizer:
-    """A loaded model; makes streams. Holds only weights, settings and graphs: it serves any number of streams."""
+    """A loaded model; makes streams. Holds only weights and settings: it serves any number of streams."""
 
     def __init__(self, bundle: Bundle, network: AvsrModel, lm: WordLm | None = None) -> None:
         self.bundle = bundle
         self.network = network
         self.traced = TracedNetwork(network)
-        """The same network, for streams: they share its graphs."""
+        """The same network, for streams."""
         self.lm = lm
         self.tokenizer = Tokenizer(bundle.tokenizer_bytes)
         self.log_mel = LogMel(bundle.config.features)

@@ -42,9 +42,9 @@ class TracedNetwork:
     """A `Network` that steps `AvsrModel` faster, for inference with weights that stay; safe in any number of threads.
 
     Graphs are made at first use, or ahead of it by ``prepare``, and are shared by all networks of the same sizes. They
-    read the weights that there are now: after ``to``, or ``load_state_dict(assign=True)``, wrap the model anew. All is
-    left to the model on a GPU, with Triton kernels, in training mode and where gradients are recorded, and so are
-    batches, a shorter last chunk and many chunks at once.
+    are given the weights that the network had when it was wrapped: after ``to``, or ``load_state_dict(assign=True)``,
+    wrap it anew. All is left to the model on a GPU, with Triton kernels, in training mode and where gradients are
+    recorded, and so are batches, a shorter last chunk and many chunks at once.
     """
 
     def __init__(self, network: AvsrModel) -> None:
@@ -52,10 +52,6 @@ class TracedNetwork:
         self._weights = (*network.parameters(), *network.buffers())
         state = network.init_state()
         self._kinds = {ticks: _kinds(_inputs(_blank(ticks), state)) for ticks in network.config.chunk_sizes}
-
-    def __reduce__(self) -> tuple[type[TracedNetwork], tuple[AvsrModel]]:
-        """Copy and pickle the model; graphs are made again."""
-        return TracedNetwork, (self._network,)
 
     @property
     def device(self) -> torch.device:
@@ -153,11 +149,9 @@ def _trace(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
 
 
 def _put(module: nn.Module, name: str, weight: torch.Tensor | None) -> None:
-    """Make ``weight`` what the module computes with; no parameter, which the recorder would not follow."""
+    """Make ``weight`` what the module computes with."""
     owner, _, leaf = name.rpartition(".")
-    holder = module.get_submodule(owner)
-    delattr(holder, leaf)
-    setattr(holder, leaf, weight)
+    setattr(module.get_submodule(owner), leaf, weight)
 
 
 def _play(graph: Graph, weights: tuple[torch.Tensor, ...], inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -73,6 +73,12 @@ def eager_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return taken
 
 
+@pytest.fixture
+def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has been recorded yet."""
+    monkeypatch.setattr("avsr.traced._graphs", {})
+
+
 @torch.inference_mode()
 @settings(deadline=None, max_examples=25)
 @given(data=st.data(), fusion=st.sampled_from(KINDS), ticks=st.sampled_from([4, 8, 16]), num_steps=st.integers(1, 5))
@@ -149,6 +155,7 @@ def test_only_one_whole_chunk_of_one_stream_is_traced(eager_steps: list[int]) ->
 
 
 @torch.inference_mode()
+@pytest.mark.usefixtures("no_graphs")
 def test_a_network_in_training_is_never_traced(eager_steps: list[int]) -> None:
     network = AvsrModel(tiny_sizes(VOCAB))
     traced = TracedNetwork(network)
@@ -175,12 +182,6 @@ def test_triton_kernels_are_never_traced(eager_steps: list[int], monkeypatch: py
     monkeypatch.setattr("avsr.traced.use_triton", lambda query: True)
     traced.step(whole(1), network.init_state(), 8)
     assert eager_steps == [1]
-
-
-@pytest.fixture
-def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing has been recorded yet."""
-    monkeypatch.setattr("avsr.traced._graphs", {})
 
 
 @torch.inference_mode()
