@@ -92,6 +92,10 @@ class RecipeConfig(Section):
     def _learns(self) -> RecipeConfig:
         if not self.fusion.epochs:
             raise ValueError("fusion.epochs is 0; only audio and video can be left as they are")
+        if self.video.augment.word_swap_share:
+            raise ValueError(
+                "video.augment.word_swap_share is not 0; only sound is lent, and the lips learn from pictures"
+            )
         return self
 
     @model_validator(mode="after")

@@ -108,7 +108,7 @@ def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
         ):
             if number:
                 table = make(work / f"{pack}_made", number, seed=1)
-                prepare(read_table(table), table.parent, work / pack, on_progress=_print_progress(table.name))
+                prepare(read_table(table)[:number], table.parent, work / pack, on_progress=_print_progress(table.name))
     if recipe.speech is not None:
         spoken = [utterance for utterance in read_table(data / recipe.speech) if utterance.split == TRAIN_SPLIT]
         prepare(spoken, data, work / SPEECH_PACK, on_progress=_print_progress(recipe.speech))

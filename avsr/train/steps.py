@@ -16,9 +16,10 @@ from avsr.train.augment.examples import Example, augment, swap_lips
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.augment.words import Lenders, lend_words
 from avsr.train.batch import Batch, Collator
-from avsr.train.packs.prepared import Clip, PreparedCorpus
+from avsr.train.packs.prepared import Clip, Media, PreparedCorpus
 from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
+from avsr.types import TICK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,15 @@ class StepMaker(Dataset[Step]):
         return Part(self._collator.mask_spectrum(self._collator(examples), rngs), seed)
 
     def _example(self, group: Group, rng: np.random.Generator) -> Example:
-        clips, share = [], self._stage.augment.word_swap_share
-        for source, clip in group:
-            load = source.corpus.load
-            heard_and_seen = clip, load(clip)
-            if share:
-                heard_and_seen = lend_words(*heard_and_seen, self._lenders[source.corpus], load, share, rng)
-            clips.append(heard_and_seen)
+        clips, share = [(clip, source.corpus.load(clip)) for source, clip in group], self._stage.augment.word_swap_share
+        if share:
+            lent = [
+                lend_words(clip, data, self._lenders[source.corpus], source.corpus.load, share, rng)
+                for (source, _), (clip, data) in zip(group, clips, strict=True)
+            ]
+            if any(new is not old for (new, _), (old, _) in zip(lent, clips, strict=True)):
+                # Lips must not be taught to say what is not seen: all of an example is seen, or nothing.
+                clips = [(clip, data.unseen()) for clip, data in lent]
         return augment(clips, self._stage.augment, self._noise, rng)
 
     def _plan(self, epoch: int) -> list[list[Group]]:
@@ -139,11 +142,18 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
 
 
 def _lenders(sources: list[Source]) -> dict[PreparedCorpus, Lenders]:
-    """Words are lent within a corpus."""
+    """Words are lent within a corpus, where all of them are heard: they have no pictures."""
     clips: dict[PreparedCorpus, list[Clip]] = {}
     for source in sources:
-        clips.setdefault(source.corpus, []).extend(source.clips)
+        heard = [clip for clip in source.clips if _is_heard(clip, source.corpus.media(clip))]
+        clips.setdefault(source.corpus, []).extend(heard)
     return {corpus: Lenders(lenders) for corpus, lenders in clips.items()}
+
+
+def _is_heard(clip: Clip, media: Media) -> bool:
+    """Tell whether there is sound from the first word to the last."""
+    ticks = [time_s / TICK_S for word in clip.words for time_s in (word.start_s, word.end_s)]
+    return bool(ticks) and any(first <= min(ticks) and max(ticks) <= last for first, last in media.heard)
 
 
 class _Positions:

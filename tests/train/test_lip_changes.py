@@ -129,7 +129,7 @@ def test_the_place_moves_no_further_than_asked() -> None:
         assert abs(np.degrees(np.arctan2(turn[0, 1], turn[0, 0]))) <= 5.0 + 1e-9
 
 
-def test_a_bend_folds_nothing_and_goes_no_further_than_asked() -> None:
+def test_a_bend_folds_nothing_and_goes_about_as_far_as_asked() -> None:
     furthest_px = []
     for seed in range(40):
         moves = random_bend(LIP_SIZE, np.random.default_rng(seed), 8.0)
@@ -150,12 +150,16 @@ def test_a_bend_shows_what_was_elsewhere() -> None:
 
 
 def test_shade_falls_from_one_side_and_leaves_the_middle() -> None:
+    strongest = 0.0
     for seed in range(20):
         gains = random_shade(LIP_SIZE, np.random.default_rng(seed), 0.5)
+        strongest = max(strongest, float(np.abs(gains - 1).max()))
         assert gains[47:49, 47:49].mean() == pytest.approx(1.0, abs=1e-6)
         edges = np.concatenate([gains[0], gains[-1], gains[:, 0], gains[:, -1]])
         assert np.abs(edges - 1).max() <= 0.5 * np.sqrt(2) + 1e-6
         assert np.allclose(gains + gains[::-1, ::-1], 2.0, atol=1e-6)
+        assert all(len(np.unique(np.sign(np.diff(gains, axis=axis)))) == 1 for axis in (0, 1)), "it falls all the way"
+    assert strongest > 0.4
     lips = pictures(2)
     assert np.array_equal(shade(lips, random_shade(LIP_SIZE, np.random.default_rng(1), 0.0)), lips)
     bright = shade(lips, np.full((LIP_SIZE, LIP_SIZE), 9.0, np.float32))

@@ -225,6 +225,11 @@ def test_a_branch_without_epochs_needs_a_model_to_go_on_from(tmp_path: Path) -> 
         recipe_of(fusion={"epochs": 0})
 
 
+def test_words_are_never_lent_to_lips_alone() -> None:
+    with pytest.raises(ValueError, match=r"video\.augment\.word_swap_share"):
+        recipe_of(video={"epochs": 1, "augment": {"word_swap_share": 0.3}})
+
+
 def test_a_branch_without_epochs_stays_as_it_is_until_fusion(
     pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

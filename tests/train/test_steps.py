@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_clips import make_clip, write_pack
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
@@ -134,3 +136,36 @@ def test_shares_are_everything_once_and_about_equal(num_items: int, count: int) 
     shares = [share_of(num_items, index, count) for index in range(count)]
     assert [item for share in shares for item in share] == list(range(num_items))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_of_a_joined_example_all_is_seen_or_nothing(maker_of: Any) -> None:
+    """A sentence without pictures beside one with them would teach the lips to say what nobody sees."""
+    maker = maker_of(augment={"join_share": 1.0, "word_swap_share": 0.3})
+    seen = [
+        set(visible[valid].tolist())
+        for step in range(maker.num_steps(0))
+        for part in maker[Position(0, step)].parts
+        for visible, valid in zip(part.batch.chunk.visible, part.batch.valid, strict=True)
+    ]
+    assert all(len(kinds) == 1 for kinds in seen)
+    assert {True} in seen and {False} in seen
+
+
+def test_words_are_lent_among_what_is_heard(tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer) -> None:
+    """What is lent has no pictures: a film without sound would be nothing at all, and say something."""
+    (heard, heard_data), (other, other_data), (silent, silent_data) = (
+        make_clip([word, "blue", "lay"], index) for index, word in enumerate(("bin", "lay", "red"))
+    )
+    muted = replace(silent_data, heard=np.zeros(silent.num_ticks, np.bool_))
+    write_pack(tmp_path, [(heard, heard_data), (other, other_data), (silent, muted)])
+    source = Source(corpus := PreparedCorpus(tmp_path), list(corpus.clips))
+    stage = StageConfig(epochs=1, augment=AugmentConfig(word_swap_share=1.0))
+    maker = StepMaker([source], stage, Collator(features, tokenizer), NoiseSource([], []), (8,))
+    said: dict[str, set[str]] = {clip.text: set() for clip in corpus.clips}
+    for seed in range(30):
+        for clip in corpus.clips:
+            example = maker._example(((source, clip),), np.random.default_rng(seed))
+            said[clip.text].add(example.text)
+            assert example.data.heard.any() or example.data.visible.any()
+    assert said["red blue lay"] == {"red blue lay"}
+    assert said["bin blue lay"] == {"bin blue lay", "lay blue lay"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes.util
+import subprocess
+import sys
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,9 +16,11 @@ from toy_clips import make_clip, write_pack
 from toy_recipe import recipe_of
 
 from avsr.corpora import read_table
+from avsr.errors import InputError
 from avsr.talker import VOICES
 from avsr.train import run
 from avsr.train.packs import prepare, talkers
+from avsr.train.packs.pack import lock
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.packs.talkers import make_voices
 from avsr.types import SAMPLE_RATE
@@ -88,15 +92,44 @@ def test_what_is_made_is_not_made_again_and_what_is_half_made_is_finished(
     assert make_voices(tmp_path, 2, seed=1) == made  # it would die if it made one
 
 
-def test_more_sentences_are_added_to_those_there_are_and_too_many_left_out(
+def test_more_sentences_are_added_to_those_there_are_and_none_is_thrown_away(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = table.read_text().splitlines()
     assert make_voices(tmp_path, 2, seed=1).read_text().splitlines() == lines[:3]
-    (tmp_path / "voices.partial").write_text("\n".join([*lines[:3], lines[3][:9]]))  # a row torn by a kill
+    (tmp_path / "voices.partial").write_text("\n".join([*lines[:3], lines[3][:9]]))  # a row torn by a power cut
     assert make_voices(tmp_path, 3, seed=1).read_text().splitlines() == lines[:4]
     monkeypatch.setattr(talkers, "_record", lambda *args: pytest.fail("nothing is to be made"))
-    assert make_voices(tmp_path, 1, seed=1).read_text().splitlines() == lines[:2]
+    assert make_voices(tmp_path, 1, seed=1).read_text().splitlines() == lines[:4]
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+from avsr.train.packs import talkers
+record, left = talkers._record, int(sys.argv[2])
+def until_killed(*args):
+    global left
+    if not left:
+        os._exit(9)
+    left -= 1
+    return record(*args)
+talkers._record = until_killed
+talkers.make_voices(Path(sys.argv[1]), 6, seed=1)
+"""
+
+
+def test_no_kill_loses_what_was_made(table: Path, tmp_path: Path) -> None:
+    for num_more, num_made in ((2, 2), (0, 2), (3, 5)):
+        killed = subprocess.run([sys.executable, "-c", DYING, str(tmp_path), str(num_more)], timeout=60)
+        assert killed.returncode == 9
+        assert len((tmp_path / "voices.partial").read_text().splitlines()) == 1 + num_made
+    assert make_voices(tmp_path, NUM_CLIPS, seed=1).read_text() == table.read_text()
+
+
+def test_two_processes_never_make_the_same_clips(tmp_path: Path) -> None:
+    with lock(tmp_path), pytest.raises(InputError, match="another process"):
+        make_voices(tmp_path, 1, seed=1)
 
 
 def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,13 +113,19 @@ def test_words_are_lent_as_loud_as_the_speech_around_them() -> None:
     assert np.allclose(made.audio, usual.audio, atol=1e-4)
 
 
-def test_sound_that_the_lender_lacks_is_missing_in_its_word_only() -> None:
+def test_a_word_is_heard_where_it_is_lent_and_what_was_silent_around_it_stays_so() -> None:
     (clip, data), (lender, lender_data) = MADE[0], MADE[1]
-    unheard = replace(lender_data, heard=np.zeros(lender.num_ticks, np.bool_))
-    changed, made = replace_word(clip, data, 1, lender, unheard)
+    silent = replace(data, heard=np.zeros(clip.num_ticks, np.bool_))
+    changed, made = replace_word(clip, silent, 1, lender, lender_data)
     word = changed.words[1]
     middles_s = (np.arange(made.num_ticks) + 0.5) * TICK_S
-    assert np.array_equal(~made.heard, (middles_s >= word.start_s) & (middles_s < word.end_s))
+    assert np.array_equal(made.heard, (middles_s >= word.start_s) & (middles_s < word.end_s))
+
+
+def test_who_is_no_lender_borrows_nothing() -> None:
+    (clip, data), (lender, lender_data) = MADE[0], MADE[1]
+    lent = lend_words(clip, data, Lenders([lender]), lambda _: lender_data, 1.0, np.random.default_rng(0))
+    assert lent == (clip, data)
 
 
 def test_whoever_speaks_may_say_any_word() -> None:
@@ -144,7 +150,8 @@ def test_places_with_few_words_to_choose_from_are_seldom_changed() -> None:
             asked[place] += 1
             return lenders.choose(length, place, rng)
 
-    clip, data = make_clip(["bin", "blue", "lay"], 9)
+    clip, data = make_clip(["bin", "blue", "lay"], 1)
+    assert clip in lenders
     rng = np.random.default_rng(0)
     for _ in range(200):
         lend_words(clip, data, Counting(clips), lambda lender: make_clip(lender.text.split(), 0)[1], 0.8, rng)

@@ -60,11 +60,11 @@ class AugmentConfig(Section):
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
     with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
     ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the
-    greatest sigma, ``lip_bend_px`` the most that a part of the face moves, ``lip_shade`` how much brighter or darker an
-    edge of the crop becomes at most, ``av_offset_ticks`` the most that lips come late or early. ``lip_mask_share`` is
-    of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to 0.6 s,
-    ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another one, if their
-    sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
+    greatest sigma, ``lip_bend_px`` about the most that a part of the face moves, ``lip_shade`` how much brighter or
+    darker an edge of the crop becomes at most, ``av_offset_ticks`` the most that lips come late or early.
+    ``lip_mask_share`` is of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to
+    0.6 s, ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another one,
+    if their sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
     """
 
     join_share: Share = 0.0
@@ -78,7 +78,7 @@ class AugmentConfig(Section):
     lip_roll_deg: float = 5.0
     lip_mirror_share: Share = 0.5
     lip_gain: float = 0.25
-    lip_bend_px: NotNegative = 0.0
+    lip_bend_px: Annotated[float, Field(ge=0, le=12)] = 0.0
     lip_shade: Share = 0.0
     lip_blur_px: NotNegative = 0.0
     lip_mask_share: Share = 0.5
@@ -154,6 +154,8 @@ def swap_lips(example: Example, other: Callable[[], Example], share: float, rng:
     if rng.random() >= share or not clear:
         return example
     lips = other().data
+    if not lips.visible.any():
+        return example
     ticks = np.arange(example.data.num_ticks) % lips.num_ticks
     data = replace(example.data, lips=lips.lips[ticks], visible=lips.visible[ticks])
     return replace(example, data=data, lips_match=False)

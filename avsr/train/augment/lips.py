@@ -47,10 +47,10 @@ def turn_and_light(lips: ByteArray, turn: Affine, levels: ByteArray) -> ByteArra
 
 
 def random_bend(side: int, rng: np.random.Generator, most_px: float) -> Field:
-    """Draw another face: how far, pixels right and down, each place of it lies from where it was, (side, side, 2).
+    """Draw another face: how far off, pixels right and down, lies what each place of it shows, (side, side, 2).
 
-    A few control points are moved by up to ``most_px``, and all between them smoothly with them: mouths get wide,
-    narrow, full, thin and crooked.
+    A few control points are up to ``most_px`` off, and all between them smoothly with them (a cubic may swing a third
+    further): mouths get wide, narrow, full, thin and crooked.
     """
     points = rng.uniform(-1, 1, size=(BEND_POINTS, BEND_POINTS, 2)) * rng.uniform(0, most_px)
     moves: Field = cv2.resize(points, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.float32)
@@ -58,7 +58,7 @@ def random_bend(side: int, rng: np.random.Generator, most_px: float) -> Field:
 
 
 def bend(lips: ByteArray, moves: Field) -> ByteArray:
-    """Move what is seen by ``moves``, alike in every picture; edges go on."""
+    """Show at each place what lies ``moves`` from it, alike in every picture; edges go on."""
     along = np.arange(lips.shape[1], dtype=np.float32)
     right, down = moves[..., 0] + along, moves[..., 1] + along[:, None]
     bent = [cv2.remap(lip, right, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for lip in lips]
@@ -67,7 +67,10 @@ def bend(lips: ByteArray, moves: Field) -> ByteArray:
 
 
 def random_shade(side: int, rng: np.random.Generator, strength: float) -> Field:
-    """Draw light from one side: gains (side, side), 1 in the middle, up to ``strength`` more or less at an edge."""
+    """Draw light from one side: gains (side, side), 1 in the middle, up to ``strength`` more or less at an edge.
+
+    Where it comes from a corner, they change by 1.4 times that there.
+    """
     across = np.linspace(-1, 1, side)
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, strength)
     gains: Field = (1 + slope * (np.cos(angle) * across + np.sin(angle) * across[:, None])).astype(np.float32)
@@ -75,7 +78,7 @@ def random_shade(side: int, rng: np.random.Generator, strength: float) -> Field:
 
 
 def shade(lips: ByteArray, gains: Field) -> ByteArray:
-    """Light every picture by ``gains``, none of them below 0."""
+    """Light every picture by ``gains``; what would be brighter than white is white, and darker than black black."""
     lit: ByteArray = np.clip(lips * gains + np.float32(0.5), 0, 255).astype(np.uint8)
     return lit
 

@@ -28,15 +28,21 @@ MAX_GAIN = 4.0
 
 
 class Lenders:
-    """The clips that words can be lent from: those that have a time for every word."""
+    """Clips that lend each other words: of ``clips``, which are all heard, those that have a time for every word."""
 
     def __init__(self, clips: Iterable[Clip]) -> None:
         # For sentences of so many words, at a place in them: who says which word in which clips.
         self._said: dict[tuple[int, int], dict[str, dict[str, list[Clip]]]] = {}
-        for clip in filter(is_timed, clips):
+        timed = [clip for clip in clips if is_timed(clip)]
+        self._clips = frozenset(timed)
+        for clip in timed:
             for place, word in enumerate(clip.words):
                 by_word = self._said.setdefault((len(clip.words), place), {})
                 by_word.setdefault(word.text, {}).setdefault(clip.speaker, []).append(clip)
+
+    def __contains__(self, clip: Clip) -> bool:
+        """Tell whether ``clip``, unchanged, is one of them."""
+        return clip in self._clips
 
     def num_words(self, length: int, place: int) -> int:
         """Return how many different words are said at ``place`` of sentences of ``length`` words."""
@@ -67,9 +73,10 @@ def lend_words(
     """Replace words by those at the same places of other clips: of one grammar, so that sentences stay sentences.
 
     ``share`` is the probability at the place with the most words to choose from. At others it is less, in proportion
-    to how many there are: all speakers have said the few often enough.
+    to how many there are: all speakers have said the few often enough. A clip that is none of ``lenders`` stays as it
+    is.
     """
-    if not is_timed(clip):
+    if clip not in lenders:
         return clip, data
     length = len(clip.words)
     nums_words = [lenders.num_words(length, place) for place in range(length)]
@@ -96,7 +103,6 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
     middles_s = (np.arange(data.num_ticks + longer_ticks) + 0.5) * TICK_S
     is_new = (middles_s >= old.start_s) & (middles_s < old.end_s + longer_s)
     own = _ticks_at(middles_s - np.where(middles_s < old.start_s, 0.0, longer_s), data)
-    lent = _ticks_at(middles_s - old.start_s + new.start_s, lender_data)
 
     loudness = _loudness(clip.words, data.audio), _loudness(lender.words, lender_data.audio)
     gain = min(MAX_GAIN, loudness[0] / loudness[1]) if min(loudness) > 0 else 1.0
@@ -107,7 +113,7 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
     changed = ClipData(
         audio=_fade_together([_cut(data.audio, 0, first), word, _cut(data.audio, last, len(data.audio))]),
         lips=np.zeros((len(middles_s), *data.lips.shape[1:]), np.uint8),
-        heard=np.where(is_new, lender_data.heard[lent], data.heard[own]),
+        heard=is_new | data.heard[own],
         visible=np.zeros(len(middles_s), np.bool_),
     )
     words = (

@@ -43,7 +43,7 @@ class PackWriter:
 
     def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
         self._directory, self._shard_bytes = directory, shard_bytes
-        self._lock = _lock(directory)
+        self._lock = lock(directory)
         self._index: IO[str] | None = None
         found = read_index(directory) if (directory / INDEX_FILE).exists() else []
         sizes: dict[int, int] = {}
@@ -110,17 +110,22 @@ class PackWriter:
         self.close()
 
 
-def _lock(directory: Path) -> IO[str]:
+def lock(directory: Path) -> IO[str]:
+    """Make ``directory`` where it is not there, and keep other processes from writing it until the file is closed.
+
+    Raises:
+        InputError: it cannot be written, or another process is writing it.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / LOCK_FILE).open("w")
     except OSError as error:
-        raise InputError(f"{directory}: cannot be written ({error}); choose another directory for the pack") from error
+        raise InputError(f"{directory}: cannot be written ({error}); choose another directory") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system even when this process is killed
     except OSError as error:
         lock.close()
-        raise InputError(f"{directory}: another process is writing this pack; wait until it is done") from error
+        raise InputError(f"{directory}: another process is writing it; wait until that is done") from error
     return lock
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from avsr.talker import VOICES, Voice, grid_sentence, make_clip, speak
+from avsr.train.packs.pack import lock
 from avsr.types import SAMPLE_RATE, Word
 
 CLIPS = "clips"
@@ -22,9 +23,12 @@ Say = Callable[[str, Path, Voice, int, float, float], tuple[float, Sequence[Word
 
 
 def make_talkers(directory: Path, num_clips: int, seed: int) -> Path:
-    """Make ``num_clips`` clips and their table in ``directory``; return the table. What is made is not made again.
+    """Make ``num_clips`` clips and their table in ``directory``; return the table, which may list more made before.
+
+    What is made is not made again, whether that run was finished or killed.
 
     Raises:
+        InputError: the directory cannot be written, or another process is making its clips.
         MissingExtraError: espeak-ng or flite is not installed.
     """
     return _make(directory / "talker.tsv", num_clips, seed, ".mp4", _choose_any, _film)
@@ -34,6 +38,7 @@ def make_voices(directory: Path, num_clips: int, seed: int) -> Path:
     """Do the same without faces, which takes a hundredth of the time.
 
     Raises:
+        InputError: the directory cannot be written, or another process is making its clips.
         MissingExtraError: espeak-ng or flite is not installed.
     """
     return _make(directory / "voices.tsv", num_clips, seed + 1, ".wav", _choose_natural, _record)
@@ -42,29 +47,30 @@ def make_voices(directory: Path, num_clips: int, seed: int) -> Path:
 def _make(
     table: Path, num_clips: int, seed: int, suffix: str, choose: Callable[[np.random.Generator], str], say: Say
 ) -> Path:
-    partial = table.with_suffix(".partial")
-    rows = max(_rows(table), _rows(partial), key=len)[:num_clips]
-    if table.exists() and len(_rows(table)) == num_clips:
-        return table
-    folder = table.parent / CLIPS
-    folder.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(f"{row}\n" for row in (HEADER, *rows))
-        for index in range(len(rows), num_clips):
-            rng = np.random.default_rng((seed, index))
-            name = choose(rng)
-            voice = replace(VOICES[name], speed=float(rng.uniform(0.85, 1.15)), pitch=int(rng.integers(35, 66)))
-            path = folder / f"{index:04d}{suffix}"
-            lead_s, tail_s = rng.uniform(0.3, 0.6, size=2).tolist()
-            text = grid_sentence(rng)
-            duration_s, spoken = say(text, path, voice, int(rng.integers(1 << 30)), lead_s, tail_s)
-            words = " ".join(f"{word.text}:{word.start_s:.3f}-{word.end_s:.3f}" for word in spoken)
-            fields = (f"{CLIPS}/{path.name}", f"talker-{name}", "train", f"{duration_s:.3f}", text, words)
-            file.write("\t".join(fields) + "\n")
-            file.flush()
-            if (index + 1) % max(1, num_clips // 10) == 0:
-                print(f"making {table.stem}: {index + 1} of {num_clips}", flush=True)
-    partial.replace(table)
+    with lock(table.parent):
+        partial = table.with_suffix(".partial")
+        rows = max(_rows(table), _rows(partial), key=len)
+        if table.exists() and len(rows) >= num_clips:
+            return table
+        folder = table.parent / CLIPS
+        folder.mkdir(exist_ok=True)
+        _write(partial, rows)
+        with partial.open("a", encoding="utf-8") as file:
+            for index in range(len(rows), num_clips):
+                rng = np.random.default_rng((seed, index))
+                name = choose(rng)
+                voice = replace(VOICES[name], speed=float(rng.uniform(0.85, 1.15)), pitch=int(rng.integers(35, 66)))
+                path = folder / f"{index:04d}{suffix}"
+                lead_s, tail_s = rng.uniform(0.3, 0.6, size=2).tolist()
+                text = grid_sentence(rng)
+                duration_s, spoken = say(text, path, voice, int(rng.integers(1 << 30)), lead_s, tail_s)
+                words = " ".join(f"{word.text}:{word.start_s:.3f}-{word.end_s:.3f}" for word in spoken)
+                fields = (f"{CLIPS}/{path.name}", f"talker-{name}", "train", f"{duration_s:.3f}", text, words)
+                file.write("\t".join(fields) + "\n")
+                file.flush()
+                if (index + 1) % max(1, num_clips // 10) == 0:
+                    print(f"making {table.stem}: {index + 1} of {num_clips}", flush=True)
+        partial.replace(table)
     return table
 
 
@@ -74,6 +80,13 @@ def _rows(table: Path) -> list[str]:
         return []
     *lines, _torn = table.read_text(encoding="utf-8").split("\n")
     return lines[1:]
+
+
+def _write(table: Path, rows: list[str]) -> None:
+    """Write a table that is there as a whole, or as it was."""
+    new = table.with_suffix(".new")
+    new.write_text("".join(f"{row}\n" for row in (HEADER, *rows)), encoding="utf-8")
+    new.replace(table)
 
 
 def _choose_any(rng: np.random.Generator) -> str:
