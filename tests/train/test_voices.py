@@ -101,6 +101,8 @@ def test_more_sentences_are_added_to_those_there_are_and_none_is_thrown_away(
     assert make_voices(tmp_path, 3, seed=1).read_text().splitlines() == lines[:4]
     monkeypatch.setattr(talkers, "_record", lambda *args: pytest.fail("nothing is to be made"))
     assert make_voices(tmp_path, 1, seed=1).read_text().splitlines() == lines[:4]
+    (tmp_path / "voices.partial").write_text("\n".join([*lines[:6], ""]))  # more was asked for, and killed
+    assert make_voices(tmp_path, 4, seed=1).read_text().splitlines() == lines[:6]
 
 
 DYING = """

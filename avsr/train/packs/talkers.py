@@ -48,10 +48,10 @@ def _make(
     table: Path, num_clips: int, seed: int, suffix: str, choose: Callable[[np.random.Generator], str], say: Say
 ) -> Path:
     with lock(table.parent):
-        partial = table.with_suffix(".partial")
-        rows = max(_rows(table), _rows(partial), key=len)
-        if table.exists() and len(rows) >= num_clips:
+        partial, rows = table.with_suffix(".partial"), _rows(table)
+        if len(rows) >= num_clips:
             return table
+        rows = max(rows, _rows(partial), key=len)
         folder = table.parent / CLIPS
         folder.mkdir(exist_ok=True)
         _write(partial, rows)
