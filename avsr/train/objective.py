@@ -21,6 +21,8 @@ FRAME_LOSS_WEIGHT = 0.5
 BRANCH_LOSS_WEIGHT = 0.3
 SNR_LOSS_WEIGHT = 0.1
 LABEL_SMOOTHING = 0.05
+MIN_SHARE_PRESENT = 0.9
+"""A sense that is there for less of an example's ticks teaches its own branch nothing."""
 FORBIDDEN = -1e4
 """Log-probability of writing a token when it may not be written; finite, so that gradients stay so."""
 
@@ -148,12 +150,20 @@ def branch_divergence(scores: Mapping[str, torch.Tensor], both: torch.Tensor) ->
 
 
 def _rows(branch: Branch, batch: Batch) -> dict[str, torch.Tensor]:
-    """Return bool (B,) for each head that learns: the examples in which its sense is there and says the text."""
-    every = torch.ones_like(batch.lips_match)
-    if branch != "fusion":
-        return {branch: every}
-    visible = batch.chunk.visible.any(1) & batch.lips_match
-    return {"fused": every, "audio": batch.chunk.heard.any(1), "video": visible}
+    """Return bool (B,) for each head that learns: the examples whose whole text its senses can tell.
+
+    Lips that are taught to say what is not seen learn to guess, and so does an ear.
+    """
+    rows = {
+        "fused": torch.ones_like(batch.lips_match),
+        "audio": _is_there(batch.chunk.heard, batch),
+        "video": _is_there(batch.chunk.visible, batch) & batch.lips_match,
+    }
+    return rows if branch == "fusion" else {branch: rows[branch]}
+
+
+def _is_there(present: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return (present & batch.valid).sum(1) >= MIN_SHARE_PRESENT * batch.valid.sum(1)
 
 
 def _labels(batch: Batch, rows: torch.Tensor) -> torch.Tensor:

@@ -113,13 +113,10 @@ class StepMaker(Dataset[Step]):
     def _example(self, group: Group, rng: np.random.Generator) -> Example:
         clips, share = [(clip, source.corpus.load(clip)) for source, clip in group], self._stage.augment.word_swap_share
         if share:
-            lent = [
+            clips = [
                 lend_words(clip, data, self._lenders[source.corpus], source.corpus.load, share, rng)
                 for (source, _), (clip, data) in zip(group, clips, strict=True)
             ]
-            if any(new is not old for (new, _), (old, _) in zip(lent, clips, strict=True)):
-                # Lips must not be taught to say what is not seen: all of an example is seen, or nothing.
-                clips = [(clip, data.unseen()) for clip, data in lent]
         return augment(clips, self._stage.augment, self._noise, rng)
 
     def _plan(self, epoch: int) -> list[list[Group]]:

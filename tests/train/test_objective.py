@@ -91,6 +91,26 @@ def test_lips_that_say_something_else_teach_the_lip_branch_nothing(
     assert counts["heard_ticks"] == examples[0].data.num_ticks
 
 
+@pytest.mark.parametrize("branch", ["audio", "video", "fusion"])
+@pytest.mark.parametrize(("sense", "head"), [("heard", "audio"), ("visible", "video")])
+def test_a_sense_that_misses_much_of_an_example_teaches_its_branch_nothing(
+    branch: Branch, sense: str, head: str, examples: list[Example], collate: Collator
+) -> None:
+    """Whatever the reason: it vanished, it never was there, or the example was joined with one that has none."""
+    whole = examples[0]
+    num_ticks = whole.data.num_ticks
+    a_few, many = slice(0, num_ticks // 12), slice(0, num_ticks // 3)
+    missing = [replace(whole, data=without(whole.data, sense, ticks)) for ticks in (a_few, many, slice(None))]
+    counts = [count_terms(branch, collate([example])) for example in missing]
+    if branch in (head, "fusion"):
+        assert [count[f"{head}_rows"] for count in counts] == [1, 0, 0]
+        assert [count[f"{head}_frames"] > 0 for count in counts] == [True, False, False]
+    other = "video" if head == "audio" else "audio"
+    if branch in (other, "fusion"):
+        assert [count[f"{other}_rows"] for count in counts] == [1, 1, 1]
+    assert [count.get("fused_rows", 1) for count in counts] == [1, 1, 1]
+
+
 def test_alignment_pulls_both_branches_to_the_fused_one_where_both_senses_are(tokenizer: Tokenizer) -> None:
     scores = {name: torch.randn(2, 5, 7, requires_grad=True) for name in ("audio", "video", "fused")}
     both = torch.tensor([[True, True, False, False, True], [False] * 5])

@@ -138,19 +138,6 @@ def test_shares_are_everything_once_and_about_equal(num_items: int, count: int) 
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_of_a_joined_example_all_is_seen_or_nothing(maker_of: Any) -> None:
-    """A sentence without pictures beside one with them would teach the lips to say what nobody sees."""
-    maker = maker_of(augment={"join_share": 1.0, "word_swap_share": 0.3})
-    seen = [
-        set(visible[valid].tolist())
-        for step in range(maker.num_steps(0))
-        for part in maker[Position(0, step)].parts
-        for visible, valid in zip(part.batch.chunk.visible, part.batch.valid, strict=True)
-    ]
-    assert all(len(kinds) == 1 for kinds in seen)
-    assert {True} in seen and {False} in seen
-
-
 def test_words_are_lent_among_what_is_heard(tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer) -> None:
     """What is lent has no pictures: a film without sound would be nothing at all, and say something."""
     (heard, heard_data), (other, other_data), (silent, silent_data) = (

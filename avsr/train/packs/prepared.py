@@ -96,10 +96,6 @@ class ClipData:
         audio = self.audio[first * TICK_SAMPLES : last * TICK_SAMPLES]
         return ClipData(audio, self.lips[span], self.heard[span], self.visible[span])
 
-    def unseen(self) -> ClipData:
-        """Return the same without its pictures."""
-        return ClipData(self.audio, np.zeros_like(self.lips), self.heard, np.zeros_like(self.visible))
-
     def copy(self) -> ClipData:
         """Return the same in memory of its own."""
         return ClipData(self.audio.copy(), self.lips.copy(), self.heard.copy(), self.visible.copy())
