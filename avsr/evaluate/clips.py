@@ -43,7 +43,7 @@ class Clip:
         """Yield the pictures in the order of their times; none where the clip is only sound."""
         if not self.has_pictures:
             return
-        with open_media(self.utterance.path, "video") as media:
+        with open_media(self.utterance.path) as media:  # with its sound, whose start may be that of the clip
             frames = (packet for packet in media if isinstance(packet, VideoFrame))
             for frame in frames:
                 yield VideoFrame(np.zeros_like(frame.rgb), frame.pts_us) if view == "blank" else frame

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from stand_ins import LampFace, listen, packets_of, pictures, sound, tiny_recognizer
@@ -73,6 +74,23 @@ def test_a_clip_is_what_its_file_holds(clip: Clip) -> None:
         found = list(clip.pictures(view))  # type: ignore[arg-type]
         assert [frame.pts_us for frame in found] == [frame.pts_us for frame in frames]
         assert all(frame.rgb.any() == (view == "seen") for frame in found)
+
+
+def test_pictures_that_begin_after_the_sound_stay_where_they_are(tmp_path: Path) -> None:
+    """What is measured is what `avsr transcribe` sees and hears of the file."""
+    path = tmp_path / "late.mkv"
+    with av.open(str(UTTERANCE.path)) as source, av.open(str(path), "w") as copy:
+        tracks = {stream: copy.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                late_ticks = round(0.4 / packet.time_base) if packet.stream.type == "video" else 0
+                packet.pts, packet.dts = packet.pts + late_ticks, packet.dts + late_ticks
+                packet.stream = tracks[packet.stream]
+                copy.mux(packet)
+    _, frames = read_clip(path)
+    assert 350_000 < frames[0].pts_us < 450_000
+    with Clip(replace(UTTERANCE, path=path)) as clip:
+        assert [frame.pts_us for frame in clip.pictures("seen")] == [frame.pts_us for frame in frames]
 
 
 def test_each_picture_is_looked_at_once_for_all_conditions(engine: Recognizer, clip: Clip) -> None:
