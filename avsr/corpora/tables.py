@@ -44,7 +44,7 @@ def read_table(table: Path) -> list[Utterance]:
     """Read every row.
 
     Raises:
-        InputError: the table is missing, lacks a column or has a malformed alignment.
+        InputError: the table is missing, lacks a column, or has a row without a path or with a malformed alignment.
     """
     try:
         with table.open(encoding="utf-8", newline="") as file:
@@ -54,16 +54,14 @@ def read_table(table: Path) -> list[Utterance]:
     missing = [column for column in COLUMNS if rows and column not in rows[0]]
     if missing:
         raise InputError(f"{table}: lacks the column(s) {', '.join(missing)}")
-    return [
-        Utterance(
-            table.parent / row["path"],
-            row["speaker"],
-            row["split"],
-            row["text"] or "",
-            parse_alignment(row["words"] or "", f"{table}:{index + 2}"),
-        )
-        for index, row in enumerate(rows)
-    ]
+    return [_utterance(row, table, f"{table}:{index + 2}") for index, row in enumerate(rows)]
+
+
+def _utterance(row: dict[str, str | None], table: Path, where: str) -> Utterance:
+    path, speaker, split = row["path"], row["speaker"], row["split"]
+    if not path or speaker is None or split is None:  # the other cells may be left out at the end of a line
+        raise InputError(f"{where}: lacks a path, or has fewer cells than path, speaker and split need")
+    return Utterance(table.parent / path, speaker, split, row["text"] or "", parse_alignment(row["words"] or "", where))
 
 
 def parse_alignment(text: str, where: str) -> tuple[AlignedWord, ...]:

@@ -66,10 +66,12 @@ def test_a_table_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
     [
         (b"path\tspeaker\ttext\twords\nx\ts\tt\t\n", "split"),
         (HEADER.encode() + b"x.mp4\ts1\ttrain\t1\tbin\tbin:0-1\ny.mp4\ts1\ttrain\t1\tbin\tbin\n", r"some\.tsv:3"),
+        (HEADER.encode() + b"x.mp4\ts1\ttrain\ny.mp4\ts1\n", r"some\.tsv:3: .*fewer cells"),
+        (HEADER.encode() + b"\ts1\ttrain\t1\tbin\t\n", r"some\.tsv:2: lacks a path"),
         (b"\xff\xfe\x00", "cannot be read"),
         (HEADER.encode() + b"x" * 200_000, "cannot be read"),
     ],
-    ids=["no column", "bad alignment", "not text", "endless field"],
+    ids=["no column", "bad alignment", "cut row", "no path", "not text", "endless field"],
 )
 def test_a_wrong_table_is_refused_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:
     table = tmp_path / "some.tsv"
