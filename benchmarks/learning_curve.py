@@ -27,6 +27,7 @@ from avsr.bundle import Bundle, load_bundle
 from avsr.config import DecodeConfig
 from avsr.corpora import read_table
 from avsr.decode import BeamSearch, Tokenizer, WordLm, train_tokenizer
+from avsr.decode.tokenizer import normalise_text
 from avsr.errors import AvsrError, InputError
 from avsr.evaluate.plots import as_png, require_matplotlib
 from avsr.evaluate.wer import NO_ERRORS, character_errors, word_errors
@@ -166,9 +167,10 @@ def read(
         log_probs = model.audio_head(features)[0].log_softmax(-1).numpy()
         greedy = tokenizer.decode(token for token, _ in groupby(log_probs.argmax(-1).tolist()))
         _, state = beam.step(log_probs, beam.init_state())
+        reference = normalise_text(clip.text)
         for column, hypothesis in enumerate((greedy, tokenizer.decode(beam.flush(state)[0].tokens))):
-            totals[2 * column] += character_errors(clip.text, hypothesis)
-            totals[2 * column + 1] += word_errors(clip.text, hypothesis)
+            totals[2 * column] += character_errors(reference, hypothesis)
+            totals[2 * column + 1] += word_errors(reference, hypothesis)
     cer, wer, searched_cer, searched_wer = (errors.total / errors.num_reference for errors in totals)
     return cer, wer, searched_cer, searched_wer
 

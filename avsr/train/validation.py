@@ -7,7 +7,7 @@ from itertools import groupby
 
 import torch
 
-from avsr.decode.tokenizer import Tokenizer
+from avsr.decode.tokenizer import Tokenizer, normalise_text
 from avsr.evaluate.wer import NO_ERRORS, Errors, word_errors
 from avsr.train.batch import Collator
 from avsr.train.machine import Machine
@@ -62,7 +62,7 @@ class Validator:
             for name, x in features.items():
                 best = getattr(objective.model, f"{name}_head")(x).argmax(-1).cpu()
                 for clip, row, length in zip(chosen, best, lengths, strict=True):
-                    yield name, clip.speaker, word_errors(clip.text, self._greedy(row[:length]))
+                    yield name, clip.speaker, word_errors(normalise_text(clip.text), self._greedy(row[:length]))
 
     def _greedy(self, best: torch.Tensor) -> str:
         return self._tokenizer.decode(token for token, _ in groupby(best.tolist()))

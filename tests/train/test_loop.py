@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,22 @@ def test_seen_and_unseen_speakers_are_scored_apart(
     scores = validate(trainer._objective)
     assert sorted(scores) == ["audio_wer", "dev_seen_wer", "dev_unseen_wer"]
     assert math.isclose(scores["audio_wer"], 0.75 * scores["dev_seen_wer"] + 0.25 * scores["dev_unseen_wer"])
+
+
+def test_capitals_and_marks_of_a_transcript_are_no_errors(
+    make_trainer: MakeTrainer, corpus: PreparedCorpus, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tmp_path, "audio", epochs=1)
+    validate = trainer._validate
+    plain = validate(trainer._objective)
+    back = {replace(clip, text=f"{clip.text.upper()}!"): clip for clip in corpus.select("dev")}
+    validate._dev = type(validate._dev)(
+        type("Written", (), {"load": staticmethod(lambda clip: corpus.load(back[clip]))})(), list(back)
+    )
+    validate._greedy = lambda best: "bin"  # type: ignore[method-assign]
+    written = validate(trainer._objective)
+    validate._dev = type(validate._dev)(corpus, list(back.values()))
+    assert written == validate(trainer._objective) != plain
 
 
 def test_there_must_be_something_to_learn_from_and_to_judge_by(corpus: PreparedCorpus, tmp_path: Path) -> None:
