@@ -17,7 +17,7 @@ import numpy as np
 
 from avsr.corpora import read_senses, read_table
 from avsr.errors import InputError, MediaError
-from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, sum_voices
+from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, looped, loud_start, sum_voices
 from avsr.types import FloatArray
 
 BABBLE = "babble"
@@ -28,9 +28,6 @@ AUDIO_SUFFIXES = frozenset(
 )
 """Files in a directory with other endings are no noise."""
 MAX_CACHED_FILES = 64
-QUIET_DB = 20.0
-"""A piece this far below the level of its file is a pause in the noise; another one is drawn."""
-NUM_TRIES = 16
 
 Reader = Callable[[Path], FloatArray]
 
@@ -144,8 +141,8 @@ class NoiseLibrary:
             starts = [int(rng.integers(len(piece))) for piece in pieces]
             samples = sum_voices(pieces, starts, num_samples)
         else:
-            starts = [_loud_start(pieces[0], num_samples, rng)]
-            samples = _looped(pieces[0], starts[0], num_samples)
+            starts = [loud_start(pieces[0], num_samples, rng)]
+            samples = looped(pieces[0], starts[0], num_samples)
         return NoiseDraw(samples, tuple(f"{n}@{s}" for n, s in zip(names, starts, strict=True)), key)
 
     def _sound(self, kind: NoiseKind, index: int) -> FloatArray:
@@ -179,22 +176,3 @@ GENERATORS: dict[str, Callable[[int, np.random.Generator], FloatArray]] = {"whit
 
 def _read_sound(path: Path) -> FloatArray:
     return read_senses(path, "audio").samples
-
-
-def _loud_start(samples: FloatArray, num_samples: int, rng: np.random.Generator) -> int:
-    """Where in ``samples`` to begin: the first of some random places that is no pause, else the loudest of them."""
-    num_places = len(samples) - num_samples + 1
-    starts = [int(start) for start in rng.integers(num_places if num_places > 0 else len(samples), size=NUM_TRIES)]
-    enough = _power(samples) * 10 ** (-QUIET_DB / 10)
-    powers = {start: _power(_looped(samples, start, num_samples)) for start in starts}
-    return next((start for start in starts if powers[start] >= enough), max(starts, key=powers.__getitem__))
-
-
-def _looped(samples: FloatArray, start: int, num_samples: int) -> FloatArray:
-    if start + num_samples <= len(samples):
-        return samples[start : start + num_samples]
-    return np.resize(np.roll(samples, -start), num_samples)
-
-
-def _power(samples: FloatArray) -> float:
-    return float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0

@@ -18,6 +18,9 @@ LEVEL_FRAME_SAMPLES = 320
 """Samples in a frame of the level meter: 20 ms at 16 kHz."""
 ACTIVE_MARGIN_DB = 15.9
 """A frame is active when it is at most this far below the active level (the margin of ITU-T P.56)."""
+QUIET_DB = 20.0
+"""A piece this far below the level of its recording is a pause in the noise; another one is drawn."""
+NUM_TRIES = 16
 BABBLE_VOICE_RMS = 0.05
 """Active level of each voice in the babble (-26 dB of full scale)."""
 
@@ -80,6 +83,29 @@ def sum_voices(voices: Sequence[FloatArray], start_samples: Sequence[int], num_s
     return total
 
 
+def loud_start(recording: FloatArray, num_samples: int, rng: np.random.Generator) -> int:
+    """Return where in ``recording`` (n,) to begin a piece, looped if need be, that is no pause in it.
+
+    It is the first of 16 random places where the piece is at most 20 dB below the whole, else the loudest of them.
+    """
+    num_places = len(recording) - num_samples + 1
+    starts = [int(start) for start in rng.integers(num_places if num_places > 0 else len(recording), size=NUM_TRIES)]
+    enough = _rms(recording) * 10 ** (-QUIET_DB / 20)
+    levels: dict[int, float] = {}
+    for start in starts:
+        levels[start] = _rms(looped(recording, start, num_samples))
+        if levels[start] >= enough:
+            return start
+    return max(starts, key=levels.__getitem__)
+
+
+def looped(recording: FloatArray, start: int, num_samples: int) -> FloatArray:
+    """Return f32 (num_samples,) of ``recording`` (n,) from ``start`` on, over and over."""
+    if start + num_samples <= len(recording):
+        return recording[start : start + num_samples]
+    return np.resize(np.roll(recording, -start), num_samples)
+
+
 def active_rms(samples: FloatArray) -> float:
     """Return the root mean square over the frames of ``samples`` (n,) in which somebody speaks; 0.0 for silence.
 
@@ -105,7 +131,7 @@ def active_rms(samples: FloatArray) -> float:
 
 
 def _rms(samples: FloatArray) -> float:
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else 0.0
 
 
 def _as_mono(samples: FloatArray, name: str) -> FloatArray:

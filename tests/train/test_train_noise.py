@@ -41,6 +41,15 @@ def test_one_talker_is_one_voice() -> None:
     assert heard == {float(np.float32(0.1)), float(np.float32(0.2))}
 
 
+def test_a_pause_in_a_recording_is_no_noise() -> None:
+    """Raised to a level, what a codec leaves of a pause would be a noise that nobody hears."""
+    half_quiet = np.full(32_000, 1e-4, np.float32)
+    half_quiet[8_000:20_000] = 0.5
+    source = NoiseSource([], [half_quiet])
+    for seed in range(30):
+        assert source.draw(1_600, np.random.default_rng(seed), ONLY["recorded"]).max() == 0.5
+
+
 def test_kinds_come_as_often_as_they_weigh() -> None:
     source = NoiseSource(levels(0.1), levels(0.4))
     weights = NoiseWeights(babble=0.0, talker=1.0, recorded=3.0)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from avsr.config import Section
 from avsr.errors import InputError
-from avsr.media.noise import babble
+from avsr.media.noise import babble, looped, loud_start
 from avsr.types import SAMPLE_RATE, FloatArray
 
 LOWEST_HZ = 20.0
@@ -72,10 +72,6 @@ def coloured_noise(num_samples: int, slope: float, rng: np.random.Generator) -> 
 
 
 def _excerpt(recordings: Sequence[FloatArray], num_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Begin one of the recordings anywhere, and loop it."""
+    """Begin one of the recordings where it is no pause, and loop it if it is too short."""
     recording = recordings[int(rng.integers(len(recordings)))]
-    start = int(rng.integers(len(recording)))
-    excerpt = recording[start : start + num_samples]
-    if len(excerpt) == num_samples:
-        return excerpt
-    return np.resize(np.concatenate([recording[start:], recording[:start]]), num_samples)
+    return looped(recording, loud_start(recording, num_samples, rng), num_samples)
