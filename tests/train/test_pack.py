@@ -60,6 +60,23 @@ def test_clips_and_their_data_come_back(tmp_path: Path) -> None:
             read.lips[:], read.audio[:] = 0, 0  # belongs to the caller
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        pytest.param([("bin", 0.1, 0.2)], id="of a part of the text"),
+        pytest.param([("bin", 0.1, 0.2), ("blue", 0.2, 0.3)], id="of another text"),
+        pytest.param([("bin", 0.1, 0.2), ("red", 0.3, 99.0)], id="after the end"),
+        pytest.param([("bin", 0.3, 0.4), ("red", 0.1, 0.2)], id="out of order"),
+    ],
+)
+def test_times_that_do_not_fit_are_as_good_as_none(times: list[tuple[str, float, float]], tmp_path: Path) -> None:
+    """Trained from, they would say that words are never spoken, or leave nothing of the clip."""
+    (clip, data), fitting = MADE[0], (AlignedWord("Bin,", 0.1, 0.2), AlignedWord("red", 0.2, 0.3))
+    told = replace(clip, text="bin: red", words=tuple(AlignedWord(*time) for time in times))
+    write_pack(tmp_path, [(told, data), (replace(told, path="fitting", words=fitting), data)])
+    assert {c.path: c.words for c in PreparedCorpus(tmp_path).clips} == {clip.path: (), "fitting": fitting}
+
+
 def test_an_absent_sense_is_told(tmp_path: Path) -> None:
     made = [
         (Clip(f"{heard}-{visible}", "s", "train", "", (), 5), bare(5, heard=heard, visible=visible))

@@ -23,12 +23,12 @@ from avsr.train.packs.prepared import PreparedCorpus, read_index
 
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
 CLIP, SOUND = DEMO / "bin_blue.mp4", DEMO / "babble.ogg"
-WORDS = (AlignedWord("bin", 0.4, 0.6),)
 TEXT = "bin blue at f two now"
+WORDS = tuple(AlignedWord(word, 0.4 + 0.2 * place, 0.6 + 0.2 * place) for place, word in enumerate(TEXT.split()))
 
 
 def said(path: Path, text: str = "bin", split: str = "train") -> Utterance:
-    return Utterance(path, "s1", split, text, WORDS)
+    return Utterance(path, "s1", split, text, WORDS[: len(text.split())])
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ recipe = RecipeConfig.model_validate(
     {"name": "bare", "version": "1", "table": "-", "vocab_size": 40, "model": SIZES, "card": "-"}
     | {"audio": stage, "video": stage, "fusion": stage}
 )
-packs, work = Path(sys.argv[1]) / "packs", Path(sys.argv[1])
+packs, work = {"corpus": Path(sys.argv[1]) / "packs" / "corpus"}, Path(sys.argv[1])
 job = Job(recipe, packs, work, lay_foundation(recipe, packs, work, None))
 job.trainer("audio", Machine(), print_notes).run()
 """

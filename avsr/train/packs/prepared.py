@@ -16,19 +16,21 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from avsr.corpora import AlignedWord
+from avsr.decode.tokenizer import normalise_text
 from avsr.errors import InputError
 from avsr.train.packs.codec import decode_audio, decode_lips
-from avsr.types import TICK_SAMPLES, BoolArray, ByteArray, FloatArray
+from avsr.types import TICK_S, TICK_SAMPLES, BoolArray, ByteArray, FloatArray
 
 INDEX_FILE = "index.jsonl"
 HEADER = {"avsr_pack": 1}
 AGAIN = "copy the pack again, or remove it and prepare it anew"
+ROUNDING_S = 1e-6
 MEMORY_BYTES = 2 << 30
 """Decoded clips that are kept, unless told otherwise: an hour of lips and sound takes about 1 GB."""
 
@@ -38,7 +40,10 @@ Spans = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One utterance: its file as the corpus names it, who speaks, what is said and when, its length."""
+    """One utterance: its file as the corpus names it, who speaks, what is said and when, its length.
+
+    ``words`` is empty where it is not known when each word of ``text`` is said.
+    """
 
     path: str
     speaker: str
@@ -208,6 +213,18 @@ def _order(clip: Clip) -> tuple[str, str, str, str]:
     return clip.path, clip.speaker, clip.split, clip.text
 
 
+def _are_timed(clip: Clip) -> bool:
+    """Tell whether the words are those of the text, in order, and all in the clip.
+
+    Times for some of the words would say that the others are never spoken.
+    """
+    starts_s, ends_s = [word.start_s for word in clip.words], [word.end_s for word in clip.words]
+    is_in_order = starts_s == sorted(starts_s) and ends_s == sorted(ends_s)
+    is_inside = max(ends_s, default=0.0) <= clip.num_ticks * TICK_S + ROUNDING_S
+    said = normalise_text(" ".join(word.text for word in clip.words))
+    return is_in_order and is_inside and said == normalise_text(clip.text)
+
+
 def _mask(spans: Spans, num_ticks: int) -> BoolArray:
     mask = np.zeros(num_ticks, np.bool_)
     for first, last in spans:
@@ -219,6 +236,8 @@ def _read_line(line: str) -> tuple[Clip, Media]:
     fields = json.loads(line)
     words = tuple(AlignedWord(*word) for word in fields.pop("words"))
     clip = Clip(words=words, **{name: fields.pop(name) for name in ("path", "speaker", "split", "text", "num_ticks")})
+    if not _are_timed(clip):
+        clip = replace(clip, words=())
     for name in ("heard", "visible"):
         fields[name] = tuple((first, last) for first, last in fields[name])
     sync = fields.pop("sync_percent")
