@@ -25,7 +25,8 @@ def run(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="The corpora: the recipe's table, speech.tsv and noise.tsv, and their media. Or a --work with packs.",
+            help="Packs named corpus, noise, speech, talkers and voices (by `avsr prepare`, or a --work); "
+            "for those not there, the tables to make them from: the recipe's, noise.tsv and speech.tsv.",
         ),
     ],
     recipe: Annotated[

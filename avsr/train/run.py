@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from avsr.bundle import LM_FILE, MAX_BYTES, MAX_LM_TEXT_BYTES, SUMS_FILE, Bundle, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
-from avsr.corpora import Utterance, noise_files, read_table
 from avsr.decode.arpa import read_arpa
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
-from avsr.errors import InputError
+from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.card import training_section
 from avsr.train.loop import Trainer
 from avsr.train.machine import Machine
 from avsr.train.ngram import LmConfig, build_lm
-from avsr.train.packs.prepare import Progress, prepare
-from avsr.train.packs.prepared import INDEX_FILE, MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
+from avsr.train.packs.gather import (
+    CORPUS_PACK,
+    DEV_SPLIT,
+    NOISE_PACK,
+    SPEECH_PACK,
+    TALKERS_PACK,
+    TRAIN_SPLIT,
+    VOICES_PACK,
+    Packs,
+    gather_packs,
+    read_noise,
+)
+from avsr.train.packs.prepared import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import APART, Branch, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.tracking import OnReport, print_notes
 
 TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml", "recipe.yaml"
-CORPUS_PACK, TALKERS_PACK, VOICES_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "voices", "speech", "noise"
-TRAIN_SPLIT, DEV_SPLIT = "train", "dev"
-VOICE_SPLIT, NOISE_SPLIT = "babble", "noise"
 
 
 def run_recipe(
@@ -43,16 +51,16 @@ def run_recipe(
 ) -> None:
     """Train ``recipe`` on the corpora under ``data`` and write the bundle; ``work`` keeps everything in between.
 
-    Where ``data`` holds packs (``corpus``, and what the recipe needs of ``talkers``, ``voices``, ``speech`` and
-    ``noise``), as an earlier run left them in its ``work``, these are trained from; else they are prepared in ``work``.
-    A run that was killed goes on where it was: prepared clips and steps up to the last checkpoint are kept. With
-    ``start`` training goes on from a model: its weights, tokenizer and feature statistics.
+    Packs that ``data`` holds are trained from, others are prepared in ``work`` (see `gather_packs`). A run that was
+    killed goes on where it was: prepared clips and steps up to the last checkpoint are kept. With ``start`` training
+    goes on from a model: its weights, tokenizer and feature statistics.
 
     Of several processes (``torchrun``) the first alone writes; all of them read the packs.
 
     Raises:
         InputError: a table or a clip cannot be used, ``work`` belongs to another recipe, ``bundle`` is taken,
             ``start`` is of other sizes than the recipe, or needed and not given.
+        TextError: the tokenizer cannot spell what is said in a clip.
         KeyboardInterrupt: training was told to stop; the same call goes on from there.
     """
     machine = machine or Machine()
@@ -65,12 +73,14 @@ def run_recipe(
     if bundle.exists() and not (bundle / SUMS_FILE).exists():
         raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
 
-    def set_out() -> tuple[Path, Foundation, bytes | None]:
+    def set_out() -> tuple[Packs, Foundation, bytes | None]:
         texts = read_texts(recipe.lm, data) if recipe.lm else []
         _claim(work, recipe, start)
-        packs = data if (data / CORPUS_PACK / INDEX_FILE).exists() else prepare_packs(recipe, data, work)
+        packs = gather_packs(recipe, data, work)
         lm_bytes = make_lm(recipe.lm, texts, packs) if recipe.lm else None
-        return packs, lay_foundation(recipe, packs, work, start), lm_bytes
+        foundation = lay_foundation(recipe, packs, work, start)
+        _check_spelling(Tokenizer(foundation.tokenizer_bytes), packs)
+        return packs, foundation, lm_bytes
 
     packs, foundation, lm_bytes = machine.processes.share(set_out)
     job = Job(recipe, packs, work, foundation, start)
@@ -90,36 +100,6 @@ def run_recipe(
         save_bundle(bundle, config, trainer.model.state_dict(), foundation.tokenizer_bytes, card, lm_bytes)
 
 
-def prepare_packs(recipe: RecipeConfig, data: Path, work: Path) -> Path:
-    """Prepare in ``work`` the packs that ``recipe`` trains from, as far as they are not there; return ``work``.
-
-    Of the noises and babble voices it takes the half that is never tested with.
-
-    Raises:
-        InputError: a table cannot be used, or none of its clips.
-    """
-    prepare(read_table(data / recipe.table), data, work / CORPUS_PACK, on_progress=_print_progress(recipe.table))
-    if recipe.num_talkers or recipe.num_voices:
-        from avsr.train.packs import talkers  # it needs PyAV, as all of preparing does, and training does not
-
-        for pack, make, number in (
-            (TALKERS_PACK, talkers.make_talkers, recipe.num_talkers),
-            (VOICES_PACK, talkers.make_voices, recipe.num_voices),
-        ):
-            if number:
-                table = make(work / f"{pack}_made", number, seed=1)
-                prepare(read_table(table)[:number], table.parent, work / pack, on_progress=_print_progress(table.name))
-    if recipe.speech is not None:
-        spoken = [utterance for utterance in read_table(data / recipe.speech) if utterance.split == TRAIN_SPLIT]
-        prepare(spoken, data, work / SPEECH_PACK, on_progress=_print_progress(recipe.speech))
-    if any(recipe.stage(branch).augment.noise_share for branch in (*recipe.branches, "fusion")):
-        voices, noises = noise_files(data, "train")
-        sounds = [Utterance(path, "", VOICE_SPLIT, "", ()) for path in voices]
-        sounds += [Utterance(path, "", NOISE_SPLIT, "", ()) for path in noises]
-        prepare(sounds, data, work / NOISE_PACK, on_progress=_print_progress("noise"))
-    return work
-
-
 def read_texts(config: LmConfig, data: Path) -> list[str]:
     """Return the sentences under ``data`` that the language model learns from beside the transcripts.
 
@@ -135,13 +115,13 @@ def read_texts(config: LmConfig, data: Path) -> list[str]:
     return lines
 
 
-def make_lm(config: LmConfig, texts: Sequence[str], packs: Path) -> bytes:
+def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
     """Learn the language model of a bundle from what is said in the training clips, and from ``texts``.
 
     Raises:
         InputError: the model would be larger than a bundle may hold.
     """
-    told = [clip.text for clip in PreparedCorpus(packs / CORPUS_PACK, ClipMemory(0)).select(TRAIN_SPLIT)]
+    told = [clip.text for clip in PreparedCorpus(packs[CORPUS_PACK], ClipMemory(0)).select(TRAIN_SPLIT)]
     lm_bytes = build_lm([*told, *texts], config)
     pruned = "prune it under lm: in the recipe (min_counts, vocab_size or order), and run the command again to go on"
     if len(lm_bytes) > MAX_BYTES[LM_FILE]:  # said now, not after hours of training
@@ -155,31 +135,13 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Path) -> bytes:
     return lm_bytes
 
 
-def _print_progress(name: str) -> Callable[[Progress], None]:
-    def show(progress: Progress) -> None:
-        if progress.num_done % max(1, progress.num_files // 10) == 0 or progress.num_done == progress.num_files:
-            failed = f", {len(progress.failed)} cannot be used" if progress.failed else ""
-            print(f"preparing {name}: {progress.num_done} of {progress.num_files}{failed}", flush=True)
-
-    return show
-
-
-def read_noise(pack: Path) -> NoiseSource:
-    """Load the babble voices and noises of a pack."""
-    corpus = PreparedCorpus(pack, ClipMemory(0))
-    voices, noises = (
-        [corpus.load(clip).audio for clip in corpus.select(split)] for split in (VOICE_SPLIT, NOISE_SPLIT)
-    )
-    return NoiseSource(voices, [noise for noise in noises if noise.any()])
-
-
 def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     """Note in ``work`` what is trained, so that nothing else goes on from its half-done results.
 
     The language model is learnt anew by every run, so that it may change: it is left out. Settings are compared, not
     texts: one that a newer version knows, and that is off, makes no other recipe.
     """
-    noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {start.config.name} {start.config.version}\n"
+    noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {_named(start)}\n"
     text = dump_config(recipe.model_copy(update={"lm": None}))
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -192,6 +154,21 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
         raise InputError(f"{work}: holds the work of another recipe or model ({noted}); choose another --work")
 
 
+def _named(start: Bundle) -> str:
+    """Name a model so that no other weights have the same name."""
+    return f"{start.config.name} {start.config.version} {hashlib.sha256(start.weights).hexdigest()[:16]}"
+
+
+def _check_spelling(tokenizer: Tokenizer, packs: Packs) -> None:
+    """Find out now, not after hours of training, that a transcript cannot be learnt."""
+    for name, pack in packs.items():
+        for clip in PreparedCorpus(pack).select(TRAIN_SPLIT, DEV_SPLIT):
+            try:
+                tokenizer.encode(clip.text)
+            except TextError as error:
+                raise TextError(f"{clip.path} ({name}): {error}, or take the clip out of the table") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Foundation:
     """What all stages stand on: the tokenizer and the statistics of the sound."""
@@ -200,21 +177,20 @@ class Foundation:
     features: FeatureConfig
 
 
-def lay_foundation(recipe: RecipeConfig, packs: Path, work: Path, start: Bundle | None) -> Foundation:
+def lay_foundation(recipe: RecipeConfig, packs: Packs, work: Path, start: Bundle | None) -> Foundation:
     """Make the tokenizer and measure the sound, or take both from ``start``; ``work`` keeps them."""
     tokenizer, features = work / TOKENIZER_FILE, work / FEATURES_FILE
     if start is not None:
         tokenizer.write_bytes(start.tokenizer_bytes)
         features.write_text(dump_config(start.config.features), encoding="utf-8")
     elif not (tokenizer.exists() and features.exists()):
-        corpus = PreparedCorpus(packs / CORPUS_PACK, ClipMemory(0))
+        corpus = PreparedCorpus(packs[CORPUS_PACK], ClipMemory(0))
         clips = corpus.select(TRAIN_SPLIT)
         if not clips:
-            raise InputError(
-                f"{packs / CORPUS_PACK}: no clip is of the split {TRAIN_SPLIT!r}; the table says which are"
-            )
+            raise InputError(f"{packs[CORPUS_PACK]}: no clip is of the split {TRAIN_SPLIT!r}; the table says which are")
         tokenizer.write_bytes(train_tokenizer([clip.text for clip in clips], recipe.vocab_size))
-        measured = measure_features(corpus.load(clip).audio for clip in clips[::4])
+        heard = [clip for clip in clips if corpus.media(clip).heard]
+        measured = measure_features(corpus.load(clip).audio for clip in heard[::4])
         features.write_text(dump_config(measured), encoding="utf-8")
     return Foundation(tokenizer.read_bytes(), load_config(features, FeatureConfig))
 
@@ -224,7 +200,7 @@ class Job:
     """One run of a recipe: what every stage of it needs, here or in a process of its own."""
 
     recipe: RecipeConfig
-    packs: Path
+    packs: Packs
     work: Path
     foundation: Foundation
     start: Bundle | None = None
@@ -233,7 +209,7 @@ class Job:
         """Return the trainer of one stage, its weights those of ``start`` if there is one."""
         recipe, packs, stage = self.recipe, self.packs, self.recipe.stage(branch)
         tokenizer = Tokenizer(self.foundation.tokenizer_bytes)
-        corpus = PreparedCorpus(packs / CORPUS_PACK, ClipMemory(MEMORY_BYTES // max(1, machine.workers)))
+        corpus = PreparedCorpus(packs[CORPUS_PACK], ClipMemory(MEMORY_BYTES // max(1, machine.workers)))
         trainer = Trainer(
             branch,
             recipe.sizes(tokenizer.vocab_size),
@@ -242,7 +218,7 @@ class Job:
             tokenizer,
             self.sources(branch, corpus),
             Source(corpus, corpus.select(DEV_SPLIT)),
-            read_noise(packs / NOISE_PACK) if stage.augment.noise_share else NoiseSource([], []),
+            read_noise(packs[NOISE_PACK]) if stage.augment.noise_share else NoiseSource([], []),
             self.work / branch,
             machine,
             on_report,
@@ -259,14 +235,14 @@ class Job:
         recipe, stage = self.recipe, self.recipe.stage(branch)
         sources = balanced_sources(corpus, stage.speaker_balance)
         if recipe.num_talkers and stage.talker_repeat:
-            talkers = PreparedCorpus(self.packs / TALKERS_PACK, corpus.room)
+            talkers = PreparedCorpus(self.packs[TALKERS_PACK], corpus.room)
             sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
         for pack, is_there, repeat in (
             (VOICES_PACK, recipe.num_voices > 0, stage.voice_repeat),
             (SPEECH_PACK, recipe.speech is not None, stage.speech_repeat),
         ):
             if branch != "video" and is_there and repeat:
-                heard = PreparedCorpus(self.packs / pack, corpus.room)
+                heard = PreparedCorpus(self.packs[pack], corpus.room)
                 sources.append(Source(heard, heard.select(TRAIN_SPLIT), repeat))
         return sources
 

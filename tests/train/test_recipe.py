@@ -22,13 +22,13 @@ import avsr
 from avsr.bundle import LM_FILE, MAX_BYTES, load_bundle
 from avsr.config import ModelConfig, load_config
 from avsr.corpora import read_table
-from avsr.errors import ConfigError, InputError
+from avsr.errors import ConfigError, InputError, TextError
 from avsr.features import LogMel
 from avsr.train import apart, run
 from avsr.train.checkpoint import read_tensors
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
-from avsr.train.packs import prepare
+from avsr.train.packs import gather, prepare
 from avsr.train.packs.prepared import Clip, ClipMemory, PreparedCorpus
 from avsr.train.recipe import RECIPES, RecipeConfig
 from avsr.train.statistics import LEAST_STD, measure_features
@@ -153,9 +153,10 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     with pytest.raises(InputError, match="another recipe or model"):
         run.run_recipe(recipe_of(vocab_size=45), data, work, bundle)
     (tmp_path / "further").mkdir()
-    foundation = run.lay_foundation(recipe, work, tmp_path / "further", start)
+    packs = {"corpus": work / "corpus"}
+    foundation = run.lay_foundation(recipe, packs, tmp_path / "further", start)
     assert foundation == run.Foundation(start.tokenizer_bytes, start.config.features)
-    job = run.Job(recipe, work, tmp_path / "further", foundation, start)
+    job = run.Job(recipe, packs, tmp_path / "further", foundation, start)
     beginner = job.trainer("audio", Machine(), print_notes)
     assert all(torch.equal(value, loaded[name]) for name, value in beginner.model.state_dict().items())
     with pytest.raises(InputError, match="of other sizes"):
@@ -172,9 +173,9 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 @pytest.mark.usefixtures("_in_this_process")
 def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
-    packs = run.prepare_packs(recipe, data, tmp_path)
+    packs = gather.gather_packs(recipe, data, tmp_path)
     job = run.Job(recipe, packs, tmp_path, run.lay_foundation(recipe, packs, tmp_path, None))
-    corpus = PreparedCorpus(packs / "corpus")
+    corpus = PreparedCorpus(packs["corpus"])
     for branch, hears_speech in {"audio": True, "video": False, "fusion": False}.items():
         clips = [clip for source in job.sources(branch, corpus) for clip in source.clips]
         assert [clip.speaker for clip in clips] == ["s0", "c"] if hears_speech else ["s0"]
@@ -184,10 +185,11 @@ def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, 
 def test_sentences_without_a_face_teach_all_but_the_eye(pack: Path, tmp_path: Path) -> None:
     clip, made = make_clip(["bin"], 0)
     heard = replace(made, lips=made.lips * 0, visible=~made.heard)
-    for name in ("voices", "talkers"):
-        write_pack(tmp_path / "packs" / name, [(replace(clip, speaker=name), heard)])
+    packs = {name: tmp_path / name for name in ("voices", "talkers")}
+    for name, directory in packs.items():
+        write_pack(directory, [(replace(clip, speaker=name), heard)])
     recipe = recipe_of(num_voices=1, num_talkers=1, audio={"epochs": 1, "voice_repeat": 3.0})
-    job = run.Job(recipe, tmp_path / "packs", tmp_path, run.Foundation(b"", FEATURES))
+    job = run.Job(recipe, packs, tmp_path, run.Foundation(b"", FEATURES))
     repeats = {
         branch: {source.clips[0].speaker: source.repeat for source in job.sources(branch, PreparedCorpus(pack))}
         for branch in ("audio", "video", "fusion")
@@ -203,9 +205,10 @@ def test_sentences_without_a_face_teach_all_but_the_eye(pack: Path, tmp_path: Pa
 
 def test_all_packs_of_a_stage_share_one_room_in_a_worker_as_well(pack: Path, tmp_path: Path) -> None:
     clip, made = make_clip(["bin"], 0)
-    for name in ("voices", "talkers"):
-        write_pack(tmp_path / name, [(clip, made)])
-    job = run.Job(recipe_of(num_voices=1, num_talkers=1), tmp_path, tmp_path, run.Foundation(b"", FEATURES))
+    packs = {name: tmp_path / name for name in ("voices", "talkers")}
+    for directory in packs.values():
+        write_pack(directory, [(clip, made)])
+    job = run.Job(recipe_of(num_voices=1, num_talkers=1), packs, tmp_path, run.Foundation(b"", FEATURES))
     room = ClipMemory(made.num_bytes)
     sources = job.sources("audio", PreparedCorpus(pack, room))
     assert len(sources) == 3
@@ -271,10 +274,17 @@ def test_balance_moves_an_epoch_towards_rare_speakers(balance: float) -> None:
 def test_packs_that_were_prepared_elsewhere_are_trained_from(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What there is no pack of comes from the tables beside them, which need not be there for the others."""
     monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
-    prepare_toy(data, tmp_path / "packs")
-    prepare.prepare(read_table(data / "speech.tsv"), data, tmp_path / "packs" / "noise")
-    monkeypatch.setattr(run, "prepare_packs", None)
+    prepare_toy(data, data)
+    (data / "toy.tsv").unlink()
+    corpus, noise = data / "corpus", data / "noise"
+    work = tmp_path / "work"
+    assert gather.gather_packs(recipe_of(), data, work) == {"corpus": corpus, "noise": work / "noise"}
+    assert PreparedCorpus(work / "noise").select("babble", "noise")
+    prepare.prepare(read_table(data / "speech.tsv"), data, noise)
+    (data / "speech.tsv").unlink()
+    monkeypatch.setattr(gather, "prepare", None)
     jobs: list[run.Job] = []
 
     def stop(job: run.Job, *_: object) -> None:
@@ -283,5 +293,41 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
 
     monkeypatch.setattr(run, "train_branches", stop)
     with pytest.raises(KeyboardInterrupt):
-        run.run_recipe(recipe_of(), tmp_path / "packs", tmp_path / "work", tmp_path / "bundle")
-    assert [job.packs for job in jobs] == [tmp_path / "packs"]
+        run.run_recipe(recipe_of(), data, work, tmp_path / "bundle")
+    assert [job.packs for job in jobs] == [{"corpus": corpus, "noise": noise}]
+    with pytest.raises(InputError, match="is a pack itself"):
+        run.run_recipe(recipe_of(), corpus, work, tmp_path / "bundle")
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_what_cannot_be_used_is_found_before_the_work_begins(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, bundle = tmp_path / "work", tmp_path / "bundle"
+
+    def refuse(error: type[InputError], message: str) -> None:
+        with pytest.raises(error, match=message):
+            run.run_recipe(recipe_of(), data, work, bundle, start=load_bundle(start))
+        assert not (work / "audio").exists()
+
+    tiny_recognizer(start := tmp_path / "start")
+    noise = (data / "noise.tsv").rename(tmp_path / "noise.tsv")
+    refuse(InputError, r"noise\.tsv")
+    assert not (work / "corpus").exists()
+    noise.rename(data / "noise.tsv")
+    table = (data / "toy.tsv").read_text()
+    (data / "toy.tsv").write_text(table.replace("bin blue at f\t", "bin blue at 7\t"))
+    refuse(TextError, r"clip\.mp4 \(corpus\): 'bin blue at 7' cannot be spelled")
+    (data / "toy.tsv").write_text(table)
+    write_pack(data / "noise", [make_clip(["bin"], 0)])
+    refuse(InputError, "noise: has no clip of the splits 'babble' and 'noise'")
+
+
+def test_nothing_goes_on_from_the_work_on_another_model(tmp_path: Path) -> None:
+    """Two models may have the same name and version: what `finetune` makes of `default` has."""
+    tiny_recognizer(tmp_path / "start")
+    start = load_bundle(tmp_path / "start")
+    for _ in range(2):
+        run._claim(tmp_path / "work", recipe_of(), start)
+    with pytest.raises(InputError, match="another recipe or model"):
+        run._claim(tmp_path / "work", recipe_of(), replace(start, weights=b"others"))

@@ -18,8 +18,7 @@ from toy_recipe import recipe_of
 from avsr.corpora import read_table
 from avsr.errors import InputError
 from avsr.talker import VOICES
-from avsr.train import run
-from avsr.train.packs import prepare, talkers
+from avsr.train.packs import gather, prepare, talkers
 from avsr.train.packs.pack import lock
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.packs.talkers import make_voices
@@ -140,8 +139,8 @@ def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch
     (tmp_path / "toy.tsv").write_text("path\tspeaker\tsplit\tseconds\ttext\twords\nclip.mp4\ts\ttrain\t1\tbin\t\n")
     work = tmp_path / "work"
     write_pack(work / "corpus", [(replace(clip, path="clip.mp4"), data)])
-    packs = run.prepare_packs(recipe_of(num_voices=2, fusion={"epochs": 1}), tmp_path, work)
-    corpus = PreparedCorpus(packs / "voices")
+    packs = gather.gather_packs(recipe_of(num_voices=2, fusion={"epochs": 1}), tmp_path, work)
+    corpus = PreparedCorpus(packs["voices"])
     assert len(corpus.select("train")) == 2
     for clip in corpus.clips:
         assert len(clip.words) == 6

@@ -29,7 +29,5 @@ def recipe_of(**changes: object) -> RecipeConfig:
 
 def toy_job(pack: Path, directory: Path, recipe: RecipeConfig) -> Job:
     """Return the job of ``recipe`` on the toy clips of ``pack``, all of it under ``directory``."""
-    packs = directory / "packs"
-    packs.mkdir()
-    (packs / "corpus").symlink_to(pack)
+    packs = {"corpus": pack, "noise": directory / "noise"}
     return Job(recipe, packs, directory, Foundation(train_tokenizer([" ".join(WORDS)] * 4, 48), FEATURES))

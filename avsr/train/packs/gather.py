@@ -1,0 +1,101 @@
+"""The packs that a recipe trains from: those that are there already, and those that are prepared from tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from avsr.corpora import Utterance, noise_files, read_table
+from avsr.errors import InputError
+from avsr.train.augment.noise import NoiseSource
+from avsr.train.packs.prepare import Progress, prepare
+from avsr.train.packs.prepared import INDEX_FILE, ClipMemory, PreparedCorpus
+from avsr.train.recipe import RecipeConfig
+
+CORPUS_PACK, TALKERS_PACK, VOICES_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "voices", "speech", "noise"
+SYNTHETIC = (TALKERS_PACK, VOICES_PACK)
+TRAIN_SPLIT, DEV_SPLIT = "train", "dev"
+VOICE_SPLIT, NOISE_SPLIT = "babble", "noise"
+
+Packs = dict[str, Path]
+"""Directories of packs, by their names."""
+
+
+def gather_packs(recipe: RecipeConfig, data: Path, work: Path) -> Packs:
+    """Return what ``recipe`` trains from: the packs that ``data`` holds; what is missing is made in ``work``.
+
+    A pack is found by its name: ``data/corpus``, ``data/noise`` and so on, as `avsr prepare` left it, or an earlier run
+    whose ``work`` is now ``data``. The others are prepared from the tables of ``data`` and kept for the next run; of
+    noises and babble voices it is the half that is never tested with. Every table is read before any clip.
+
+    Raises:
+        InputError: a table or a pack cannot be used, or none of its clips.
+    """
+    if (data / INDEX_FILE).exists():
+        raise InputError(f"{data}: is a pack itself; name it {CORPUS_PACK!r} and give the directory that it is in")
+    needed = _needed(recipe)
+    packs = {name: data / name for name in needed if (data / name / INDEX_FILE).exists()}
+    missing = [name for name in needed if name not in packs]
+    listed = {name: _listed(name, recipe, data) for name in missing if name not in SYNTHETIC}
+    for name in missing:
+        packs[name] = work / name
+        if name in SYNTHETIC:
+            _synthesise(name, recipe, work)
+        else:
+            prepare(listed[name], data, packs[name], on_progress=_print_progress(name))
+    if NOISE_PACK in packs and not PreparedCorpus(packs[NOISE_PACK]).select(VOICE_SPLIT, NOISE_SPLIT):
+        raise InputError(f"{packs[NOISE_PACK]}: has no clip of the splits {VOICE_SPLIT!r} and {NOISE_SPLIT!r}")
+    return packs
+
+
+def read_noise(pack: Path) -> NoiseSource:
+    """Load the babble voices and noises of a pack."""
+    corpus = PreparedCorpus(pack, ClipMemory(0))
+    voices, noises = (
+        [corpus.load(clip).audio for clip in corpus.select(split)] for split in (VOICE_SPLIT, NOISE_SPLIT)
+    )
+    return NoiseSource(voices, [noise for noise in noises if noise.any()])
+
+
+def _needed(recipe: RecipeConfig) -> list[str]:
+    is_noisy = any(recipe.stage(branch).augment.noise_share for branch in (*recipe.branches, "fusion"))
+    needs = {
+        CORPUS_PACK: True,
+        TALKERS_PACK: recipe.num_talkers > 0,
+        VOICES_PACK: recipe.num_voices > 0,
+        SPEECH_PACK: recipe.speech is not None,
+        NOISE_PACK: is_noisy,
+    }
+    return [name for name, is_needed in needs.items() if is_needed]
+
+
+def _listed(name: str, recipe: RecipeConfig, data: Path) -> list[Utterance]:
+    """Return the clips of a pack as the tables of ``data`` list them."""
+    if name == NOISE_PACK:
+        voices, noises = noise_files(data, "train")
+        sounds = [Utterance(path, "", VOICE_SPLIT, "", ()) for path in voices]
+        return sounds + [Utterance(path, "", NOISE_SPLIT, "", ()) for path in noises]
+    if name == SPEECH_PACK and recipe.speech is not None:
+        return [utterance for utterance in read_table(data / recipe.speech) if utterance.split == TRAIN_SPLIT]
+    return read_table(data / recipe.table)
+
+
+def _synthesise(name: str, recipe: RecipeConfig, work: Path) -> None:
+    """Make and prepare a pack of synthetic clips."""
+    from avsr.train.packs import talkers  # it needs PyAV, as all of preparing does, and training does not
+
+    make, number = {
+        TALKERS_PACK: (talkers.make_talkers, recipe.num_talkers),
+        VOICES_PACK: (talkers.make_voices, recipe.num_voices),
+    }[name]
+    table = make(work / f"{name}_made", number, seed=1)
+    prepare(read_table(table)[:number], table.parent, work / name, on_progress=_print_progress(name))
+
+
+def _print_progress(name: str) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        if progress.num_done % max(1, progress.num_files // 10) == 0 or progress.num_done == progress.num_files:
+            failed = f", {len(progress.failed)} cannot be used" if progress.failed else ""
+            print(f"preparing {name}: {progress.num_done} of {progress.num_files}{failed}", flush=True)
+
+    return show
