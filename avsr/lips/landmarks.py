@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import cv2
 import numpy as np
@@ -207,20 +207,21 @@ class _SilentStderr:
     """Sends what C++ writes to file descriptor 2 nowhere: MediaPipe's log has no other switch.
 
     The descriptor is the whole process's. So threads that overlap share one muting: the first in begins it, the last
-    out ends it.
+    out ends it. What Python writes to ``sys.stderr`` meanwhile, in whichever thread, goes past it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._num_inside = 0
         self._saved = -1
+        self._pythons: TextIO | None = None
+        self._aside: TextIO | None = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._num_inside == 0:
-                if sys.stderr is not None:
-                    sys.stderr.flush()
                 self._saved = os.dup(2)
+                self._step_aside()
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, 2)
                 os.close(nowhere)
@@ -234,6 +235,21 @@ class _SilentStderr:
             if self._num_inside == 0:
                 os.dup2(self._saved, 2)
                 os.close(self._saved)
+                if self._pythons is not None and sys.stderr is self._aside:
+                    sys.stderr = self._pythons
+
+    def _step_aside(self) -> None:
+        """Let ``sys.stderr`` write to a copy of descriptor 2, which stays open: threads may go on holding it."""
+        self._pythons = None
+        try:
+            if sys.stderr is None or sys.stderr.fileno() != 2:
+                return
+        except (OSError, ValueError):  # it has no descriptor
+            return
+        sys.stderr.flush()
+        if self._aside is None:
+            self._aside = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+        self._pythons, sys.stderr = sys.stderr, self._aside
 
 
 _silent_stderr = _SilentStderr()
