@@ -19,7 +19,7 @@ from avsr.decode.endpoint import Ending, Endpointer, EndpointInput, EndpointStat
 from avsr.decode.tokenizer import Tokenizer
 from avsr.decode.words import seconds, timed_words
 from avsr.errors import InputError
-from avsr.types import BoolArray, Caption, FloatArray
+from avsr.types import BoolArray, Caption, FloatArray, Word
 
 NEVER = -1e4
 """Log-probability of what cannot be; finite, so that sums of it stay numbers."""
@@ -202,7 +202,7 @@ class Captioner:
     def _caption(self, hypothesis: Hypothesis, state: CaptionerState, stable_chars: int | None = None) -> Caption:
         """The caption of ``hypothesis``; a final one where all of it is stable (None)."""
         hypothesis = _not_before(state.first_tick, hypothesis)
-        words = timed_words(hypothesis, self._tokenizer)
+        words = _one_by_one(timed_words(hypothesis, self._tokenizer))
         num_chars = len(" ".join(word.text for word in words))
         said = _ticks_said(hypothesis) - state.first_tick
         first, end = (said[0], said[-1] + 1) if len(said) else (0, None)
@@ -232,6 +232,15 @@ def _not_before(first_tick: int, hypothesis: Hypothesis) -> Hypothesis:
         ticks=tuple(max(tick, first_tick) for tick in hypothesis.ticks),
         end_ticks=tuple(max(tick, first_tick) for tick in hypothesis.end_ticks),
     )
+
+
+def _one_by_one(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """Let no word begin before the one before it ends: those that were moved to a cut begin there together."""
+    placed: list[Word] = []
+    for word in words:
+        begun_s = max(word.start_s, placed[-1].end_s if placed else 0.0)
+        placed.append(replace(word, start_s=begun_s, end_s=max(word.end_s, begun_s)))
+    return tuple(placed)
 
 
 def _first_tokens(hypothesis: Hypothesis, num_tokens: int) -> Hypothesis:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsr.config import DecodeConfig
-from avsr.decode import BeamSearch, Captioner, CaptionerInput, Hotword, Tokenizer
+from avsr.decode import BeamSearch, Captioner, CaptionerInput, Hotword, Hypothesis, Tokenizer
 from avsr.decode.captioner import AFTERTHOUGHT_TICKS
 from avsr.errors import InputError
-from avsr.types import Caption, FloatArray
+from avsr.types import TICK_S, Caption, FloatArray
 
 CONFIG = DecodeConfig(beam_size=6, top_k=8, endpoint_silence_s=0.4, max_segment_s=4.0, stable_ticks=6)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -50,8 +50,24 @@ def test_chunk_size_never_changes_finals(
     log_probs = _babble(noise, letters, seed, spread)
     one_by_one = _finals(_run(letters, log_probs, range(len(log_probs))))
     assert _finals(_run(letters, log_probs, cuts)) == one_by_one
-    starts = [word.start_s for caption in one_by_one for word in caption.words]
-    assert starts == sorted(starts)
+    words = [word for caption in one_by_one for word in caption.words]
+    assert all(word.start_s <= word.end_s for word in words)
+    assert all(before.end_s <= behind.start_s for before, behind in itertools.pairwise(words))
+
+
+@given(runs=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 5)), min_size=1, max_size=8), cut=st.integers(0, 60))
+@settings(deadline=None)
+def test_words_of_a_caption_never_overlap(grid: Tokenizer, runs: list[tuple[int, int]], cut: int) -> None:
+    """Also where those before a cut are moved to it."""
+    edges = list(itertools.accumulate(itertools.chain.from_iterable(runs)))
+    tokens = (grid.encode(" ".join(GRID_WORDS)) * len(runs))[: len(runs)]
+    heard = Hypothesis(tuple(tokens), 0.0, tuple(edges[::2]), tuple(edges[1::2]), (0.5,) * len(runs))
+    captioner = Captioner(CONFIG, grid, BeamSearch(CONFIG, grid))
+    state = replace(captioner.init_state(), first_tick=cut, audio_weight=np.ones(200), visible=np.ones(200, np.bool_))
+    caption = captioner._caption(heard, state)
+    assert caption.start_s >= cut * TICK_S - 1e-9
+    assert all(word.start_s <= word.end_s for word in caption.words)
+    assert all(before.end_s <= behind.start_s for before, behind in itertools.pairwise(caption.words))
 
 
 @given(
