@@ -10,7 +10,7 @@ import typer
 
 from avsr.cli.interrupt import INTERRUPTED, until_interrupted
 from avsr.cli.options import ChunkOption, ModalityOption
-from avsr.errors import MissingExtraError
+from avsr.errors import AvsrError, MissingExtraError
 
 if TYPE_CHECKING:
     from avsr.serve.protocol import AnyEvent
@@ -62,17 +62,14 @@ def run(
 
     client = Client(url, take, in_real_time=real_time)
     media = in_thread(partial(open_media, source, modality)).result()  # a pipe may be silent: Ctrl-C ends it
-    try:
-        with until_interrupted(client.stop):
-            done = asyncio.run(client.send(media, Config(token=token, modality=modality, chunk_ms=chunk_ms)))
-    finally:
-        if not client.is_reading:
-            media.close()
-    warnings, name = (*media.warnings, *done.notes), media.name
-    if output not in ("txt", "jsonl"):
+    name = media.name
+
+    def write(duration_s: float, warnings: tuple[str, ...]) -> None:
+        if output in ("txt", "jsonl") or not ready:
+            return
         transcript = Transcript(
             segments=tuple(finals),
-            duration_s=done.duration,
+            duration_s=duration_s,
             model=ready[0].model,
             version=ready[0].version,
             modality=modality,
@@ -80,6 +77,18 @@ def run(
             warnings=warnings,
         )
         sys.stdout.write(render(transcript, output))
+
+    try:
+        with until_interrupted(client.stop):
+            done = asyncio.run(client.send(media, Config(token=token, modality=modality, chunk_ms=chunk_ms)))
+    except AvsrError as error:
+        write(finals[-1].end_s if finals else 0.0, (*media.warnings, *client.notes, str(error)))
+        raise
+    finally:
+        if not client.is_reading:
+            media.close()
+    warnings = (*media.warnings, *client.notes, *done.notes)
+    write(done.duration, warnings)
     for warning in warnings:
         print(f"avsr: {name}: {warning}", file=sys.stderr)
     if client.is_stopped:

@@ -84,9 +84,10 @@ class Client:
     """Sends one stream to ``url``; ``on_event`` is told what comes back, every final once.
 
     ``in_real_time`` sends each packet when its time has come; otherwise the server sets the pace. A lost connection is
-    taken up again where it broke off; where the server has lost the stream, since it was started anew, another stream
-    goes on after the last final, and what it says is told with the times and the numbers of the first. Sound goes as
-    f32 and pictures as PNG, so that the server hears and sees exactly what is sent.
+    taken up again where it broke off; where the server has lost the stream, since it was started anew, or has ended it,
+    since it was too long or silent, another stream goes on after the last final, and what it says is told with the
+    times and the numbers of the first. Sound goes as f32 and pictures as PNG, so that the server hears and sees exactly
+    what is sent.
 
     Raises:
         InputError: ``url`` is no address.
@@ -102,6 +103,9 @@ class Client:
         self._base = _Base()
         self._final_end_s = 0.0
         self._partial_start_s: float | None = None
+        self._has_paused = False
+        self._forgotten_until_s = 0.0
+        self._missed_s = 0.0
         self._kept: deque[Sound | Picture] = deque()
         self._pulling: asyncio.Future[Sound | Picture | None] | None = None
         self._begun_s = time.monotonic()
@@ -125,6 +129,13 @@ class Client:
         """Whether a thread still waits for the next packet, after `stop`: its source must be left alone."""
         return self._pulling is not None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known of the captions beside what the server says."""
+        if not self._missed_s:
+            return ()
+        return (f"{self._missed_s:.1f} s have no captions: the server began anew, and they were no longer kept",)
+
     async def send(self, packets: Iterable[AudioPacket | VideoFrame], config: Config) -> Done:
         """Send all ``packets``, in the order of their times; return how the stream ended.
 
@@ -146,17 +157,21 @@ class Client:
     async def _send(self, outgoing: Iterator[Sound | Picture], config: Config) -> Done:
         num_tries = 0
         while True:
-            progress = self._next_segment
+            if self._has_paused:
+                await self._wait_for_more(outgoing)
+            progress = self._next_segment, self._base
             try:
-                async with connect(self._url, max_size=None, compression=None, ping_timeout=PONG_S) as socket:
+                # No proxy: what is seen and heard goes to the named server and past nobody else.
+                options: dict[str, Any] = {"max_size": None, "compression": None, "ping_timeout": PONG_S, "proxy": None}
+                async with connect(self._url, **options) as socket:
                     await self._converse(socket, config, outgoing)
             except (ConnectionClosed, _TryAgainError) as error:
                 problem = f"the connection to {self._url} was lost: {error}"
-            except (InvalidURI, InvalidHandshake, OSError, TimeoutError, asyncio.TimeoutError) as error:
+            except (InvalidURI, InvalidHandshake, UnicodeError, OSError, TimeoutError, asyncio.TimeoutError) as error:
                 problem = f"no server of captions answers at {self._url}: {error}; start one with `avsr serve`"
             if self._done is not None:
                 return self._done
-            num_tries = 1 if self._next_segment > progress else num_tries + 1
+            num_tries = num_tries + 1 if (self._next_segment, self._base) == progress else 1
             if not self._has_begun or num_tries > MAX_RETRIES:
                 raise AvsrError(problem)
             await asyncio.sleep(min(0.25 * 2**num_tries, 5.0))
@@ -207,8 +222,10 @@ class Client:
 
     def _refused(self, event: ErrorEvent) -> None:
         """Raise what the refusal means: that the stream must begin anew, that it may work later, or the end."""
-        if self._has_begun and event.code == "unknown_session":
+        if self._has_begun and event.code in ("unknown_session", "time_limit", "idle"):
             first_s = self._kept[0].t_s if self._kept else self._final_end_s
+            self._has_paused = event.code == "idle"
+            self._missed_s += max(0.0, self._forgotten_until_s - self._final_end_s)
             self._base = _Base(max(self._final_end_s, first_s), self._next_segment)
             self._ready = self._partial_start_s = None
             raise _TryAgainError(event.message)
@@ -227,6 +244,14 @@ class Client:
         await socket.send(End().model_dump_json())
 
     async def _pull(self, outgoing: Iterator[Sound | Picture]) -> Sound | Picture | None:
+        """Return the next message; None when the stream is at its end, or was stopped."""
+        await self._wait_for_more(outgoing)
+        if self.is_stopped or self._pulling is None:
+            return None
+        pulled, self._pulling = self._pulling, None
+        return pulled.result()
+
+    async def _wait_for_more(self, outgoing: Iterator[Sound | Picture]) -> None:
         """Make the next message in a thread; if the connection is lost meanwhile, it is the next one's first."""
         if self._pulling is None:
             self._pulling = asyncio.wrap_future(in_thread(lambda: next(outgoing, None)))
@@ -236,10 +261,6 @@ class Client:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
-        if self.is_stopped:
-            return None
-        pulled, self._pulling = self._pulling, None
-        return pulled.result()
 
     async def _send_one(self, socket: ClientConnection, message: Sound | Picture) -> None:
         if self._in_real_time:
@@ -256,6 +277,7 @@ class Client:
         for num_kept, message in enumerate(reversed(self._kept)):
             num_bytes += message.num_bytes
             if num_bytes > MAX_KEPT_BYTES:
+                self._forgotten_until_s = self._kept[-num_kept - 1].end_s
                 self._kept = deque(list(self._kept)[-num_kept:])
                 return
 

@@ -1,0 +1,109 @@
+"""The client of `avsr send`: it goes past nobody else, goes on after a stream's end, and keeps what it has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from serving import FAST, Server
+from stand_ins import Packet, packets_of, sound
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as serve_websocket
+
+import avsr
+from avsr import cli
+from avsr.serve.client import Client
+from avsr.serve.limits import Limits
+from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Done, Ready
+
+CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
+DURATION_S = 3.0
+
+
+def events_of(server: Server, packets: Iterator[Packet], *, in_real_time: bool) -> list[AnyEvent]:
+    events: list[AnyEvent] = []
+    client = Client(server.url, events.append, in_real_time=in_real_time)
+    asyncio.run(client.send(packets, Config(modality="audio")))
+    assert client.notes == ()
+    return events
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h", "ftp"])
+def test_no_proxy_of_the_environment_is_spoken_to(
+    scheme: str, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy"):
+            monkeypatch.setenv(name, f"{scheme}://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        events = events_of(serve(), iter(packets_of(sound(0.5), [])), in_real_time=False)
+        assert isinstance(events[-1], Done)
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
+@pytest.mark.parametrize(
+    ("limits", "pause_s"),
+    [
+        pytest.param(replace(FAST, total_s=1.2), 0.0, id="of too long a stream"),
+        pytest.param(replace(FAST, idle_s=0.3), 1.0, id="of a silent one"),
+    ],
+)
+def test_a_stream_goes_on_after_the_server_has_ended_it(
+    limits: Limits, pause_s: float, serve: Callable[..., Server]
+) -> None:
+    packets = packets_of(sound(DURATION_S), [])
+
+    def sent() -> Iterator[Packet]:
+        for index, packet in enumerate(packets):
+            time.sleep(pause_s if index == len(packets) // 2 else 0.0)
+            yield packet
+
+    events = events_of(serve(limits), sent(), in_real_time=not pause_s)
+    assert len([event for event in events if isinstance(event, Ready)]) >= 2
+    assert isinstance(events[-1], Done)
+    assert events[-1].duration == pytest.approx(DURATION_S, abs=0.1)
+    finals = [event for event in events if isinstance(event, CaptionEvent) and event.type == "final"]
+    assert [final.segment for final in finals] == list(range(len(finals)))
+    assert all(before.end <= behind.start + 0.04 for before, behind in pairwise(finals))
+    assert finals[0].start < 1.0
+    assert finals[-1].end > DURATION_S - 1.0
+
+
+def test_finals_are_written_though_the_stream_ends_in_an_error(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [
+        event.model_dump_json() for event in events_of(serve(), iter(packets_of(sound(3.0), [])), in_real_time=False)
+    ]
+    told = [line for line in told if json.loads(line)["type"] in ("ready", "final")]
+    failed = json.dumps({"type": "error", "code": "internal", "message": "out of luck", "retry": False})
+
+    def fail(connection: ServerConnection) -> None:
+        connection.recv()
+        for line in (*told, failed):
+            connection.send(line)
+
+    with serve_websocket(fail, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
+        monkeypatch.setattr(sys, "argv", ["avsr", "send", str(CLIP), "--url", url, "--format", "json"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        server.shutdown()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert "out of luck" in said.err
+    written = json.loads(said.out)
+    assert len(written["segments"]) == len(told) - 1 > 0
+    assert any("out of luck" in warning for warning in written["warnings"])
