@@ -154,7 +154,10 @@ def list_bundles() -> tuple[Listing, ...]:
 def user_models() -> Path:
     """Return the user's own model directory: ``$AVSR_MODELS``, or ``~/.local/share/avsr/models``."""
     chosen = os.environ.get("AVSR_MODELS")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "avsr" / "models"
+    try:
+        return Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "avsr" / "models"
+    except RuntimeError as error:
+        raise BundleError(f"your models cannot be looked for: {error}; set AVSR_MODELS to a directory") from error
 
 
 def _places() -> tuple[Path, Path]:
@@ -184,7 +187,8 @@ def _find(model: str | Path | None) -> Path:
     name = DEFAULT_NAME if model is None else str(model)
     is_name = not isinstance(model, Path) and not name.startswith(("~", ".")) and Path(name).name == name
     try:
-        candidates = [place / name for place in _places()] if is_name else []
+        places = (BUNDLED_MODELS,) if model is None else _places()
+        candidates = [place / name for place in places] if is_name else []
         candidates.append(Path(name).expanduser())
         for path in candidates[:1] if model is None else candidates:
             if path.is_dir():

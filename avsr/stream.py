@@ -215,15 +215,16 @@ class Stream:
                 waiting = (*waiting, tick)
             is_last = tick is None and front.ended and len(waiting) > 0
             is_chunk = is_last or len(waiting) == self._chunk_ticks
-            self.state = replace(self.state, front=front, waiting=() if is_chunk else waiting)
+            state = replace(self.state, front=front, waiting=() if is_chunk else waiting)
             if not is_chunk:
+                self.state = state
                 if tick is None:
                     return
                 continue
             ticks = join_ticks(waiting)
             if self.on_ticks is not None:
                 self.on_ticks(ticks)
-            captions, self.state = self._recognise(ticks, self.state)
+            captions, self.state = self._recognise(ticks, state)
             self._publish(captions, arrived)
 
     def _recognise(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:

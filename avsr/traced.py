@@ -10,7 +10,8 @@ spent between them. So what streams do all the time, one whole chunk with the wh
 
 A recording knows no ``if``: it repeats what was done when it was made. The only choice that `AvsrModel.step` makes by
 values is whether pictures are looked at, hence two graphs; all others depend on shapes, which are compared before a
-graph is used. Which way a chunk goes depends on no packet and on no other stream.
+graph is used. Which way a chunk goes depends on no packet, and on other streams only where a server steps several at
+once; the ways agree within rounding.
 """
 
 from __future__ import annotations

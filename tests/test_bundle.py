@@ -241,6 +241,13 @@ def test_the_default_comes_from_the_package_alone(saved: Path, monkeypatch: pyte
     assert load_bundle().tokenizer_bytes == b"ours"
 
 
+def test_a_place_for_models_that_nobody_has_costs_only_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVSR_MODELS", "~nosuchuser/models")
+    assert load_bundle().config.name == "default"
+    with pytest.raises(BundleError, match="set AVSR_MODELS"):
+        list_bundles()
+
+
 def test_listing_shows_whole_and_damaged_bundles(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundles, "BUNDLED_MODELS", saved.parent / "nowhere")
     monkeypatch.setenv("AVSR_MODELS", str(saved.parent))

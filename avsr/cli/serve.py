@@ -27,7 +27,7 @@ def run(
         int | None, typer.Option(min=1, metavar="N", help="Streams at once; beyond, clients are told `busy`.")
     ] = None,
     max_speed: Annotated[
-        float, typer.Option(min=1, metavar="X", help="How much faster than real time a client may send.")
+        float, typer.Option(metavar="X", help="How much faster than real time a client may send.")
     ] = 2.0,
     token: Annotated[
         str | None,
@@ -52,6 +52,8 @@ def run(
         raise MissingExtraError(f"avsr serve needs {error.name}; install it with: pip install 'avsr[serve]'") from error
     if (certificate is None) != (key is None):
         raise ConfigError("--certificate and --key belong together; give both or neither")
+    if not 1 <= max_speed <= 1000:  # so that what is no number is refused too
+        raise ConfigError(f"--max-speed {max_speed:g}: give a number from 1 to 1000")
     if token is not None and not token.strip():
         raise ConfigError("--token is empty, which would let everybody in; give a secret, or leave it out")
     for path in (certificate, key):

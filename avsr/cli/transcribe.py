@@ -57,7 +57,7 @@ def run(
         raise InputError("several formats need a directory to write to; add -o DIR")
     if output is None and len(sources) > 1 and names != ["txt"]:
         raise InputError(f"several inputs make several {names[0]} files, which need a directory; add -o DIR")
-    if sources.count(PIPE) > 1 or (PIPE in sources and sys.stdin.isatty()):
+    if sources.count(PIPE) > 1 or (PIPE in sources and (sys.stdin is None or sys.stdin.isatty())):
         raise InputError(
             "-: nothing is piped in, or it is named twice; give a file, or pipe one in: ... | avsr transcribe -"
         )
@@ -92,7 +92,7 @@ def run(
             print(f"avsr: {error}", file=sys.stderr)
     if num_failed:
         print(f"avsr: {num_failed} of {len(sources)} could not be transcribed", file=sys.stderr)
-        raise typer.Exit(1)
+        raise typer.Exit(1 if num_failed < len(sources) else 2)
 
 
 def output_stems(sources: list[str]) -> list[str]:
@@ -123,7 +123,10 @@ def _stem(source: str) -> str:
     if source == PIPE:
         return "stdin"
     if "://" in source:
-        url = urlsplit(source)
+        try:
+            url = urlsplit(source)
+        except ValueError:  # opening it will say so
+            return "stream"
         return PurePosixPath(url.path).stem or url.hostname or "stream"
     return Path(source).stem or "stream"
 
@@ -150,15 +153,17 @@ class Job:
         """
         from avsr.cli.interrupt import interruptible
         from avsr.cli.progress import ProgressBar
+        from avsr.media.naming import name_of
 
-        with ProgressBar(source, is_shown=not self.quiet and sys.stderr.isatty()) as bar:
+        name = name_of(source)
+        with ProgressBar(name, is_shown=not self.quiet and sys.stderr.isatty()) as bar:
             sink = Sink(bar, is_live=self._prints_text)
             if self._prints_text and self.with_titles:
-                sink.write(f"==> {source} <==")
+                sink.write(f"==> {name} <==")
             try:
                 transcript = interruptible(partial(self._recognise, source, sink), sink.stop)
             except KeyboardInterrupt:
-                self._write(sink.so_far(self.recognizer, source, self.modality), stem)
+                self._write(sink.so_far(self.recognizer, name, self.modality), stem)
                 raise
         self._write(transcript, stem)
 

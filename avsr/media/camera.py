@@ -7,7 +7,6 @@ PyAV, which tells each picture's time on the camera's own clock.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ import numpy as np
 
 from avsr.errors import DeviceError
 from avsr.media.capture import Picture, told_apart
+from avsr.media.naming import without_password
 from avsr.types import ByteArray
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
@@ -134,7 +134,7 @@ class NetworkCamera:
     """A camera behind a URL: a `Source` of `Picture` with the times that its stream states."""
 
     def __init__(self, url: str) -> None:
-        self.name = _without_password(url)
+        self.name = without_password(url)
         # Little is read ahead: what is read ahead is shown late.
         options = {"fflags": "nobuffer", "probesize": "500000", "analyzeduration": "1000000", "rtsp_transport": "tcp"}
         try:
@@ -227,10 +227,5 @@ def _shrunk(rgb: ByteArray) -> ByteArray:
     return np.asarray(cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA))
 
 
-def _without_password(url: str) -> str:
-    """Names are shown, logged and piped."""
-    return re.sub(r"://[^/?#]*@", "://", url)
-
-
 def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or _without_password(str(error))).rstrip(".")
+    return str(getattr(error, "strerror", None) or without_password(str(error))).rstrip(".")

@@ -19,6 +19,7 @@ from av.stream import Disposition
 
 from avsr.errors import MediaError
 from avsr.media.align import AudioPacket
+from avsr.media.naming import name_of
 from avsr.media.tracks import AudioTrack, Delivery, VideoTrack
 from avsr.types import Modality
 
@@ -41,7 +42,7 @@ def open_media(source: str | Path | BinaryIO, modality: Modality = "av", *, thre
     Raises:
         MediaError: it cannot be opened, is no media, or has no track that the modality can use.
     """
-    name = _name_of(source)
+    name = name_of(source)
     _check_path(source, name)
     container = _open_container(source, name)
     try:
@@ -212,14 +213,6 @@ def _missing_track(container: InputContainer, modality: Modality) -> str:
     if modality == "video":
         return "no moving picture that can be decoded; try the modality audio."
     return "no sound and no moving picture that can be decoded; give a file with one of them."
-
-
-def _name_of(source: str | Path | BinaryIO) -> str:
-    if str(source) == "-":
-        return "standard input"
-    name = source if isinstance(source, str | Path) else getattr(source, "name", "the open file")
-    # The name of a file need not be UTF-8, and what is printed and written must be.
-    return str(name).encode("utf-8", "replace").decode("utf-8")
 
 
 def _is_url(source: str | Path | BinaryIO) -> bool:

@@ -24,6 +24,7 @@ MAX_RATE_HZ = 768_000
 MAX_ODD_RATE_HZ = 192_000
 """Above it only multiples of 100 Hz: with another rate the filter would take hundreds of megabytes."""
 MAX_CHANNELS = 64
+WILDEST = 1e6
 BLOCK_SAMPLES = 160
 """Outputs computed at once: 10 ms."""
 ZERO_CROSSINGS = 32
@@ -118,7 +119,8 @@ def resampler_for(rate_hz: int) -> Resampler:
 def to_mono(samples: npt.NDArray[Any]) -> FloatArray:
     """Return f32 mono (n,) in [-1, 1] of ``samples`` (n,) or (n, channels): signed or unsigned integers, or floats.
 
-    Channels are averaged. Values that are not finite become zero, so that one bad sample cannot spoil a stream.
+    Channels are averaged. Floats may be somewhat louder; those that are no sound at all, not finite or beyond a million
+    times full scale, become zero, so that one bad sample cannot spoil a stream.
 
     Raises:
         InputError: the shape or the sample type is another one.
@@ -166,7 +168,8 @@ def _to_float(samples: npt.NDArray[Any]) -> FloatArray:
         return (samples.astype(np.float32) - full_scale) / full_scale
     if kind == "f":
         floats = samples.astype(np.float32)
-        return floats if np.isfinite(floats).all() else np.where(np.isfinite(floats), floats, np.float32(0.0))
+        is_sound = np.abs(floats) <= WILDEST  # false of what is no number
+        return floats if is_sound.all() else np.where(is_sound, floats, np.float32(0.0))
     raise InputError(
         f"The audio samples are of type {samples.dtype}; give integers such as int16, or floats in [-1, 1]."
     )

@@ -107,9 +107,15 @@ class Track(ABC, Generic[StreamT, FrameT]):
 class AudioTrack(Track[AudioStream, av.AudioFrame]):
     """Sound; where times are missing the samples are counted."""
 
+    def __init__(self, stream: AudioStream) -> None:
+        super().__init__(stream)
+        self._to_doubles = av.AudioResampler(format="dbl")
+
     def take(self, origin: Fraction) -> AudioPacket:
         """Return the next piece of sound."""
         time, frame = self._decoded.popleft()
+        if frame.format.name in ("s64", "s64p"):  # the only ones that numpy is not given
+            (frame,) = self._to_doubles.resample(frame)
         samples = frame.to_ndarray()
         num_channels = len(frame.layout.channels)
         samples = samples.T if frame.format.is_planar else samples.reshape(-1, num_channels)

@@ -112,8 +112,8 @@ def test_every_sample_type_has_the_same_scale(dtype):
 
 
 def test_channels_are_averaged_and_bad_samples_are_silence():
-    stereo = np.array([[0.5, 0.25], [np.nan, 0.5], [np.inf, -np.inf]], dtype=np.float32)
-    np.testing.assert_array_equal(to_mono(stereo), np.array([0.375, 0.25, 0.0], dtype=np.float32))
+    stereo = np.array([[0.5, 0.25], [np.nan, 0.5], [np.inf, -np.inf], [1e25, 3.0], [0.5, -1e25]])
+    np.testing.assert_array_equal(to_mono(stereo), np.array([0.375, 0.25, 0.0, 1.5, 0.25], dtype=np.float32))
 
 
 @pytest.mark.parametrize(
