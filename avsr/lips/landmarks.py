@@ -249,6 +249,7 @@ class _SilentStderr:
         sys.stderr.flush()
         if self._aside is None:
             self._aside = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+        os.dup2(2, self._aside.fileno(), inheritable=False)  # it may lead elsewhere since the last time
         self._pythons, sys.stderr = sys.stderr, self._aside
 
 

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from avsr.errors import AvsrError, InputError
 from avsr.media import AudioPacket, to_mono
+from avsr.media.naming import without_password
 from avsr.media.thread import in_thread
 from avsr.serve.pictures import encode_png
 from avsr.serve.protocol import (
@@ -96,6 +97,7 @@ class Client:
     def __init__(self, url: str, on_event: Callable[[AnyEvent], None], *, in_real_time: bool = False) -> None:
         _check_address(url)
         self._url, self._on_event, self._in_real_time = url, on_event, in_real_time
+        self._name = without_password(url)
         self._ready: Ready | None = None
         self._has_begun = False
         self._done: Done | None = None
@@ -104,7 +106,7 @@ class Client:
         self._final_end_s = 0.0
         self._partial_start_s: float | None = None
         self._has_paused = False
-        self._forgotten_until_s = 0.0
+        self._forgotten: tuple[float, float] | None = None  # from when to when what may be missed is not kept
         self._missed_s = 0.0
         self._kept: deque[Sound | Picture] = deque()
         self._pulling: asyncio.Future[Sound | Picture | None] | None = None
@@ -159,6 +161,7 @@ class Client:
         while True:
             if self._has_paused:
                 await self._wait_for_more(outgoing)
+                self._has_paused = False
             progress = self._next_segment, self._base
             try:
                 # No proxy: what is seen and heard goes to the named server and past nobody else.
@@ -166,9 +169,9 @@ class Client:
                 async with connect(self._url, **options) as socket:
                     await self._converse(socket, config, outgoing)
             except (ConnectionClosed, _TryAgainError) as error:
-                problem = f"the connection to {self._url} was lost: {error}"
+                problem = f"the connection to {self._name} was lost: {error}"
             except (InvalidURI, InvalidHandshake, UnicodeError, OSError, TimeoutError, asyncio.TimeoutError) as error:
-                problem = f"no server of captions answers at {self._url}: {error}; start one with `avsr serve`"
+                problem = f"no server of captions answers at {self._name}: {error}; start one with `avsr serve`"
             if self._done is not None:
                 return self._done
             num_tries = num_tries + 1 if (self._next_segment, self._base) == progress else 1
@@ -225,13 +228,16 @@ class Client:
         if self._has_begun and event.code in ("unknown_session", "time_limit", "idle"):
             first_s = self._kept[0].t_s if self._kept else self._final_end_s
             self._has_paused = event.code == "idle"
-            self._missed_s += max(0.0, self._forgotten_until_s - self._final_end_s)
+            if self._forgotten is not None:
+                begun_s, ended_s = self._forgotten
+                self._missed_s += max(0.0, ended_s - max(begun_s, self._final_end_s))
+                self._forgotten = None
             self._base = _Base(max(self._final_end_s, first_s), self._next_segment)
             self._ready = self._partial_start_s = None
             raise _TryAgainError(event.message)
         if self._has_begun and event.retry:
             raise _TryAgainError(event.message)
-        raise AvsrError(f"{self._url}: {event.message}")
+        raise AvsrError(f"{self._name}: {event.message}")
 
     async def _send_media(self, socket: ClientConnection, outgoing: Iterator[Sound | Picture]) -> None:
         received = self._ready.received if self._ready else Received()
@@ -273,11 +279,15 @@ class Client:
         """Drop what would not be sent again, and what is too much to keep."""
         while self._kept and self._kept[0].end_s <= time_s:
             self._kept.popleft()
+        if self._forgotten is not None:
+            begun_s, ended_s = self._forgotten
+            self._forgotten = (max(begun_s, time_s), ended_s) if time_s < ended_s else None
         num_bytes = 0
         for num_kept, message in enumerate(reversed(self._kept)):
             num_bytes += message.num_bytes
             if num_bytes > MAX_KEPT_BYTES:
-                self._forgotten_until_s = self._kept[-num_kept - 1].end_s
+                begun_s = self._kept[0].t_s if self._forgotten is None else self._forgotten[0]
+                self._forgotten = begun_s, self._kept[-num_kept - 1].end_s
                 self._kept = deque(list(self._kept)[-num_kept:])
                 return
 
@@ -301,7 +311,8 @@ def _check_address(url: str) -> None:
     try:
         _ = urlsplit(url).port
     except ValueError as error:
-        raise InputError(f"{url!r} is no address: {error}; give one like ws://127.0.0.1:8765/ws") from error
+        name = without_password(url)
+        raise InputError(f"{name!r} is no address: {error}; give one like ws://127.0.0.1:8765/ws") from error
 
 
 def has_arrived(message: Sound | Picture, received: Received) -> bool:

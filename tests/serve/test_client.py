@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from serving import FAST, Server
 from stand_ins import Packet, packets_of, sound
@@ -21,9 +22,9 @@ from websockets.sync.server import serve as serve_websocket
 
 import avsr
 from avsr import cli
-from avsr.serve.client import Client
+from avsr.serve.client import Client, _TryAgainError
 from avsr.serve.limits import Limits
-from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Done, Ready
+from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Done, ErrorEvent, Ready, Sound
 
 CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 DURATION_S = 3.0
@@ -78,6 +79,21 @@ def test_a_stream_goes_on_after_the_server_has_ended_it(
     assert all(before.end <= behind.start + 0.04 for before, behind in pairwise(finals))
     assert finals[0].start < 1.0
     assert finals[-1].end > DURATION_S - 1.0
+
+
+def test_only_what_was_not_recognised_yet_counts_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 s of silence that the server knew of, then 3 s of which it had no status, and which were too much to keep."""
+    client = Client("ws://127.0.0.1:1/ws", lambda event: None)
+    second = [Sound(np.zeros(16_000, np.int16), 16_000, float(start_s)) for start_s in range(604)]
+    client._kept.extend(second)
+    monkeypatch.setattr("avsr.serve.client.MAX_KEPT_BYTES", second[0].num_bytes)
+    client._forget_before(600.0)
+    begins_anew = ErrorEvent(code="unknown_session", message="new here")
+    client._has_begun = True
+    for _ in range(2):
+        with pytest.raises(_TryAgainError):
+            client._refused(begins_anew)
+    assert client.notes == ("3.0 s have no captions: the server began anew, and they were no longer kept",)
 
 
 def test_finals_are_written_though_the_stream_ends_in_an_error(
