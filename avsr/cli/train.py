@@ -25,8 +25,8 @@ def run(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="Packs named corpus, noise, speech, talkers and voices (by `avsr prepare`, or a --work); "
-            "for those not there, the tables to make them from: the recipe's, noise.tsv and speech.tsv.",
+            help="The tables to learn from: the recipe's, speech.tsv and noise.tsv. Packs there of the names corpus "
+            "(by `avsr prepare`), speech, noise, talkers and voices (of an earlier --work) stand in for them.",
         ),
     ],
     recipe: Annotated[

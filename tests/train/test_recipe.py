@@ -295,6 +295,9 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
     with pytest.raises(KeyboardInterrupt):
         run.run_recipe(recipe_of(), data, work, tmp_path / "bundle")
     assert [job.packs for job in jobs] == [{"corpus": corpus, "noise": noise}]
+    (noise / "failed.tsv").unlink()
+    with pytest.raises(InputError, match="noise: was not finished"):
+        run.run_recipe(recipe_of(), data, work, tmp_path / "bundle")
     with pytest.raises(InputError, match="is a pack itself"):
         run.run_recipe(recipe_of(), corpus, work, tmp_path / "bundle")
 

@@ -10,6 +10,7 @@ import numpy as np
 from avsr.corpora import AlignedWord
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
+from avsr.train.packs.prepare import FAILED_FILE
 from avsr.train.packs.prepared import Clip, ClipData, spans_of
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES
 
@@ -41,6 +42,7 @@ def write_pack(directory: Path, made: Sequence[tuple[Clip, ClipData]]) -> None:
     with PackWriter(directory) as pack:
         for clip, data in made:
             pack.add([clip], encoded(data))
+    (directory / FAILED_FILE).touch()
 
 
 def encoded(data: ClipData) -> EncodedClip:

@@ -8,7 +8,7 @@ from pathlib import Path
 from avsr.corpora import Utterance, noise_files, read_table
 from avsr.errors import InputError
 from avsr.train.augment.noise import NoiseSource
-from avsr.train.packs.prepare import Progress, prepare
+from avsr.train.packs.prepare import FAILED_FILE, Progress, prepare
 from avsr.train.packs.prepared import INDEX_FILE, ClipMemory, PreparedCorpus
 from avsr.train.recipe import RecipeConfig
 
@@ -24,17 +24,17 @@ Packs = dict[str, Path]
 def gather_packs(recipe: RecipeConfig, data: Path, work: Path) -> Packs:
     """Return what ``recipe`` trains from: the packs that ``data`` holds; what is missing is made in ``work``.
 
-    A pack is found by its name: ``data/corpus``, ``data/noise`` and so on, as `avsr prepare` left it, or an earlier run
-    whose ``work`` is now ``data``. The others are prepared from the tables of ``data`` and kept for the next run; of
-    noises and babble voices it is the half that is never tested with. Every table is read before any clip.
+    A pack is found by its name: ``data/corpus`` as `avsr prepare` left it, ``data/noise`` and so on as an earlier run
+    did whose ``work`` is now ``data``. The others are prepared from the tables of ``data`` and kept for the next run;
+    of noises and babble voices it is the half that is never tested with. Every table is read before any clip.
 
     Raises:
-        InputError: a table or a pack cannot be used, or none of its clips.
+        InputError: a table or a pack cannot be used, or none of its clips, or a pack was not finished.
     """
     if (data / INDEX_FILE).exists():
         raise InputError(f"{data}: is a pack itself; name it {CORPUS_PACK!r} and give the directory that it is in")
     needed = _needed(recipe)
-    packs = {name: data / name for name in needed if (data / name / INDEX_FILE).exists()}
+    packs = {name: data / name for name in needed if _is_whole(data / name, is_own=data.resolve() == work.resolve())}
     missing = [name for name in needed if name not in packs]
     listed = {name: _listed(name, recipe, data) for name in missing if name not in SYNTHETIC}
     for name in missing:
@@ -55,6 +55,15 @@ def read_noise(pack: Path) -> NoiseSource:
         [corpus.load(clip).audio for clip in corpus.select(split)] for split in (VOICE_SPLIT, NOISE_SPLIT)
     )
     return NoiseSource(voices, [noise for noise in noises if noise.any()])
+
+
+def _is_whole(pack: Path, *, is_own: bool) -> bool:
+    """Tell whether there is a pack. One of our own that is half done is gone on with; another's is left alone."""
+    if not (pack / INDEX_FILE).exists():
+        return False
+    if not is_own and not (pack / FAILED_FILE).exists():
+        raise InputError(f"{pack}: was not finished; run what prepared it again, which goes on where it was")
+    return (pack / FAILED_FILE).exists()
 
 
 def _needed(recipe: RecipeConfig) -> list[str]:
