@@ -68,6 +68,15 @@ class Bundle:
         """Size of what was read: weights, tokenizer, language model and card."""
         return len(self.weights) + len(self.tokenizer_bytes) + len(self.lm_bytes or b"") + len(self.card.encode())
 
+    @property
+    def sha256(self) -> str:
+        """The beginning of a hash of all that makes its captions."""
+        content = hashlib.sha256(self.weights)
+        content.update(self.tokenizer_bytes)
+        content.update(self.lm_bytes or b"")
+        content.update(dump_config(self.config).encode())
+        return content.hexdigest()[:16]
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the weights by name, floats as f32, in memory of their own."""
         import torch

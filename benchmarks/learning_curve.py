@@ -35,13 +35,13 @@ from avsr.model import AvsrModel
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.batch import Collator
+from avsr.train.gather import SPEECH_PACK, TRAIN_SPLIT
 from avsr.train.loop import Trainer
 from avsr.train.ngram import NgramConfig, train_ngrams
 from avsr.train.packs.prepare import prepare
 from avsr.train.packs.prepared import Clip, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import StageConfig
-from avsr.train.run import SPEECH_PACK, TRAIN_SPLIT
 from avsr.types import TICK_S
 
 NUM_PIECES = 256

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from avsr.config import dump_config
 from avsr.decode import WordLm
 from avsr.evaluate.adapters import Adapter
 from avsr.evaluate.clips import Clip, RememberedFaces, View
@@ -160,11 +158,7 @@ class AdapterSystem:
 def model_identity(recognizer: Recognizer) -> dict[str, Any]:
     """Name a model so that no other one has the same: name, version and a hash of all that is in it."""
     bundle = recognizer.bundle
-    content = hashlib.sha256(bundle.weights)
-    content.update(bundle.tokenizer_bytes)
-    content.update(bundle.lm_bytes or b"")
-    content.update(dump_config(bundle.config).encode())
-    return {"model": bundle.config.name, "version": bundle.config.version, "sha256": content.hexdigest()[:16]}
+    return {"model": bundle.config.name, "version": bundle.config.version, "sha256": bundle.sha256}
 
 
 Packet = AudioPacket | VideoFrame

@@ -165,8 +165,9 @@ class Client:
             progress = self._next_segment, self._base
             try:
                 # No proxy: what is seen and heard goes to the named server and past nobody else.
-                options: dict[str, Any] = {"max_size": None, "compression": None, "ping_timeout": PONG_S, "proxy": None}
-                async with connect(self._url, **options) as socket:
+                async with connect(
+                    self._url, max_size=None, compression=None, ping_timeout=PONG_S, proxy=None
+                ) as socket:
                     await self._converse(socket, config, outgoing)
             except (ConnectionClosed, _TryAgainError) as error:
                 problem = f"the connection to {self._name} was lost: {error}"

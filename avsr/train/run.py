@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,7 @@ from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.card import training_section
-from avsr.train.loop import Trainer
-from avsr.train.machine import Machine
-from avsr.train.ngram import LmConfig, build_lm
-from avsr.train.packs.gather import (
+from avsr.train.gather import (
     CORPUS_PACK,
     DEV_SPLIT,
     NOISE_PACK,
@@ -30,6 +26,9 @@ from avsr.train.packs.gather import (
     gather_packs,
     read_noise,
 )
+from avsr.train.loop import Trainer
+from avsr.train.machine import Machine
+from avsr.train.ngram import LmConfig, build_lm
 from avsr.train.packs.prepared import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import APART, Branch, RecipeConfig
@@ -155,8 +154,8 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
 
 
 def _named(start: Bundle) -> str:
-    """Name a model so that no other weights have the same name."""
-    return f"{start.config.name} {start.config.version} {hashlib.sha256(start.weights).hexdigest()[:16]}"
+    """Name a model so that no other one has the same name."""
+    return f"{start.config.name} {start.config.version} {start.sha256}"
 
 
 def _check_spelling(tokenizer: Tokenizer, packs: Packs) -> None:

@@ -18,7 +18,6 @@ from media_clips import align, even_times_s, noisy_picture, write_clip
 
 from avsr.errors import MediaError
 from avsr.media import AudioPacket, open_media
-from avsr.media.naming import name_of
 from avsr.types import VideoFrame
 
 HALF_TICK_S = 0.02
@@ -344,14 +343,6 @@ def test_a_name_that_is_not_utf_8_is_read_and_shown_in_a_printable_form(tmp_path
 
 
 # Names that cannot be read, tracks far apart
-
-
-def test_a_password_is_no_part_of_a_name():
-    assert name_of("rtsp://bob:hunter2@host:1/x?at=@home") == "rtsp://host:1/x?at=@home"
-    with pytest.raises(MediaError) as refused:
-        open_media("rtsp://bob:hunter2@127.0.0.1:1/x")
-    assert "rtsp://127.0.0.1:1/x" in str(refused.value)
-    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ":y"])

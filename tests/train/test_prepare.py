@@ -140,6 +140,22 @@ def test_what_is_done_is_kept_and_what_failed_is_tried_again(quick: list[Path], 
     assert sorted(path.name for path in quick) == ["bad", "d"]
 
 
+def test_a_pack_to_which_clips_are_added_is_unfinished_until_all_are_there(
+    quick: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    prepare([said(Path("a"))], Path(), tmp_path)
+    assert (tmp_path / FAILED_FILE).exists()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "encode", stop)
+        prepare([said(Path("a")), said(Path("b"))], Path(), tmp_path)
+    assert not (tmp_path / FAILED_FILE).exists()
+    prepare([said(Path("a")), said(Path("b"))], Path(), tmp_path)
+    assert (tmp_path / FAILED_FILE).exists()
+
+
 def test_the_pack_says_of_a_clip_what_the_corpus_says_now(quick: list[Path], tmp_path: Path) -> None:
     prepare([said(Path("a")), said(Path("b"))], Path(), tmp_path)
     quick.clear()

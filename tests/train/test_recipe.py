@@ -24,11 +24,11 @@ from avsr.config import ModelConfig, load_config
 from avsr.corpora import read_table
 from avsr.errors import ConfigError, InputError, TextError
 from avsr.features import LogMel
-from avsr.train import apart, run
+from avsr.train import apart, gather, run
 from avsr.train.checkpoint import read_tensors
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
-from avsr.train.packs import gather, prepare
+from avsr.train.packs import prepare
 from avsr.train.packs.prepared import Clip, ClipMemory, PreparedCorpus
 from avsr.train.recipe import RECIPES, RecipeConfig
 from avsr.train.statistics import LEAST_STD, measure_features

@@ -18,7 +18,8 @@ from toy_recipe import recipe_of
 from avsr.corpora import read_table
 from avsr.errors import InputError
 from avsr.talker import VOICES
-from avsr.train.packs import gather, prepare, talkers
+from avsr.train import gather
+from avsr.train.packs import prepare, talkers
 from avsr.train.packs.pack import lock
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.packs.talkers import make_voices

@@ -72,6 +72,8 @@ def prepare(
         ready = [(name, *known[name]) for name in files if name in known]
         pack.keep([(clip, media) for name, ticks, media in ready for clip in _clips(name, files[name], ticks)])
         paths = {files[name][0].path: name for name in files if name not in known}
+        if paths:
+            (directory / FAILED_FILE).unlink(missing_ok=True)  # until all is done again, the pack is not finished
         on_progress(Progress(num_untold + len(ready), num_files, failed))
         for num_done, (path, result) in enumerate(
             _encode_all(list(paths), jobs or os.cpu_count() or 1), num_untold + len(ready) + 1
