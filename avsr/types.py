@@ -147,9 +147,10 @@ class Caption:
     """What the engine believes about one segment of speech, at one moment.
 
     ``segment`` counts from 0; ``revision`` counts from 0 inside a segment. The first ``stable_chars`` characters of
-    ``text`` are never revised. ``audio_weight`` is how far the gate trusted the sound (0..1), ``face_visible`` the
-    share of ticks with a face, both averaged over the segment; ``latency_ms`` is measured from the arrival of the last
-    packet that this caption needed to the caption's making, None where nothing was timed.
+    ``text`` are never revised. A final has words; a partial without any takes back what was shown before it.
+    ``audio_weight`` is how far the gate trusted the sound (0..1), ``face_visible`` the share of ticks with a face, both
+    averaged over the segment; ``latency_ms`` is measured from the arrival of the last packet that this caption needed
+    to the caption's making, None where nothing was timed.
     """
 
     segment: int

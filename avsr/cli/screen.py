@@ -43,7 +43,7 @@ class PlainScreen:
         if self._jsonl:
             print(json.dumps(as_json(event, self._captioner.offset_ms), ensure_ascii=False), flush=True)
         elif isinstance(event, Caption):
-            if event.is_final and event.words:
+            if event.is_final:
                 print(event.text, flush=True)
         elif not self._quiet:
             for line in _describe(event):
@@ -71,7 +71,7 @@ class LiveScreen:
             return
         partial = None if event.is_final else event
         self._view = replace(self._view, partial=partial, audio_weight=event.audio_weight, latency_ms=event.latency_ms)
-        if event.is_final and event.words:
+        if event.is_final:
             self._console.print(Text(event.text, style="bold"))
 
     def refresh(self) -> None:

@@ -57,7 +57,7 @@ def run(
             ready.append(event)
         if isinstance(event, CaptionEvent) and event.type == "final":
             finals.append(event.caption())
-            if output == "txt" and event.words:
+            if output == "txt":
                 print(event.text, flush=True)
 
     client = Client(url, take, in_real_time=real_time)

@@ -221,7 +221,7 @@ class Sink:
         self._check_stopped()
         if caption.is_final:
             self.finals.append(caption)
-            if self.is_live and caption.words:
+            if self.is_live:
                 self.write(caption.text)
 
     def write(self, line: str) -> None:

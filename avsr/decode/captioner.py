@@ -26,6 +26,7 @@ NEVER = -1e4
 AFTERTHOUGHT_TICKS = 5
 """A word may be written so long after the last sound and the last sight of a face. What a network makes of nothing at
 all is no speech."""
+NOTHING_SHOWN = ("", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class CaptionerState:
     first_tick: int
     segment: int = 0
     revision: int = 0
-    shown: tuple[str, int] = ("", 0)
+    shown: tuple[str, int] = NOTHING_SHOWN
     num_committed: int = 0
     absent_ticks: int = AFTERTHOUGHT_TICKS
 
@@ -120,8 +121,9 @@ class Captioner:
         return (*captions, *partial), state
 
     def flush(self, state: CaptionerState) -> tuple[Caption, ...]:
-        """Return the final of the segment that the stream ends in, if it says anything."""
-        return self._end("pause", state)[0]
+        """Return the final of the segment that the stream ends in; where that says nothing, take back what was shown."""
+        final, state = self._end("pause", state)
+        return final or self._partial(state)[0]
 
     def _check(self, x: CaptionerInput, state: CaptionerState) -> None:
         self._beam.check(x.log_probs)
@@ -162,7 +164,11 @@ class Captioner:
         return (caption,), replace(state, revision=state.revision + 1, shown=shown)
 
     def _end(self, ending: Ending, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
-        """Give the final of the segment and the state of the next one, which has what comes after the cut."""
+        """Give the final of the segment and the state of the next one, which has what comes after the cut.
+
+        A segment that says nothing has no final and does not count: whether a partial of it was seen depends on how
+        often we looked. The next one takes its number, and the next partial takes back what was shown.
+        """
         num_tokens = self._cut(state.search) if ending == "length" else None
         if num_tokens is None:
             hypothesis = self._beam.flush(state.search)[0]
@@ -173,7 +179,6 @@ class Captioner:
             search = self._beam.split(state.search, num_tokens)
 
         caption = self._caption(hypothesis, state)
-        is_given = bool(caption.words) or state.revision > 0  # a partial that came to nothing is taken back
         used = first_tick - state.first_tick
         rest = CaptionerState(
             search=search,
@@ -181,10 +186,14 @@ class Captioner:
             audio_weight=state.audio_weight[used:],
             visible=state.visible[used:],
             first_tick=first_tick,
-            segment=state.segment + is_given,
+            segment=state.segment,
+            revision=state.revision,
+            shown=state.shown,
             absent_ticks=state.absent_ticks,
         )
-        return ((caption,) if is_given else ()), rest
+        if not caption.words:
+            return (), rest
+        return (caption,), replace(rest, segment=state.segment + 1, revision=0, shown=NOTHING_SHOWN)
 
     def _cut(self, search: BeamState) -> int | None:
         """How many tokens of the best hypothesis to cut off: to its widest gap between words, past what is stable.

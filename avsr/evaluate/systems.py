@@ -206,7 +206,7 @@ class _LiveRun:
         for caption in captions:
             if caption.words:
                 self.first_word = self.first_word or now
-            if caption.words and caption.is_final:
+            if caption.is_final:
                 self.finals.append(caption)
                 self.final = now
 

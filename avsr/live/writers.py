@@ -170,7 +170,7 @@ class CaptionFile:
 
     def take(self, event: Event) -> None:
         """Add a final."""
-        if isinstance(event, Caption) and event.is_final and event.words:
+        if isinstance(event, Caption) and event.is_final:
             self._is_empty = False
             settled, self._state = self._growth.step(event, self._state)
             self._follower.offer(settled, self._growth.flush(self._state))

@@ -216,7 +216,7 @@ class Client:
             self._done = event
         elif isinstance(event, CaptionEvent):
             is_final = event.type == "final"
-            self._partial_start_s = None if is_final else event.start
+            self._partial_start_s = None if is_final or not event.words else event.start
             if is_final:
                 self._next_segment, self._final_end_s = event.segment + 1, max(self._final_end_s, event.end)
         elif isinstance(event, Status):

@@ -161,7 +161,7 @@ def test_work_that_cannot_keep_up_delays_what_comes_after(monkeypatch: pytest.Mo
         (0.0, 0.5, []),
         (1.0, 3.0, [caption("", False)]),
         (2.0, 0.5, [caption("bin", False)]),
-        (9.0, 0.25, [caption("bin blue", True), caption("", True)]),
+        (9.0, 0.25, [caption("bin blue", True), caption("", False)]),
     ):
         run.begin(arrival_s)
         now_s[0] += work_s

@@ -17,7 +17,6 @@ export class CaptionView {
 
   #takeFinal(caption) {
     this.#showPartial("", 0);
-    if (!caption.text) return;
     this.transcript.push(caption);
     this.finals.lastElementChild?.classList.add("old");
     const line = document.createElement("p");
