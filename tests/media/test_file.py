@@ -314,7 +314,7 @@ def test_standard_input_is_read(tmp_path):
     path = tmp_path / "clip.mkv"
     write_clip(path, audio_s=1.0)
     code = "from avsr.media import open_media; print(sum(len(packet.samples) for packet in open_media('-')))"
-    done = subprocess.run([sys.executable, "-c", code], input=path.read_bytes(), capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], input=path.read_bytes(), stdout=subprocess.PIPE, check=True)
     assert int(done.stdout) >= 48000
 
 

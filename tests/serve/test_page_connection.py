@@ -46,7 +46,7 @@ def played(tmp_path: Path, play: str) -> dict[str, Any]:
     """Return what a play of a connection and its server showed."""
     shutil.copy(PAGE / "connection.js", tmp_path / "connection.mjs")
     (tmp_path / "play.mjs").write_text(STAGE + play + TELL)
-    done = subprocess.run([str(NODE), str(tmp_path / "play.mjs")], capture_output=True, text=True, check=True)
+    done = subprocess.run([str(NODE), str(tmp_path / "play.mjs")], stdout=subprocess.PIPE, text=True, check=True)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 

@@ -46,7 +46,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "console.log(JSON.stringify(Object.fromEntries(written)));\n"
     )
     command = [NODE, str(directory / "run.mjs")]
-    done = subprocess.run(command, input=json.dumps(FINALS), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input=json.dumps(FINALS), stdout=subprocess.PIPE, text=True, check=True)
     written: dict[str, str] = json.loads(done.stdout)
     return written
 

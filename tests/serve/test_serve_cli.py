@@ -118,7 +118,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, protection in (("one", ["-nodes"]), ("two", ["-nodes"]), ("locked", ["-passout", "pass:secret"])):
         files = ["-keyout", f"{directory}/{name}.key", "-out", f"{directory}/{name}.pem"]
         request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", *files, *protection]
-        subprocess.run(request, check=True, capture_output=True, timeout=60)
+        subprocess.run(request, check=True, timeout=60)
     (directory / "text.pem").write_text("no certificate")
     return directory
 

@@ -35,7 +35,7 @@ def test_two_processes_have_the_losses_and_weights_of_one(
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [toy_training.__file__, str(pack), json.dumps(jobs)]
-    subprocess.run(command, env=environment, check=True, timeout=280, capture_output=True)
+    subprocess.run(command, env=environment, check=True, timeout=280)
 
     make_trainer(tmp_path / "one", "audio", **AUDIO).run()
     ours, theirs = log(tmp_path / "one"), log(tmp_path / "two")
