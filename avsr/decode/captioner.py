@@ -121,7 +121,7 @@ class Captioner:
         return (*captions, *partial), state
 
     def flush(self, state: CaptionerState) -> tuple[Caption, ...]:
-        """Return the final of the segment that the stream ends in; where that says nothing, take back what was shown."""
+        """Return the final of the segment that the stream ends in, or take back what was shown of nothing."""
         final, state = self._end("pause", state)
         return final or self._partial(state)[0]
 

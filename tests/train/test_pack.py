@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,22 @@ def test_lips_are_black_where_nobody_is_seen(tmp_path: Path) -> None:
     write_pack(tmp_path, [(clip, data)])
     lips = PreparedCorpus(tmp_path).load(clip).lips
     assert [bool(lip.any()) for lip in lips] == data.visible.tolist()
+
+
+def test_memory_gives_what_the_pack_gives_and_holds_no_black_lips(tmp_path: Path) -> None:
+    blinking = replace(bare(9, heard=True, visible=True), visible=np.arange(9) % 3 > 0)
+    made = [*MADE, (Clip("blinking", "s", "train", "", (), 9), blinking)]
+    write_pack(tmp_path, made)
+    remembering, forgetful = PreparedCorpus(tmp_path), PreparedCorpus(tmp_path, ClipMemory(0))
+    for clip in remembering.clips:
+        first = remembering.load(clip)
+        first.audio[:] = first.lips[:] = 0  # what is returned belongs to the caller
+        again, decoded = remembering.load(clip), forgetful.load(clip)
+        for ours, theirs in zip(astuple(again), astuple(decoded), strict=True):
+            assert np.array_equal(ours, theirs)
+    assert set(remembering._memory) == set(remembering.clips)
+    for data in remembering._memory.values():
+        assert len(data.lips) == data.visible.sum()
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:
