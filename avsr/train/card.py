@@ -1,23 +1,71 @@
-"""What a model card says of how the model was trained: measured, not meant."""
+"""What a model card says of how the model came about: counted and measured, not meant."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from avsr.bundle import Bundle
+from avsr.train.gather import NOISE_PACK, NOISE_SPLIT, TRAIN_SPLIT, VOICE_SPLIT, Packs
 from avsr.train.loop import StageSummary
-from avsr.train.recipe import Branch
+from avsr.train.packs.check import check_pack
+from avsr.train.recipe import Branch, RecipeConfig
 
-COLUMNS = ("stage", "epochs", "steps", "hours of clips heard", "weights", "word error rates on dev, clean, greedy")
+CLIP_COLUMNS = ("pack", "split", "clips", "speakers", "hours", "time with a face")
+STAGE_COLUMNS = (
+    "stage",
+    "epochs",
+    "steps",
+    "hours of clips heard",
+    "weights",
+    "word error rates on dev, clean, greedy",
+)
+MOST_OLD_CHARS = 50_000
+"""What is told of models before; a bundle's card may not grow for ever."""
 
 
-def training_section(summaries: Mapping[Branch, StageSummary]) -> str:
-    """Return a Markdown section of what the stages did."""
+def model_card(
+    recipe: RecipeConfig, packs: Packs, start: Bundle | None, summaries: Mapping[Branch, StageSummary]
+) -> str:
+    """Return Markdown: the recipe's own words, the clips, what the stages did, and the card of ``start``."""
+    head = recipe.card.rstrip() or f"# {recipe.name} {recipe.version}"
+    sections = [f"{head}\n", f"## Clips\n\n{_clips(packs)}", f"## Training\n\n{stages_table(summaries)}"]
+    if start is not None:
+        named = f"{start.config.name} {start.config.version} (SHA-256 {start.sha256})"
+        card = _demoted(start.card[:MOST_OLD_CHARS])
+        sections.append(f"## The model that it went on from\n\n{named}, which says of itself:\n\n{card}")
+    return "\n".join(sections)
+
+
+def stages_table(summaries: Mapping[Branch, StageSummary]) -> str:
+    """Return a Markdown table of what the stages did."""
     rows = [
         (stage, f"{s.epochs}", f"{s.steps}", f"{s.hours:.2f}", s.chosen, _rates(s.scores))
         for stage, s in summaries.items()
     ]
-    table = [COLUMNS, ("---",) * len(COLUMNS), *rows]
-    return "## Training\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in table)
+    return _table(STAGE_COLUMNS, *rows)
+
+
+def _clips(packs: Packs) -> str:
+    """Count what was learnt from."""
+    rows = []
+    for name, pack in packs.items():
+        for split in check_pack(pack).splits:
+            if split.split in (TRAIN_SPLIT, VOICE_SPLIT, NOISE_SPLIT):
+                speakers = "-" if name == NOISE_PACK else f"{split.num_speakers}"
+                hours, faces = f"{split.total_s / 3600:.2f}", f"{100 * split.visible_share:.0f} %"
+                rows.append((name, split.split, f"{split.num_clips}", speakers, hours, faces))
+    return _table(CLIP_COLUMNS, *rows)
+
+
+def _demoted(card: str) -> str:
+    """Put a card's headings a level lower."""
+    return re.sub(r"^(#{1,5} )", r"#\1", card, flags=re.MULTILINE)
+
+
+def _table(*rows: tuple[str, ...]) -> str:
+    head, *body = rows
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *body))
 
 
 def _rates(scores: Mapping[str, float]) -> str:

@@ -69,8 +69,8 @@ class RecipeConfig(Section):
     ``num_talkers`` synthetic clips and ``num_voices`` sentences without a picture, which are cheaper, say more of the
     GRID grammar.
     The audio and the lip branch learn apart, on clean input, and at the same time; then fusion learns with both, under
-    noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` is the model card: what
-    was learnt from, under which licences.
+    noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` begins the model card,
+    in Markdown: whose the clips are, under which licences, what the model is for. Counts and figures are added.
     """
 
     name: Name
@@ -86,7 +86,7 @@ class RecipeConfig(Section):
     audio: StageConfig
     video: StageConfig
     fusion: StageConfig
-    card: str
+    card: str = ""
 
     @model_validator(mode="after")
     def _learns(self) -> RecipeConfig:

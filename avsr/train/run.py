@@ -13,7 +13,7 @@ from avsr.decode.tokenizer import Tokenizer, train_tokenizer
 from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
 from avsr.train.augment.noise import NoiseSource
-from avsr.train.card import training_section
+from avsr.train.card import model_card
 from avsr.train.gather import (
     CORPUS_PACK,
     DEV_SPLIT,
@@ -95,7 +95,7 @@ def run_recipe(
             features=foundation.features,
             decode=recipe.decode,
         )
-        card = recipe.card.rstrip() + "\n\n" + training_section(summaries)
+        card = model_card(recipe, packs, start, summaries)
         save_bundle(bundle, config, trainer.model.state_dict(), foundation.tokenizer_bytes, card, lm_bytes)
 
 
