@@ -7,6 +7,7 @@ return is made lazily, piece by piece: a gap of an hour costs no more memory tha
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +21,11 @@ from avsr.types import SAMPLE_RATE, TICK_SAMPLES, TICK_US, AudioTicks, FloatArra
 
 JITTER_S = 0.03
 """Audio timestamps this close to the running sample clock yield to it; further off, they are right and it is not."""
+SAME_TIME_S = 0.0005
+"""Two packets of the same samples whose timestamps are this close, and no half packet apart, are one that came twice.
+"""
+MAX_TIME_S = 1e11
+"""A timestamp beyond this is nonsense; time since 1970 is not."""
 MAX_PIECE_TICKS = 25
 """Ticks in one piece of aligned audio: 1 s."""
 MAX_HOLD_US = 200_000
@@ -42,12 +48,16 @@ class AudioPacket:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Sound without a break, on one sample clock: ``num_samples`` have come since ``start_sample`` (of the engine)."""
+    """Sound without a break, on one sample clock: ``num_samples`` have come since ``start_sample`` (of the engine).
+
+    ``newest`` are the packets that began less than `JITTER_S` ago: their timestamps, and what else tells them apart.
+    """
 
     sample_rate: int
     start_sample: int
     num_samples: int
     resampler: ResamplerState
+    newest: tuple[tuple[float, int, int], ...] = ()
 
     @property
     def end_s(self) -> float:
@@ -56,6 +66,17 @@ class _Run:
     @property
     def next_sample(self) -> int:
         return self.start_sample + self.resampler.next_sample
+
+    def has_taken(self, t_s: float, identity: tuple[int, int], duration_s: float) -> bool:
+        """Tell whether this packet is among the newest."""
+        most_s = min(SAME_TIME_S, duration_s / 2)
+        return any(abs(t_s - known_s) < most_s and identity == (*known,) for known_s, *known in self.newest)
+
+    def noting(self, t_s: float, identity: tuple[int, int]) -> _Run:
+        """Return the run with a packet among the newest."""
+        since_s = self.end_s - JITTER_S - SAME_TIME_S
+        newest = [packet for packet in (*self.newest, (t_s, *identity)) if packet[0] >= since_s]
+        return replace(self, newest=tuple(newest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +132,8 @@ class AudioAligner:
 
     Packets whose timestamps stay within 30 ms of the running sample clock make one unbroken run of sound; the jitter of
     the timestamps is ignored, since to follow it would click. A timestamp further off (a gap, an overlap, or the sum of
-    a slow drift between clocks) is honoured: the gap is filled with zeros, the overlap is cut from the newer packet.
+    a slow drift between clocks) is honoured: the gap is filled with zeros, the overlap is cut from the newer packet. A
+    packet that came already is no jitter, however short it is.
     The rate and the channels may change from packet to packet. A tick is heard when at least half of its samples came.
     """
 
@@ -127,12 +149,16 @@ class AudioAligner:
         """
         mono = to_mono(packet.samples)
         resampler = resampler_for(packet.sample_rate)
-        if packet.t_s is not None and not np.isfinite(packet.t_s):
+        if packet.t_s is not None and not abs(packet.t_s) <= MAX_TIME_S:
             raise InputError(f"An audio packet has the time {packet.t_s}; give seconds since the start, or None.")
         if len(mono) == 0:
             return AlignedAudio(), state
+        run, duration_s = state.run, len(mono) / packet.sample_rate
+        identity = packet.sample_rate, zlib.crc32(mono.tobytes())
+        if run is not None and packet.t_s is not None and run.has_taken(packet.t_s, identity, duration_s):
+            num_dropped = state.dropped_samples + round(duration_s * SAMPLE_RATE)
+            return AlignedAudio(), replace(state, dropped_samples=num_dropped)
         writer = _Writer(state)
-        run = state.run
         if run is not None and not _continues(packet, run):
             writer.end_run(run)
             moved = packet.t_s is not None and abs(packet.t_s - run.end_s) > JITTER_S
@@ -145,7 +171,7 @@ class AudioAligner:
         output, resampler_state = resampler.step(mono, run.resampler)
         writer.write(output, run.next_sample)
         run = replace(run, num_samples=run.num_samples + len(mono), resampler=resampler_state)
-        return writer.result(run)
+        return writer.result(run if packet.t_s is None else run.noting(packet.t_s, identity))
 
     def advance(self, tick: int, state: AudioAlignerState) -> tuple[AlignedAudio, AudioAlignerState]:
         """Give up waiting for sound before ``tick``; return the ticks up to it, with silence where nothing came.

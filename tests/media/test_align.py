@@ -110,6 +110,32 @@ def test_jitter_below_the_limit_is_ignored():
     assert state.replacements == state.dropped_samples == state.missing_samples == 0
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    rate_hz=st.sampled_from([8000, 16000, 44100, 48000]),
+    sizes=st.lists(st.sampled_from([160, 320, 441, 960, 1024, 1764]), min_size=2, max_size=20),
+    again=st.lists(st.integers(1, 3), min_size=20, max_size=20),
+    error_s=st.sampled_from([0.0, 1e-9, -1e-9, 4e-4]),
+)
+def test_a_packet_that_comes_again_at_once_is_dropped_however_short_it_is(rate_hz, sizes, again, error_s):
+    starts = np.cumsum([0, *sizes])
+    parts = np.split(_noise(starts[-1]), starts[1:-1])
+    once = [AudioPacket(part, rate_hz, start / rate_hz) for part, start in zip(parts, starts, strict=False)]
+    more = [
+        replace(packet, t_s=packet.t_s + bool(index) * error_s)
+        for packet, times in zip(once, again, strict=False)
+        for index in range(times)
+        if not index or len(packet.samples) / rate_hz <= JITTER_S - 2e-3
+    ]
+    samples, heard, state = _align_audio(more)
+    expected_samples, expected_heard, expected_state = _align_audio(once)
+    np.testing.assert_array_equal(samples, expected_samples)
+    np.testing.assert_array_equal(heard, expected_heard)
+    num_again = sum(len(packet.samples) for packet in more) - starts[-1]
+    assert abs(state.dropped_samples - expected_state.dropped_samples - num_again * 16000 / rate_hz) <= len(more)
+    assert len(state.run.newest) <= JITTER_S * rate_hz / min(sizes) + 2
+
+
 def test_gaps_are_zeros_that_say_so_and_time_is_kept():
     one = np.ones(1600, dtype=np.float32)
     aligned, heard, state = _align_audio([AudioPacket(one, 16000, 0.0), AudioPacket(one, 16000, 1.0)])
