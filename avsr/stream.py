@@ -19,6 +19,7 @@ from avsr.features import LogMel, LogMelState
 from avsr.frontend import FrontEnd, FrontEndState, SenseTicks, join_ticks
 from avsr.lips import Landmarker
 from avsr.media import AudioPacket
+from avsr.media.align import MAX_TIME_S
 from avsr.model import ModelState
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Sense, VideoFrame
 
@@ -72,8 +73,9 @@ class Stream:
     """One speaker, live: push whatever arrives, in packets of any size, and read captions as they come.
 
     Times ``t`` are seconds since the start of the stream; a packet without one goes on where the last one ended (25
-    pictures a second for video). However the input is cut into packets, the finals are the same, as long as neither
-    sense lags more than ``patience_s`` behind the other. Close it (or use ``with``): it owns a face tracker.
+    pictures a second for video), or where its sense was given up. However the input is cut into packets, the finals are
+    the same, as long as neither sense lags more than ``patience_s`` behind the other, after a gap in the pictures 0.2 s
+    less. Close it (or use ``with``): it owns a face tracker.
     """
 
     def __init__(
@@ -116,15 +118,21 @@ class Stream:
         rgb = np.array(rgb)  # a copy: it waits for its sound, and cameras like to use their buffers again
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise InputError(f"a picture must be u8 (H, W, 3), not {rgb.dtype} {rgb.shape}; convert it to RGB first")
-        if t is not None and not np.isfinite(t):
+        if t is None:
+            pts_us = max(self.state.next_frame_us, self.state.front.video.next_tick * TICK_US)
+        elif abs(t) <= MAX_TIME_S:
+            pts_us = round(t * 1e6)
+        else:
             raise InputError(f"a picture has the time {t}; give seconds since the start, or None")
-        self.accept(VideoFrame(rgb, self.state.next_frame_us if t is None else round(t * 1e6)))
+        self.accept(VideoFrame(rgb, pts_us))
 
     def accept(self, packet: AudioPacket | VideoFrame) -> None:
         """Push sound or a picture as the media layer delivers it.
 
         Raises:
             InputError: the packet cannot be used, or the stream is finished.
+
+        Where the network fails, the stream is over.
         """
         if self._finished:
             raise InputError("the stream is finished; open another one with Recognizer.stream()")
@@ -139,10 +147,12 @@ class Stream:
         """Wait no longer for what a sense may still deliver before ``t``, seconds: its device is lost, or at rest.
 
         Raises:
-            InputError: the stream is finished.
+            InputError: the time cannot be used, or the stream is finished.
         """
         if self._finished:
             raise InputError("the stream is finished; open another one with Recognizer.stream()")
+        if not abs(t) <= MAX_TIME_S:
+            raise InputError(f"the {sense} cannot be passed over up to the time {t}; give seconds since the start")
         front = self._front.pass_over(sense, int(t // TICK_S), self.state.front)
         self.state = replace(self.state, front=front)
         self._pump(time.perf_counter())
@@ -156,7 +166,10 @@ class Stream:
             yield self._captions.popleft()
 
     def finish(self) -> None:
-        """Nothing more will arrive: flush every stage, after which ``captions`` gives the last finals."""
+        """Nothing more will arrive: flush every stage, after which ``captions`` gives the last captions.
+
+        They are finals, but for a partial that came to nothing: an empty one takes it back.
+        """
         if self._finished:
             return
         self._finished = True
@@ -206,6 +219,13 @@ class Stream:
 
         Lips are most of the work: what is done of it while a chunk fills need not be waited for when it is full.
         """
+        try:
+            self._recognise_all(arrived)
+        except Exception:
+            self.close()  # else all that is still pushed would wait for ever behind what failed
+            raise
+
+    def _recognise_all(self, arrived: float) -> None:
         while True:
             front, waiting = self.state.front, self.state.waiting
             if self.state.absent_ticks >= SLEEP_TICKS and not waiting:
@@ -245,14 +265,13 @@ class Stream:
             return captions, replace(state, absent_ticks=0)
         absent_ticks = min(state.absent_ticks + ticks.num_ticks, SLEEP_TICKS)
         if absent_ticks == SLEEP_TICKS:
-            finals = self._captioner.flush(state.captioner)
-            segment = state.captioner.segment + len(finals)
-            captions += finals
-            state = replace(state, captioner=replace(self._captioner.init_state(), segment=segment))
+            last, captioner = self._captioner.rest(state.captioner)
+            captions += last
+            state = replace(state, captioner=captioner)
         return captions, replace(state, absent_ticks=absent_ticks)
 
     def _awakened(self, start_tick: int, state: StreamState) -> StreamState:
-        captioner = replace(self._captioner.init_state(start_tick), segment=state.captioner.segment)
+        captioner = self._captioner.wake(start_tick, state.captioner)
         return replace(state, mel=self._log_mel.init_state(), model=self._network.init_state(), captioner=captioner)
 
     @torch.inference_mode()

@@ -51,6 +51,7 @@ class CaptionerInput:
 class CaptionerState:
     """A stream within segment ``segment``, of which ``revision`` captions were given, the last one reading ``shown``.
 
+    ``shown`` is None where what the last one read came to nothing, so that whatever follows is news.
     ``audio_weight`` and ``visible`` hold the ticks from ``first_tick`` on, where the segment's search began;
     ``num_committed`` tokens can no longer change. ``absent_ticks`` counts the ticks without either sense up to now, no
     further than is asked for.
@@ -63,7 +64,7 @@ class CaptionerState:
     first_tick: int
     segment: int = 0
     revision: int = 0
-    shown: tuple[str, int] = NOTHING_SHOWN
+    shown: tuple[str, int] | None = NOTHING_SHOWN
     num_committed: int = 0
     absent_ticks: int = AFTERTHOUGHT_TICKS
 
@@ -122,8 +123,18 @@ class Captioner:
 
     def flush(self, state: CaptionerState) -> tuple[Caption, ...]:
         """Return the final of the segment that the stream ends in, or take back what was shown of nothing."""
-        final, state = self._end("pause", state)
-        return final or self._partial(state)[0]
+        return self.rest(state)[0]
+
+    def rest(self, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
+        """Do as `flush`, and return the state of a stream that may go on: see `wake`."""
+        captions, state = self._end("pause", state)
+        if not captions:
+            captions, state = self._partial(state)
+        return captions, self.wake(0, state)
+
+    def wake(self, start_tick: int, state: CaptionerState) -> CaptionerState:
+        """Return the state of a stream that rested and goes on at ``start_tick``, knowing only what was shown."""
+        return replace(self.init_state(start_tick), segment=state.segment, revision=state.revision, shown=state.shown)
 
     def _check(self, x: CaptionerInput, state: CaptionerState) -> None:
         self._beam.check(x.log_probs)
@@ -188,7 +199,7 @@ class Captioner:
             first_tick=first_tick,
             segment=state.segment,
             revision=state.revision,
-            shown=state.shown,
+            shown=state.shown if state.shown == NOTHING_SHOWN else None,
             absent_ticks=state.absent_ticks,
         )
         if not caption.words:

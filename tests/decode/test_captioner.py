@@ -222,6 +222,28 @@ def test_a_partial_that_comes_to_nothing_is_taken_back(letters: Tokenizer) -> No
     assert [(c.text, c.is_final, c.segment, c.revision) for c in captions] == [("y", False, 0, 0), ("", False, 0, 1)]
 
 
+def test_what_follows_words_that_came_to_nothing_is_news(letters: Tokenizer) -> None:
+    """However often one looks, and through a rest: revisions of a segment count up, and times are the new ones."""
+    nothing = np.full((60, letters.vocab_size), -30.0, np.float32)
+    nothing[:, letters.blank_id] = 0.0
+    log_probs = nothing.copy()
+    for tick in (2, 40):
+        for later, token in enumerate(letters.encode("y")):
+            log_probs[tick + later, [letters.blank_id, token]] = np.log([0.7, 0.3])
+    captioner = Captioner(CONFIG, letters, BeamSearch(CONFIG, letters, hotwords=[Hotword("york", boost=8.0)]))
+    often, seldom = (_feed(captioner, _input(log_probs), cuts) for cuts in ([6, 30, 45], [6, 45]))
+    assert [(c.text, c.is_final) for c in often] == [("y", False), ("", False)] * 2
+    assert [(c.text, c.is_final) for c in seldom] == [("y", False), ("y", False), ("", False)]
+    assert often[2].start_s == seldom[1].start_s > seldom[0].start_s
+    state = captioner.init_state()
+    first, state = captioner.step(_part(_input(log_probs), 0, 6), state)
+    last, state = captioner.rest(state)
+    state = captioner.wake(1000, state)
+    later, state = captioner.step(replace(_part(_input(log_probs), 36, 45), start_tick=1000), state)
+    captions = (*first, *last, *later, *captioner.flush(state))
+    assert [(c.text, c.segment, c.revision) for c in captions] == [("y", 0, 0), ("", 0, 1), ("y", 0, 2), ("", 0, 3)]
+
+
 def test_ticks_out_of_order_and_ragged_inputs_are_refused(letters: Tokenizer, noise: Say) -> None:
     captioner, x = _captioner(letters), _input(noise(0, 8, letters.vocab_size))
     with pytest.raises(InputError, match="stands at tick 0"):

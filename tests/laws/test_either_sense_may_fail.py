@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sound, time_s
 
 from avsr.errors import InputError
+from avsr.frontend import SenseTicks
 from avsr.media import AudioPacket
 from avsr.recognizer import Recognizer
 from avsr.types import SAMPLE_RATE, TICK_S, Caption, Modality, VideoFrame
@@ -181,6 +183,26 @@ def test_a_sense_that_is_passed_over_is_not_waited_for(engine: Recognizer, clip:
         stream.pass_over("audio", 1.0)
 
 
+def test_senses_without_times_go_on_where_they_were_given_up(engine: Recognizer) -> None:
+    samples, frames = sound(16.0), [frame.rgb for frame in pictures(16.0)]
+    for pausing in ("audio", "video"):
+        seen: list[SenseTicks] = []
+        with engine.stream(landmarker=LampFace()) as stream:
+            stream.on_ticks = seen.append
+            for tick, rgb in enumerate(frames[:400]):
+                is_pause = 100 <= tick < 250
+                if not (is_pause and pausing == "audio"):
+                    stream.accept_audio(samples[tick * 640 : tick * 640 + 640], SAMPLE_RATE)
+                if not (is_pause and pausing == "video"):
+                    stream.accept_video(rgb)
+            stream.finish()
+        present = np.concatenate([ticks.heard if pausing == "audio" else ticks.visible for ticks in seen])
+        given_up_at = 250 - round(PATIENCE_S / TICK_S)
+        assert present[:100].all()
+        assert not present[110:given_up_at].any()
+        assert present[given_up_at + 10 : given_up_at + 140].all()
+
+
 def test_nothing_at_all_is_an_empty_transcript(engine: Recognizer) -> None:
     assert listen_to(engine, []).captions == []
 
@@ -196,10 +218,27 @@ def test_a_packet_that_cannot_be_used_leaves_the_stream_as_it_was(
             stream.accept_audio(np.zeros(10, np.float32), SAMPLE_RATE, float("nan"))
         with pytest.raises(InputError):
             stream.accept_video(np.zeros((4, 4), np.uint8))
+        with pytest.raises(InputError):
+            stream.accept_video(np.zeros((4, 4, 3), np.uint8), 1e300)
+        with pytest.raises(InputError):
+            stream.pass_over("video", float("inf"))
         stream.accept(packet)
         heard.read(stream)
     stream.finish()
     heard.read(stream)
     assert heard.captions == expected.captions
+    with pytest.raises(InputError, match="finished"):
+        stream.accept(clip[0])
+
+
+def test_a_stream_whose_network_fails_is_over(
+    engine: Recognizer, clip: list[Packet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is still pushed would wait for ever behind the chunk that failed."""
+    stream = engine.stream(landmarker=LampFace())
+    monkeypatch.setattr(stream, "_caption", Mock(side_effect=RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        for packet in clip:
+            stream.accept(packet)
     with pytest.raises(InputError, match="finished"):
         stream.accept(clip[0])
