@@ -178,7 +178,13 @@ class FrontEnd:
         return replace(ticks, lips=lips), state
 
     def pass_over(self, sense: Sense, tick: int, state: FrontEndState) -> FrontEndState:
-        """Wait no longer for what a sense may still deliver before ``tick``; what comes for it later is too late."""
+        """Wait no longer for what a sense may still deliver before ``tick``; what comes for it later is too late.
+
+        Of a sense that the modality leaves out nothing is waited for.
+        """
+        return self._given_up(sense, tick, state) if self.modality in ("av", sense) else state
+
+    def _given_up(self, sense: Sense, tick: int, state: FrontEndState) -> FrontEndState:
         if sense == "audio" and state.sound_end < tick:
             sound, audio = self._audio.advance(tick, state.audio)
             return replace(state, sound=state.sound + sound.parts, audio=audio)
@@ -205,7 +211,7 @@ class FrontEnd:
             for part in state.pictures
             if part.stop_tick > tick
         )
-        return replace(state, sound=sound, pictures=pictures, next_tick=tick)
+        return replace(state, sound=sound, pictures=pictures, next_tick=tick, muted_ticks=0)
 
     def _ready_tick(self, state: FrontEndState) -> int:
         """All ticks before this one are decided."""
@@ -218,7 +224,7 @@ class FrontEnd:
 
     def _give_up_before(self, tick: int, state: FrontEndState) -> FrontEndState:
         """Tell a sense that is behind that its time has passed."""
-        return self.pass_over("video", tick, self.pass_over("audio", tick, state))
+        return self._given_up("video", tick, self._given_up("audio", tick, state))
 
     def _find_lips(
         self, shown: list[VideoTick], ticks: SenseTicks, state: LipState | None

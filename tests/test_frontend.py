@@ -15,7 +15,7 @@ from avsr.errors import InputError
 from avsr.frontend import MUTED_TICKS, FrontEnd, FrontEndState, SenseTicks
 from avsr.lips import LipConfig, LipTracker
 from avsr.media import AudioPacket
-from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, Modality, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, Modality, Sense, VideoFrame
 
 SAMPLES, FRAMES = sound(2.0), pictures(2.0)
 PATIENCE_S = 1.0
@@ -78,6 +78,18 @@ def test_a_muted_microphone_counts_as_absent_and_comes_back() -> None:
     assert ticks.heard[: 25 + MUTED_TICKS - 1].all()
     assert not ticks.heard[25 + MUTED_TICKS : 99].any()
     assert ticks.heard[101:].all()
+
+
+def test_absence_that_is_skipped_ends_a_mute_as_absence_that_is_taken_does() -> None:
+    """Else it would depend on the packets at which tick a hum too low to be heard wakes the network."""
+    front, hum = FrontEnd("audio", tracker=None), np.full(SAMPLE_RATE, 1e-6, np.float32)
+    state = front.accept(AudioPacket(hum, SAMPLE_RATE, 0.0), front.init_state())
+    state = front.accept(AudioPacket(hum, SAMPLE_RATE, 5.0), state)
+    _, muted = front.take(25, state)
+    assert muted.muted_ticks == MUTED_TICKS
+    (taken, _), (skipped, _) = front.take(101, muted), front.take(1, front.skip_absence(25, muted))
+    assert taken is not None and skipped is not None
+    assert (skipped.start_tick, skipped.heard[0]) == (125, taken.heard[100])
 
 
 @settings(deadline=None, max_examples=40)
@@ -162,6 +174,8 @@ def test_what_the_modality_leaves_out_is_passed_over(modality: Modality, left_ou
     front = front_end(modality)
     state = front.init_state()
     assert front.accept(left_out, state) is state
+    sense: Sense = "video" if modality == "audio" else "audio"
+    assert front.pass_over(sense, 9, state) is state
 
 
 def test_nothing_gives_no_ticks() -> None:
