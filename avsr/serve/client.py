@@ -47,6 +47,7 @@ PONG_S = 600.0
 """How long a server may take to answer a ping: it waits behind all that was sent and is not read yet."""
 READ_S = 1.0
 """How long a packet that is being read may take after the end: a file's comes at once, a pipe's may never."""
+ROUNDING_S = 1e-6
 LEAD_S = 1.0
 """A stream that must begin anew begins so long before the words that were lost: recognition needs a run-up."""
 
@@ -57,10 +58,14 @@ class _TryAgainError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """Where the server's stream begins within the client's, after others that servers have lost."""
+    """Where the server's stream begins within the client's, after others that servers have lost.
+
+    ``revision`` captions of ``segment`` were told before, the last of which took back what the others said.
+    """
 
     time_s: float = 0.0
     segment: int = 0
+    revision: int = 0
 
     def placed(self, event: AnyEvent) -> AnyEvent:
         """Return an event with the times and the segment of the client's stream."""
@@ -69,8 +74,15 @@ class _Base:
             words = tuple(
                 word.model_copy(update={"start": word.start + time_s, "end": word.end + time_s}) for word in event.words
             )
-            update = {"start": event.start + time_s, "end": event.end + time_s, "words": words}
-            return event.model_copy(update={**update, "segment": event.segment + self.segment})
+            return event.model_copy(
+                update={
+                    "start": event.start + time_s,
+                    "end": event.end + time_s,
+                    "words": words,
+                    "segment": event.segment + self.segment,
+                    "revision": event.revision + (self.revision if event.segment == 0 else 0),
+                }
+            )
         if isinstance(event, Status):
             return event.model_copy(update={"time": event.time + time_s})
         if isinstance(event, Done):
@@ -104,7 +116,7 @@ class Client:
         self._next_segment = 0
         self._base = _Base()
         self._final_end_s = 0.0
-        self._partial_start_s: float | None = None
+        self._partial: CaptionEvent | None = None
         self._has_paused = False
         self._forgotten: tuple[float, float] | None = None  # from when to when what may be missed is not kept
         self._missed_s = 0.0
@@ -215,12 +227,12 @@ class Client:
         elif isinstance(event, Done):
             self._done = event
         elif isinstance(event, CaptionEvent):
-            is_final = event.type == "final"
-            self._partial_start_s = None if is_final or not event.words else event.start
-            if is_final:
+            self._partial = None if event.type == "final" else event
+            if event.type == "final":
                 self._next_segment, self._final_end_s = event.segment + 1, max(self._final_end_s, event.end)
         elif isinstance(event, Status):
-            begun_s = event.time if self._partial_start_s is None else min(event.time, self._partial_start_s)
+            spoken = self._partial if self._partial and self._partial.words else None
+            begun_s = min(event.time, spoken.start) if spoken else event.time
             self._forget_before(max(self._final_end_s, begun_s - LEAD_S))
         self._on_event(event)
 
@@ -233,12 +245,23 @@ class Client:
                 begun_s, ended_s = self._forgotten
                 self._missed_s += max(0.0, ended_s - max(begun_s, self._final_end_s))
                 self._forgotten = None
-            self._base = _Base(max(self._final_end_s, first_s), self._next_segment)
-            self._ready = self._partial_start_s = None
+            self._base = _Base(max(self._final_end_s, first_s), self._next_segment, self._take_back())
+            self._ready = None
             raise _TryAgainError(event.message)
         if self._has_begun and event.retry:
             raise _TryAgainError(event.message)
         raise AvsrError(f"{self._name}: {event.message}")
+
+    def _take_back(self) -> int:
+        """Tell that what was said last is void, if it is; return how many captions its segment has had."""
+        partial, self._partial = self._partial, None
+        if partial is None:
+            return self._base.revision if self._base.segment == self._next_segment else 0
+        if partial.words:
+            update = {"revision": partial.revision + 1, "text": "", "stable_chars": 0, "words": ()}
+            partial = partial.model_copy(update=update)
+            self._on_event(partial)
+        return partial.revision + 1
 
     async def _send_media(self, socket: ClientConnection, outgoing: Iterator[Sound | Picture]) -> None:
         received = self._ready.received if self._ready else Received()
@@ -317,10 +340,10 @@ def _check_address(url: str) -> None:
 
 
 def has_arrived(message: Sound | Picture, received: Received) -> bool:
-    """Whether the server has said that it got this."""
+    """Whether the server has said that it got this, in the times of its own stream, which may round otherwise."""
     if isinstance(message, Sound):
-        return message.end_s <= received.audio
-    return message.t_s <= received.video
+        return message.end_s <= received.audio + ROUNDING_S
+    return message.t_s <= received.video + ROUNDING_S
 
 
 def after(message: Sound | Picture, time_s: float) -> Sound | Picture | None:

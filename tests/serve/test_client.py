@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from serving import FAST, Server
 from stand_ins import Packet, packets_of, sound
 from websockets.sync.server import ServerConnection
@@ -22,12 +24,19 @@ from websockets.sync.server import serve as serve_websocket
 
 import avsr
 from avsr import cli
-from avsr.serve.client import Client, _TryAgainError
+from avsr.serve.client import Client, _Base, _TryAgainError, after, has_arrived
 from avsr.serve.limits import Limits
-from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Done, ErrorEvent, Ready, Sound
+from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Done, ErrorEvent, Ready, Received, Sound
+from avsr.types import Caption, Word
 
 CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 DURATION_S = 3.0
+
+
+def said(text: str, segment: int, revision: int, *, is_final: bool = False) -> CaptionEvent:
+    words = tuple(Word(word, float(index), index + 0.5, 1.0) for index, word in enumerate(text.split()))
+    caption = Caption(segment, revision, is_final, words, 0, 0.0, float(len(words)), 0.5, 1.0)
+    return CaptionEvent.of(caption, offset_ms=0.0, latency_ms=None)
 
 
 def events_of(server: Server, packets: Iterator[Packet], *, in_real_time: bool) -> list[AnyEvent]:
@@ -94,6 +103,46 @@ def test_only_what_was_not_recognised_yet_counts_as_missed(monkeypatch: pytest.M
         with pytest.raises(_TryAgainError):
             client._refused(begins_anew)
     assert client.notes == ("3.0 s have no captions: the server began anew, and they were no longer kept",)
+
+
+def test_what_a_lost_server_said_last_is_taken_back() -> None:
+    events: list[AnyEvent] = []
+    client = Client("ws://127.0.0.1:1/ws", events.append)
+    client._has_begun = True
+    begins_anew = ErrorEvent(code="unknown_session", message="new here")
+
+    def lose() -> None:
+        with pytest.raises(_TryAgainError):
+            client._refused(begins_anew)
+
+    client._take(said("bin", 0, 0).model_dump_json())
+    client._take(said("bin blue", 0, 1).model_dump_json())
+    lose()
+    lose()
+    client._take(said("lay", 0, 0).model_dump_json())
+    client._take(said("lay red", 0, 1, is_final=True).model_dump_json())
+    client._take(said("now", 1, 0).model_dump_json())
+    told = [(event.text, event.segment, event.revision) for event in events if isinstance(event, CaptionEvent)]
+    lost, found = [("bin", 0, 0), ("bin blue", 0, 1), ("", 0, 2)], [("lay", 0, 3), ("lay red", 0, 4), ("now", 1, 0)]
+    assert told == lost + found
+
+
+@given(
+    base_s=st.floats(0, 1e5),
+    start_s=st.floats(0, 1e5),
+    num_samples=st.integers(1, 96_000),
+    rate=st.sampled_from([8_000, 44_100, 48_000]),
+)
+def test_what_has_arrived_is_not_sent_again_though_times_round(
+    base_s: float, start_s: float, num_samples: int, rate: int
+) -> None:
+    message = Sound(np.zeros(num_samples, np.int16), rate, base_s + start_s)
+    sent = after(message, base_s)
+    assert isinstance(sent, Sound)
+    in_its_time = replace(sent, t_s=sent.t_s - base_s)
+    placed = _Base(base_s).placed(Ready.model_construct(received=Received(audio=in_its_time.end_s, video=0.0)))
+    assert isinstance(placed, Ready)
+    assert has_arrived(message, placed.received)
 
 
 def test_finals_are_written_though_the_stream_ends_in_an_error(

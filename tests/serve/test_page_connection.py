@@ -17,7 +17,7 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 STAGE = """
 globalThis.location = { protocol: "http:", host: "127.0.0.1:1", hostname: "127.0.0.1", origin: "http://127.0.0.1:1" };
-const sockets = [], states = [], captions = [], timers = [];
+const sockets = [], states = [], captions = [], texts = [], timers = [];
 const timeOf = (message) => new DataView(message).getFloat64(1, true);
 globalThis.setTimeout = (work) => timers.push(work);
 globalThis.clearTimeout = () => {};
@@ -32,14 +32,14 @@ globalThis.WebSocket = class {
 };
 const { Connection } = await import("./connection.mjs");
 const handlers = { offsetMs: "auto", onState: (state, text) => states.push(text), onEnd: () => {},
-  onCaption: (caption) => captions.push([caption.segment, caption.start]) };
+  onCaption: (caption) => { captions.push([caption.segment, caption.start]); texts.push(caption.text); } };
 const open = (base) => { const made = new Connection(handlers, base); made.open(); at().onopen(); return made; };
 const at = () => sockets.at(-1);
 const retry = () => { timers.pop()(); at().onopen(); };
 const ready = (audio = 0) => at().hear({ type: "ready", session: "s", received: { audio, video: 0 } });
 const final = (segment, start) => at().hear({ type: "final", segment, start, end: start + 1, text: "x", words: [] });
 """
-TELL = "console.log(JSON.stringify({ states, captions, sent: sockets.map((socket) => socket.sent) }));"
+TELL = "console.log(JSON.stringify({ states, captions, texts, sent: sockets.map((socket) => socket.sent) }));"
 
 
 def played(tmp_path: Path, play: str) -> dict[str, Any]:
@@ -85,6 +85,20 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(tmp_path: P
         """,
     )
     assert told["states"][-1].startswith("Stopped. The connection was lost")
+
+
+def test_what_a_lost_server_said_last_is_taken_back(tmp_path: Path) -> None:
+    told = played(
+        tmp_path,
+        """
+        open({ time: 0, segment: 0 });
+        const words = [{ text: "bin", start: 0.2, end: 0.4, confidence: 1 }];
+        ready(); at().hear({ type: "partial", segment: 0, start: 0.2, end: 0.4, text: "bin", stable_chars: 3, words });
+        at().lose(); retry();
+        at().hear({ type: "error", code: "unknown_session", message: "new here" }); at().lose(); retry(); ready();
+        """,
+    )
+    assert told["texts"] == ["bin", ""]
 
 
 def test_a_second_stream_goes_on_with_the_times_and_numbers_of_the_first(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ export class Connection {
   #isRefused = false; // by the present socket's server, which said why
   #isFinishing = false; #isOver = false; // nothing more will be sent; nothing more will come
   #sounds = []; // { message, end } on the page's clock
+  #partial = null; // the newest caption, where it is no final
   #nextSegment = 0; // of the server's present stream
   #base; // { time, segment } at which the present stream begins, after others that ended or that the server has lost
   #last;
@@ -132,6 +133,7 @@ export class Connection {
     const shift = (part) => ({ ...part, start: part.start + time, end: part.end + time });
     const caption = { ...shift(event), segment: event.segment + segment, words: event.words.map(shift) };
     if (event.type === "final") Object.assign(this.#last, { segment: caption.segment, finalEnd: caption.end });
+    this.#partial = event.type === "partial" ? caption : null;
     this.#handlers.onCaption(caption);
   }
 
@@ -139,6 +141,8 @@ export class Connection {
     if (event.code === "unknown_session") { // the server was started anew: go on with a new stream
       this.#session = null;
       this.#nextSegment = 0;
+      if (this.#partial) this.#handlers.onCaption({ ...this.#partial, text: "", stable_chars: 0, words: [] });
+      this.#partial = null;
       const oldest = this.#sounds[0]?.start ?? this.#last.time;
       this.#base = { time: Math.max(oldest, this.#last.finalEnd), segment: this.#last.segment + 1 };
       return;

@@ -57,7 +57,7 @@ async function start() {
     token: tokenOf(location.hash),
     offsetMs: $("offset").value ? Number($("offset").value) : "auto",
     onCaption: (caption) => {
-      numSegments = Math.max(numSegments, caption.segment + 1);
+      if (caption.type === "final") numSegments = caption.segment + 1;
       view.take(caption);
       showFigures(caption);
     },
