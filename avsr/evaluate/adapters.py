@@ -7,13 +7,15 @@ class Mine:
     def transcribe(self, samples: FloatArray, video: Path | None) -> str:
         return my_model(samples)
 
-``avsr bench ... --compare my_module:Mine`` calls ``Mine()`` once and gives it every clip in every noise.
+``avsr bench ... --compare my_module:Mine`` finds ``my_module.py`` here or on PYTHONPATH, calls ``Mine()`` once and gives it
+every clip in every noise.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -61,11 +63,17 @@ def open_adapter(spec: str, grammar: str | None = None) -> tuple[str, Adapter]:
     module_name, _, name = spec.partition(":")
     if not re.fullmatch(r"[\w.]+:\w+", spec):
         raise InputError(f"--compare {spec}: unknown; use {POCKETSPHINX}, or MODULE:NAME of an adapter of your own")
+    sys.path.append(str(Path.cwd()))  # where `python -m avsr` would look, too
     try:
         make = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"--compare {spec}: {error}; is the module on PYTHONPATH?") from error
-    adapter: Adapter = make()
+        raise InputError(f"--compare {spec}: {error}; is the module here, or on PYTHONPATH?") from error
+    finally:
+        sys.path.pop()
+    try:
+        adapter: Adapter = make()
+    except Exception as error:
+        raise InputError(f"--compare {spec}: could not be made: {type(error).__name__}: {error}") from error
     missing = [method for method in ("describe", "transcribe") if not callable(getattr(adapter, method, None))]
     if missing:
         raise InputError(f"--compare {spec}: has no method {' nor '.join(missing)}; see avsr.evaluate.adapters.Adapter")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from avsr.decode import WordLm
+from avsr.errors import AvsrError, InputError
 from avsr.evaluate.adapters import Adapter
 from avsr.evaluate.clips import Clip, RememberedFaces, View
 from avsr.media import AudioPacket
@@ -149,10 +150,24 @@ class AdapterSystem:
         return {"adapter": self.adapter.describe()}
 
     def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
-        """Hand the clip over, as `System.hear`."""
+        """Hand the clip over, as `System.hear`.
+
+        Raises:
+            InputError: the recogniser failed.
+        """
         begun_s = time.perf_counter()
-        text = self.adapter.transcribe(sound, clip.utterance.path if clip.has_pictures else None)
+        try:
+            text = self.adapter.transcribe(sound, clip.utterance.path if clip.has_pictures else None)
+        except AvsrError:
+            raise
+        except Exception as error:
+            raise self._failed(clip, f"{type(error).__name__}: {error}") from error
+        if not isinstance(text, str):
+            raise self._failed(clip, f"transcribe returned {type(text).__name__}, not the words as one str")
         return Hearing(text, len(sound) / SAMPLE_RATE, time.perf_counter() - begun_s)
+
+    def _failed(self, clip: Clip, problem: str) -> InputError:
+        return InputError(f"--compare {self.name}: {clip.utterance.path}: {problem}; run it again to go on from there")
 
 
 def model_identity(recognizer: Recognizer) -> dict[str, Any]:

@@ -67,13 +67,14 @@ def _is_whole(pack: Path, *, is_own: bool) -> bool:
 
 
 def _needed(recipe: RecipeConfig) -> list[str]:
-    is_noisy = any(recipe.stage(branch).augment.noise_share for branch in (*recipe.branches, "fusion"))
+    stages = [recipe.stage(branch).augment for branch in (*recipe.branches, "fusion")]
+    wants_noises = any(stage.noise_share and stage.noise.needs_recordings for stage in stages)
     needs = {
         CORPUS_PACK: True,
         TALKERS_PACK: recipe.num_talkers > 0,
         VOICES_PACK: recipe.num_voices > 0,
         SPEECH_PACK: recipe.speech is not None,
-        NOISE_PACK: is_noisy,
+        NOISE_PACK: wants_noises,
     }
     return [name for name, is_needed in needs.items() if is_needed]
 

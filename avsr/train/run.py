@@ -217,7 +217,7 @@ class Job:
             tokenizer,
             self.sources(branch, corpus),
             Source(corpus, corpus.select(DEV_SPLIT)),
-            read_noise(packs[NOISE_PACK]) if stage.augment.noise_share else NoiseSource([], []),
+            read_noise(packs[NOISE_PACK]) if NOISE_PACK in packs and stage.augment.noise_share else NoiseSource([], []),
             self.work / branch,
             machine,
             on_report,

@@ -210,12 +210,20 @@ class Mine:
 class Half:
     def describe(self):
         return "half"
+class Broken(Mine):
+    def transcribe(self, samples, video):
+        raise RuntimeError("out of memory")
+class Silent(Mine):
+    def transcribe(self, samples, video):
+        pass
+def unmade():
+    raise OSError("no weights")
 """
 
 
 def test_anybody_can_bring_a_recogniser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_adapter.py").write_text(ADAPTER)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)  # it need not be installed
     name, adapter = open_adapter("my_adapter:Mine")
     system = AdapterSystem(name, adapter)
     assert (system.name, system.title, system.settings) == ("Mine", "Mine", {"adapter": "mine 1.0"})
@@ -226,6 +234,12 @@ def test_anybody_can_bring_a_recogniser(tmp_path: Path, monkeypatch: pytest.Monk
     assert hearing.first_word_s is hearing.final_s is hearing.audio_weight is None
     with pytest.raises(InputError, match="no method transcribe"):
         open_adapter("my_adapter:Half")
+    with pytest.raises(InputError, match="my_adapter:unmade: could not be made: OSError: no weights"):
+        open_adapter("my_adapter:unmade")
+    for spec, problem in (("Broken", "RuntimeError: out of memory"), ("Silent", "returned NoneType")):
+        system = AdapterSystem(*open_adapter(f"my_adapter:{spec}"))
+        with Clip(UTTERANCE) as clip, pytest.raises(InputError, match=f"{UTTERANCE.path.name}: .*{problem}"):
+            system.hear(clip, noisy)
 
 
 @pytest.mark.parametrize("spec", ["whisper", "no_such_module:Mine", "json:Mine", "a:b:c", ""])

@@ -302,6 +302,10 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
     with pytest.raises(KeyboardInterrupt):
         run.run_recipe(recipe_of(), data, work, tmp_path / "bundle")
     assert [job.packs for job in jobs] == [{"corpus": corpus, "noise": noise}]
+    made = {"noise_share": 0.5, "noise": {"babble": 0.0, "recorded": 0.0, "coloured": 1.0}}
+    with pytest.raises(KeyboardInterrupt):  # nothing is needed for noise that is made
+        run.run_recipe(recipe_of(fusion={"epochs": 1, "augment": made}), data, tmp_path / "own", tmp_path / "bundle")
+    assert list(jobs[-1].packs) == ["corpus"]
     (noise / "failed.tsv").unlink()
     with pytest.raises(InputError, match="noise: was not finished"):
         run.run_recipe(recipe_of(), data, work, tmp_path / "bundle")

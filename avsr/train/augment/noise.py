@@ -30,6 +30,11 @@ class NoiseWeights(Section):
     recorded: float = Field(1.0, ge=0)
     coloured: float = Field(0.0, ge=0)
 
+    @property
+    def needs_recordings(self) -> bool:
+        """Whether any kind is made of voices or noises that were recorded."""
+        return self.babble + self.talker + self.recorded > 0
+
 
 class NoiseSource:
     """Draws noise made of ``voices`` and ``noises``, each f32 (n,)."""

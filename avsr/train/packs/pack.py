@@ -15,7 +15,7 @@ from typing import IO
 from avsr.errors import InputError
 from avsr.train.packs.prepared import HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
 
-SHARD_BYTES = 64_000_000
+SHARD_BYTES = 60_000_000
 LOCK_FILE = ".lock"
 
 

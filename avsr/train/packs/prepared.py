@@ -3,7 +3,7 @@
 A pack is a directory:
 
     index.jsonl       first {"avsr_pack": 1}, then a line for each clip: a ``Clip`` and where its ``Media`` lie
-    shard-00000.bin   at most 64 MB: for each clip its sound (Ogg Opus, 16 kHz mono) and right behind it its lip crops
+    shard-00000.bin   at most 60 MB: for each clip its sound (Ogg Opus, 16 kHz mono) and right behind it its lip crops
     shard-00001.bin   (H.264 in MP4, 96x96, 25 a second), one picture a tick; an absent sense takes no bytes
     failed.tsv        path and reason of every clip that could not be prepared; written last, when the pack is finished
 
