@@ -1,6 +1,8 @@
 """The processes that train one model together, on one machine or many, as ``torchrun`` starts them.
 
-    torchrun --nproc-per-node 2 -m avsr train DATA
+    torchrun --standalone --nproc-per-node 2 --max-restarts 3 -m avsr train DATA
+
+A process that dies takes the others with it, and torchrun starts all of them again: they go on from the last checkpoint.
 
 The first writes every file and reports; the others see DATA (the packs) and otherwise learn from the first what they
 need. A process that is alone is the same with nobody to talk to.
@@ -80,7 +82,10 @@ def join_processes(backend: str) -> Iterator[Processes]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield ALONE
         return
-    dist.init_process_group(backend, timeout=PATIENCE)
+    store, rank, count = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
+    # All attempts of a torchrun share a store: without names of its own, one finds the addresses of the last one's dead.
+    named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=named, rank=rank, world_size=count, timeout=PATIENCE)
     try:
         yield Processes(
             dist.get_rank(),

@@ -21,21 +21,52 @@ AUDIO = {"epochs": 2, "batch_size": 7, "dropout": 0.0, "ema_decay": 0.5, "averag
 UNEVEN = {"epochs": 1, "batch_size": 3, "accumulate": 2, "augment": {"drop_video_share": 0.4, "lip_swap_share": 0.5}}
 
 
-@pytest.mark.timeout(300)  # processes import PyTorch anew
-def test_two_processes_have_the_losses_and_weights_of_one(
-    make_trainer: MakeTrainer, pack: Path, tmp_path: Path
-) -> None:
-    # The second job has more parts than examples, and parts without lips.
-    jobs = [[str(tmp_path / "two"), "audio", AUDIO], [str(tmp_path / "uneven"), "fusion", UNEVEN]]
+DIE_ONCE = """
+import os, signal, threading, time
+from pathlib import Path
+import toy_training
+
+def die(checkpoint: Path) -> None:
+    while not checkpoint.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
+    threading.Thread(target=die, args=(Path("killed") / toy_training.CHECKPOINT,), daemon=True).start()
+toy_training.main()
+"""
+
+
+def run_in_two_processes(script: Path | str, pack: Path, jobs: list[list[object]], cwd: Path, *options: str) -> None:
     tests = Path(toy_training.__file__).parent
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [toy_training.__file__, str(pack), json.dumps(jobs)]
-    subprocess.run(command, env=environment, check=True, timeout=280)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+    subprocess.run([*command, script, pack, json.dumps(jobs)], env=environment, check=True, timeout=60, cwd=cwd)
+
+
+@pytest.mark.timeout(300)  # processes import PyTorch anew
+def test_torchrun_goes_on_after_one_process_was_killed(make_trainer: MakeTrainer, pack: Path, tmp_path: Path) -> None:
+    script = tmp_path / "die_once.py"
+    script.write_text(DIE_ONCE)
+    settings = AUDIO | {"epochs": 8}
+    run_in_two_processes(script, pack, [["killed", "audio", settings]], tmp_path, "--max-restarts", "1")
+    make_trainer(tmp_path / "whole", "audio", **settings).run()
+    ours, theirs = log(tmp_path / "whole"), log(tmp_path / "killed")
+    assert [line.get("step") for line in ours] == [line.get("step") for line in theirs]
+    assert [line["loss"] for line in theirs] == pytest.approx([line["loss"] for line in ours], rel=5e-3)
+
+
+@pytest.mark.timeout(300)  # processes import PyTorch anew
+def test_two_processes_have_the_losses_and_weights_of_one(
+    make_trainer: MakeTrainer, pack: Path, tmp_path: Path
+) -> None:
+    # The second job has more parts than examples, and parts without lips.
+    jobs: list[list[object]] = [[str(tmp_path / "two"), "audio", AUDIO], [str(tmp_path / "uneven"), "fusion", UNEVEN]]
+    run_in_two_processes(toy_training.__file__, pack, jobs, tmp_path)
 
     make_trainer(tmp_path / "one", "audio", **AUDIO).run()
     ours, theirs = log(tmp_path / "one"), log(tmp_path / "two")
