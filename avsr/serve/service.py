@@ -204,7 +204,14 @@ class Service:
             log("session_closed", session=seat.session.number, audio_s=received.audio, video_s=received.video)
 
     async def _compute(self, work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *arguments, **options))
+        """Work in a thread, which nothing can stop: who is cancelled waits for it, so that no other uses its stream."""
+        loop = asyncio.get_running_loop()
+        working = loop.run_in_executor(self._threads, partial(work, *arguments, **options))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.gather(working, return_exceptions=True)
+            raise
 
     def _count_batch(self, num_streams: int) -> None:
         self.metrics.add("avsr_batches_total")

@@ -1,12 +1,14 @@
-"""Finals that were made when the client had said all, and that had not reached it when the connection was lost."""
+"""What was under way when the connection was lost, when the client comes back for it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import deque
 from typing import Any
 
+import pytest
 from serving import CONFIG, FAST
 from stand_ins import Heard, LampFace, Packet
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -15,7 +17,9 @@ from test_server import captions_of, packed
 
 from avsr.recognizer import Recognizer
 from avsr.serve.connection import converse
+from avsr.serve.protocol import Absent, Config
 from avsr.serve.service import Service
+from avsr.serve.session import Session
 
 
 class Line:
@@ -62,3 +66,31 @@ def test_a_connection_lost_between_the_end_and_the_last_finals_costs_none_of_the
     events = asyncio.run(run())
     assert captions_of(events) == rounded(expected.finals)
     assert events[-1]["type"] == "done"
+
+
+def test_nobody_takes_up_a_stream_while_a_lost_connection_still_works_on_it(
+    engine: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the same message would count as not received, and come twice."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def accept(*_: object) -> None:
+        begun.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr(Session, "accept", accept)
+
+    async def run() -> None:
+        service = Service(engine, FAST, open_landmarker=LampFace)
+        seat = await service.enter(Config(modality="audio"))
+        working = asyncio.create_task(service.accept(seat, Absent(sense="video", time=1.0), 0.0))
+        assert await asyncio.to_thread(begun.wait, 20)
+        working.cancel()
+        done, _ = await asyncio.wait({working}, timeout=0.1)
+        assert not done
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        await service.close()
+
+    asyncio.run(run())
