@@ -53,8 +53,9 @@ def run(
 ) -> None:
     """Train a model: prepare the clips, teach each sense alone, then both together under noise.
 
-    A run that was stopped or killed goes on where it was when it is run again. With several GPUs or machines:
-    torchrun --nproc-per-node GPUS -m avsr train DATA
+    Recipes: default (from scratch), finetune (goes on with the same corpora), adapt (goes on with your clips alone).
+    A run that was stopped or killed goes on where it was when it is run again. With several GPUs:
+    torchrun --standalone --nproc-per-node GPUS --max-restarts 3 -m avsr train DATA
     """
     from avsr.bundle import load_bundle
     from avsr.captions.files import prepare_directory

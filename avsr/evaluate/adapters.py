@@ -7,8 +7,8 @@ class Mine:
     def transcribe(self, samples: FloatArray, video: Path | None) -> str:
         return my_model(samples)
 
-``avsr bench ... --compare my_module:Mine`` finds ``my_module.py`` here or on PYTHONPATH, calls ``Mine()`` once and gives it
-every clip in every noise.
+``avsr bench ... --compare my_module:Mine`` finds ``my_module.py`` here or on PYTHONPATH, calls ``Mine()`` once and
+gives it every clip in every noise.
 """
 
 from __future__ import annotations

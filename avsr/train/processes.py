@@ -2,7 +2,7 @@
 
     torchrun --standalone --nproc-per-node 2 --max-restarts 3 -m avsr train DATA
 
-A process that dies takes the others with it, and torchrun starts all of them again: they go on from the last checkpoint.
+A process that dies takes the others with it; torchrun starts all of them again, which go on from the last checkpoint.
 
 The first writes every file and reports; the others see DATA (the packs) and otherwise learn from the first what they
 need. A process that is alone is the same with nobody to talk to.
@@ -82,9 +82,9 @@ def join_processes(backend: str) -> Iterator[Processes]:
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield ALONE
         return
-    store, rank, count = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
-    # All attempts of a torchrun share a store: without names of its own, one finds the addresses of the last one's dead.
-    named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    store, rank, count = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))  # type: ignore[attr-defined]
+    # All attempts of a torchrun share a store: without names of its own, one finds the addresses of the dead.
+    named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=named, rank=rank, world_size=count, timeout=PATIENCE)
     try:
         yield Processes(
