@@ -22,7 +22,7 @@ PLAIN = AugmentConfig(
     lip_roll_deg=0.0,
     lip_mirror_share=0.0,
     lip_gain=0.0,
-    lip_mask_share=0.0,
+    lip_freeze_share=0.0,
     gain_db=0.0,
 )
 WHITE = NoiseSource([], [np.random.default_rng(0).normal(scale=0.1, size=20_000).astype(np.float32)])

@@ -62,9 +62,10 @@ class AugmentConfig(Section):
     ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the
     greatest sigma, ``lip_bend_px`` about the most that a part of the face moves, ``lip_shade`` how much brighter or
     darker an edge of the crop becomes at most, ``av_offset_ticks`` the most that lips come late or early.
-    ``lip_mask_share`` is of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to
+    ``lip_freeze_share`` is of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to
     0.6 s, ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another one,
     if their sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
+    A band and a moment of each spectrogram are masked in every stage (see `Collator.mask_spectrum`).
     """
 
     join_share: Share = 0.0
@@ -81,7 +82,7 @@ class AugmentConfig(Section):
     lip_bend_px: Annotated[float, Field(ge=0, le=12)] = 0.0
     lip_shade: Share = 0.0
     lip_blur_px: NotNegative = 0.0
-    lip_mask_share: Share = 0.5
+    lip_freeze_share: Share = 0.5
     lip_cover_share: Share = 0.0
     lip_drop_share: Share = 0.0
     lip_swap_share: Share = 0.0
@@ -178,7 +179,7 @@ def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator
         lips = shade(lips, random_shade(lips.shape[1], rng, config.lip_shade))
     if config.lip_blur_px:
         lips = blur(lips, rng.uniform(0, config.lip_blur_px))
-    if rng.random() < config.lip_mask_share:
+    if rng.random() < config.lip_freeze_share:
         lips = freeze(lips, rng)
     if rng.random() < config.lip_cover_share:
         lips = cover(lips, rng)
