@@ -132,7 +132,7 @@ class Stream:
         Raises:
             InputError: the packet cannot be used, or the stream is finished.
 
-        Where the network fails, the stream is over.
+        Where recognising fails, in the network or the face tracker, the stream is over.
         """
         if self._finished:
             raise InputError("the stream is finished; open another one with Recognizer.stream()")

@@ -63,13 +63,14 @@ def open_adapter(spec: str, grammar: str | None = None) -> tuple[str, Adapter]:
     module_name, _, name = spec.partition(":")
     if not re.fullmatch(r"[\w.]+:\w+", spec):
         raise InputError(f"--compare {spec}: unknown; use {POCKETSPHINX}, or MODULE:NAME of an adapter of your own")
-    sys.path.append(str(Path.cwd()))  # where `python -m avsr` would look, too
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # where `python -m avsr` looks, too
     try:
         make = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"--compare {spec}: {error}; is the module here, or on PYTHONPATH?") from error
-    finally:
-        sys.path.pop()
+    except Exception as error:
+        raise InputError(f"--compare {spec}: could not be imported: {type(error).__name__}: {error}") from error
     try:
         adapter: Adapter = make()
     except Exception as error:
@@ -77,4 +78,8 @@ def open_adapter(spec: str, grammar: str | None = None) -> tuple[str, Adapter]:
     missing = [method for method in ("describe", "transcribe") if not callable(getattr(adapter, method, None))]
     if missing:
         raise InputError(f"--compare {spec}: has no method {' nor '.join(missing)}; see avsr.evaluate.adapters.Adapter")
+    try:
+        adapter.describe()
+    except Exception as error:
+        raise InputError(f"--compare {spec}: cannot describe itself: {type(error).__name__}: {error}") from error
     return name, adapter

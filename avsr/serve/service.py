@@ -210,7 +210,9 @@ class Service:
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
-            await asyncio.gather(working, return_exceptions=True)
+            (outcome,) = await asyncio.gather(working, return_exceptions=True)
+            if isinstance(outcome, Exception):
+                raise outcome from None  # a stream that failed is not to be kept
             raise
 
     def _count_batch(self, num_streams: int) -> None:

@@ -2,7 +2,8 @@
 
     torchrun --standalone --nproc-per-node 2 --max-restarts 3 -m avsr train DATA
 
-A process that dies takes the others with it; torchrun starts all of them again, which go on from the last checkpoint.
+A process that dies takes the others with it. On one machine torchrun starts all of them again, which go on from the
+last checkpoint. Of several machines each counts its own restarts, so that they may not find each other: start all anew.
 
 The first writes every file and reports; the others see DATA (the packs) and otherwise learn from the first what they
 need. A process that is alone is the same with nobody to talk to.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -216,14 +217,21 @@ class Broken(Mine):
 class Silent(Mine):
     def transcribe(self, samples, video):
         pass
+class Dumb(Mine):
+    def describe(self):
+        raise RuntimeError("no name")
 def unmade():
     raise OSError("no weights")
+def neighbour():
+    import my_neighbour
+    return Mine()
 """
 
 
 def test_anybody_can_bring_a_recogniser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_adapter.py").write_text(ADAPTER)
     monkeypatch.chdir(tmp_path)  # it need not be installed
+    monkeypatch.setattr(sys, "path", [*sys.path])
     name, adapter = open_adapter("my_adapter:Mine")
     system = AdapterSystem(name, adapter)
     assert (system.name, system.title, system.settings) == ("Mine", "Mine", {"adapter": "mine 1.0"})
@@ -236,6 +244,13 @@ def test_anybody_can_bring_a_recogniser(tmp_path: Path, monkeypatch: pytest.Monk
         open_adapter("my_adapter:Half")
     with pytest.raises(InputError, match="my_adapter:unmade: could not be made: OSError: no weights"):
         open_adapter("my_adapter:unmade")
+    with pytest.raises(InputError, match="my_adapter:Dumb: cannot describe itself: RuntimeError: no name"):
+        open_adapter("my_adapter:Dumb")
+    (tmp_path / "my_neighbour.py").touch()
+    assert open_adapter("my_adapter:neighbour")[0] == "neighbour"
+    (tmp_path / "my_wreck.py").write_text("raise OSError('no library')")
+    with pytest.raises(InputError, match="my_wreck:Mine: could not be imported: OSError: no library"):
+        open_adapter("my_wreck:Mine")
     for spec, problem in (("Broken", "RuntimeError: out of memory"), ("Silent", "returned NoneType")):
         system = AdapterSystem(*open_adapter(f"my_adapter:{spec}"))
         with Clip(UTTERANCE) as clip, pytest.raises(InputError, match=f"{UTTERANCE.path.name}: .*{problem}"):

@@ -136,6 +136,13 @@ def test_a_packet_that_comes_again_at_once_is_dropped_however_short_it_is(rate_h
     assert len(state.run.newest) <= JITTER_S * rate_hz / min(sizes) + 2
 
 
+def test_silence_with_the_same_timestamp_twice_is_no_packet_that_came_twice():
+    silence = np.zeros(160, np.float32)
+    packets = [AudioPacket(silence, 16000, index // 2 * 0.02) for index in range(50)]
+    _, heard, state = _align_audio(packets)
+    assert heard[:12].all() and state.dropped_samples == state.missing_samples == state.replacements == 0
+
+
 def test_gaps_are_zeros_that_say_so_and_time_is_kept():
     one = np.ones(1600, dtype=np.float32)
     aligned, heard, state = _align_audio([AudioPacket(one, 16000, 0.0), AudioPacket(one, 16000, 1.0)])

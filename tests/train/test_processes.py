@@ -29,6 +29,7 @@ import toy_training
 def die(checkpoint: Path) -> None:
     while not checkpoint.exists():
         time.sleep(0.01)
+    Path("died").touch()
     os.kill(os.getpid(), signal.SIGKILL)
 
 if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
@@ -45,7 +46,7 @@ def run_in_two_processes(script: Path | str, pack: Path, jobs: list[list[object]
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
-    subprocess.run([*command, script, pack, json.dumps(jobs)], env=environment, check=True, timeout=60, cwd=cwd)
+    subprocess.run([*command, script, pack, json.dumps(jobs)], env=environment, check=True, timeout=280, cwd=cwd)
 
 
 @pytest.mark.timeout(300)  # processes import PyTorch anew
@@ -54,6 +55,7 @@ def test_torchrun_goes_on_after_one_process_was_killed(make_trainer: MakeTrainer
     script.write_text(DIE_ONCE)
     settings = AUDIO | {"epochs": 8}
     run_in_two_processes(script, pack, [["killed", "audio", settings]], tmp_path, "--max-restarts", "1")
+    assert (tmp_path / "died").exists()
     make_trainer(tmp_path / "whole", "audio", **settings).run()
     ours, theirs = log(tmp_path / "whole"), log(tmp_path / "killed")
     assert [line.get("step") for line in ours] == [line.get("step") for line in theirs]

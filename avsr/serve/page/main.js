@@ -57,7 +57,7 @@ async function start() {
     token: tokenOf(location.hash),
     offsetMs: $("offset").value ? Number($("offset").value) : "auto",
     onCaption: (caption) => {
-      if (caption.type === "final") numSegments = caption.segment + 1;
+      if (caption.text) numSegments = Math.max(numSegments, caption.segment + 1); // a stream that ends may still need it
       view.take(caption);
       showFigures(caption);
     },
