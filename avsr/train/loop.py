@@ -246,21 +246,22 @@ class Trainer:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=self._machine.device)
+        terms = torch.zeros(len(self._objective.terms), device=self._machine.device)
         for index, part in enumerate(step.parts):
             torch.manual_seed(part.seed)
             batch = None if part.batch is None else part.batch.to(self._machine.device)
             with self._not_yet_shared(index, len(step.parts)):
                 with self._machine.autocast():
-                    part_loss = self._compute(batch, step.chunk_ticks, counts)
+                    part_terms = self._compute(batch, step.chunk_ticks, counts)
                 # What the processes send each other is averaged; the loss is already a share of a sum.
-                (part_loss * processes.count).backward()  # type: ignore[no-untyped-call]
-            loss += part_loss.detach()
+                (part_terms.sum() * processes.count).backward()  # type: ignore[no-untyped-call]
+            terms += part_terms.detach()
         norm = nn.utils.clip_grad_norm_(self._objective.trained_parameters(), stage.max_gradient_norm)
         self._optimiser.step()
         processes.average_in_place(self._objective.running_statistics())
 
-        step_loss, gradient_norm = processes.sum(loss.cpu()).item(), norm.item()
+        terms = processes.sum(terms.cpu())
+        step_loss, gradient_norm = terms.sum().item(), norm.item()
         if not (math.isfinite(step_loss) and math.isfinite(gradient_norm)):
             raise AvsrError(
                 f"{self._branch}: epoch {standing.epoch + 1}, step {standing.step + 1}: the loss is {step_loss:g}, the "
@@ -275,6 +276,7 @@ class Trainer:
         self._tracker.step(
             *(standing.epoch, standing.step - 1, step.num_steps, standing.total_steps),
             loss=step_loss,
+            terms=dict(zip(self._objective.terms, terms.tolist(), strict=True)),
             mean_loss=standing.loss_sum / standing.step,
             learning_rate=rate,
             num_clips=int(counts["clips"]),

@@ -37,6 +37,8 @@ class Objective(nn.Module):
         super().__init__()
         self.branch, self.model = branch, model
         self._blank_id, self._alignment_weight = blank_id, alignment_weight
+        self.terms = _term_names(branch, is_aligned=branch == "fusion" and alignment_weight > 0)
+        """What the loss is made of, by name, each with its weight in it."""
         sizes = model.config
         # Frame-wise word labels teach each branch where words are long before CTC finds out; not part of the model.
         self.frame_heads = nn.ModuleDict(
@@ -70,30 +72,31 @@ class Objective(nn.Module):
             module.load_state_dict(own, strict=not branch)
 
     def forward(self, batch: Batch | None, chunk_ticks: int, counts: Mapping[str, float]) -> torch.Tensor:
-        """Return this share's part of the step's loss, ``counts`` being `count_terms` summed over all shares.
+        """Return this share's part of the step's loss, f32 (num_terms,): its ``terms``, which add up to it.
 
-        None is a share without examples; it still takes part, with no gradient.
+        ``counts`` is `count_terms` summed over all shares. None is a share without examples; it still takes part, with
+        no gradient.
         """
         if batch is None:
-            return torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
+            nothing = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
+            return nothing.expand(len(self.terms))
         features, fusion = self.features(batch, chunk_ticks)
         scores = {name: getattr(self.model, f"{name}_head")(x).float().log_softmax(-1) for name, x in features.items()}
-        loss = torch.zeros((), device=batch.valid.device)
+        terms: dict[str, torch.Tensor] = {}
         for name, rows in _rows(self.branch, batch).items():
             labels = _labels(batch, rows)
             ctc = self._ctc(scores[name], batch, rows) / max(1.0, counts[f"{name}_rows"])
             frames = _frame_loss(self.frame_heads[name](features[name]), labels) / max(1.0, counts[f"{name}_frames"])
             weight = 1.0 if name in ("fused", self.branch) else BRANCH_LOSS_WEIGHT
-            loss = loss + weight * (ctc + FRAME_LOSS_WEIGHT * frames)
-        if fusion is None:
-            return loss
-        snr_error = (fusion.snr_db.float() - batch.snr_db[:, None]) / SNR_SCALE_DB
-        snr = (snr_error.square() * _heard(batch)).sum() / max(1.0, counts["heard_ticks"])
-        loss = loss + SNR_LOSS_WEIGHT * snr
-        if self._alignment_weight:
+            terms |= {f"{name}_ctc": weight * ctc, f"{name}_frames": weight * FRAME_LOSS_WEIGHT * frames}
+        if fusion is not None:
+            snr_error = (fusion.snr_db.float() - batch.snr_db[:, None]) / SNR_SCALE_DB
+            snr = (snr_error.square() * _heard(batch)).sum() / max(1.0, counts["heard_ticks"])
+            terms["snr"] = SNR_LOSS_WEIGHT * snr
+        if fusion is not None and self._alignment_weight:
             apart = branch_divergence(scores, _both(batch)) / max(1.0, counts["both_ticks"])
-            loss = loss + self._alignment_weight * apart
-        return loss
+            terms["alignment"] = self._alignment_weight * apart
+        return torch.stack([terms[name] for name in self.terms])
 
     def features(self, batch: Batch, chunk_ticks: int) -> tuple[dict[str, torch.Tensor], FusionOutput | None]:
         """Run what the stage trains: features (B, T, dim) by the name of the head that reads them."""
@@ -121,7 +124,7 @@ class Objective(nn.Module):
 
 def count_terms(branch: Branch, batch: Batch | None) -> dict[str, int]:
     """Count what each term of the loss is a mean over, and the ``clips`` and ``ticks`` that are learnt from."""
-    heads = ("fused", "audio", "video") if branch == "fusion" else (branch,)
+    heads = _heads(branch)
     counts = dict.fromkeys(("clips", "ticks", "heard_ticks", "both_ticks"), 0)
     counts |= {f"{head}_{unit}": 0 for head in heads for unit in ("rows", "frames")}
     if batch is None:
@@ -147,6 +150,15 @@ def branch_divergence(scores: Mapping[str, torch.Tensor], both: torch.Tensor) ->
         divergence = functional.kl_div(scores[name], fused, reduction="none", log_target=True).sum(-1)
         total = total + divergence.masked_fill(~both, 0.0).sum()
     return total
+
+
+def _heads(branch: Branch) -> tuple[str, ...]:
+    return ("fused", "audio", "video") if branch == "fusion" else (branch,)
+
+
+def _term_names(branch: Branch, *, is_aligned: bool) -> tuple[str, ...]:
+    names = [f"{head}_{kind}" for head in _heads(branch) for kind in ("ctc", "frames")]
+    return (*names, *(["snr"] if branch == "fusion" else []), *(["alignment"] if is_aligned else []))
 
 
 def _rows(branch: Branch, batch: Batch) -> dict[str, torch.Tensor]:

@@ -110,13 +110,18 @@ class Tracker:
         total_steps: int,
         *,
         loss: float,
+        terms: Mapping[str, float],
         mean_loss: float,
         learning_rate: float,
         num_clips: int,
     ) -> None:
-        """Log the step ``step`` of epoch ``epoch``, both from 0, the ``total_steps``-th of the stage."""
+        """Log the step ``step`` of epoch ``epoch``, both from 0, the ``total_steps``-th of the stage.
+
+        ``terms`` add up to ``loss``; they are for TensorBoard.
+        """
         self._write({"epoch": epoch + 1, "step": step + 1, "loss": loss, "learning_rate": learning_rate})
-        self._scalars({"loss": loss, "learning_rate": learning_rate}, total_steps)
+        parts = {f"loss_terms/{name}": value for name, value in terms.items()}
+        self._scalars({"loss": loss, "learning_rate": learning_rate, **parts}, total_steps)
         now_s = time.monotonic()
         took_s, self._stepped_s = now_s - self._stepped_s, now_s
         self._step_s = took_s if self._step_s is None else SMOOTHING * self._step_s + (1 - SMOOTHING) * took_s

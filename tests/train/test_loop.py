@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toy_training import MakeTrainer, epochs, log, toy_trainer, weights
@@ -231,6 +232,9 @@ def test_what_is_measured_can_be_looked_at_later(
     events = EventAccumulator(str(tmp_path / TENSORBOARD))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == list(range(1, summary.steps + 1))
+    parts = [[event.value for event in events.Scalars(f"loss_terms/{name}")] for name in ("audio_ctc", "audio_frames")]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(np.sum(parts, axis=0), rel=1e-4)
+    assert all(value > 0 for part in parts for value in part)
     assert events.Scalars("audio_wer")[0].value == pytest.approx(summary.scores["audio_wer"])
 
     # Without TensorBoard a line says so, and nothing else changes.
