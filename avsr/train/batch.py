@@ -15,8 +15,9 @@ from avsr.corpora import AlignedWord
 from avsr.decode.tokenizer import Tokenizer
 from avsr.features import LogMel
 from avsr.train.augment.examples import CLEAN_SNR_DB, Example
+from avsr.train.augment.spectrum import MaskConfig, mask_spectrum
 from avsr.train.packs.prepared import Clip, ClipData
-from avsr.types import MELS_PER_TICK, NUM_MELS, TICK_S, AvChunk
+from avsr.types import MELS_PER_TICK, TICK_S, AvChunk
 
 T = TypeVar("T")
 D = TypeVar("D", "Batch", AvChunk)
@@ -93,19 +94,15 @@ class Collator:
         """Take a clip as it is."""
         return Example(data, clip.words, clip.text, CLEAN_SNR_DB)
 
-    def mask_spectrum(self, batch: Batch, rngs: Sequence[np.random.Generator]) -> Batch:
-        """Mask a band and a moment of each spectrogram (Park et al. 2019, "SpecAugment"), each by its own generator.
+    def mask(self, batch: Batch, masks: MaskConfig, rngs: Sequence[np.random.Generator]) -> Batch:
+        """Mask each spectrogram by its own generator.
 
         What is masked of an example does not depend on the others of its batch, nor on the padding behind it.
         """
         mel = batch.chunk.mel.clone()
         for row, num_ticks, rng in zip(mel, batch.valid.sum(1).tolist(), rngs, strict=True):
-            band = int(rng.integers(0, 20))
-            low = int(rng.integers(0, NUM_MELS - band))
-            row[:, low : low + band] = 0.0
-            length = int(rng.integers(0, 3 * MELS_PER_TICK))
-            start = int(rng.integers(0, max(1, MELS_PER_TICK * num_ticks - length)))
-            row[start : start + length] = 0.0
+            said = row[: MELS_PER_TICK * num_ticks]
+            said.copy_(mask_spectrum(said, masks, rng))
         return replace(batch, chunk=replace(batch.chunk, mel=mel))
 
     def _mel(self, example: Example) -> torch.Tensor:

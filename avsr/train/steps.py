@@ -108,7 +108,8 @@ class StepMaker(Dataset[Step]):
 
             share = self._stage.augment.lip_swap_share if len(groups) > 1 else 0.0
             examples.append(swap_lips(example, neighbour, share, rng))
-        return Part(self._collator.mask_spectrum(self._collator(examples), rngs), seed)
+        batch = self._collator.mask(self._collator(examples), self._stage.augment.mask, rngs)
+        return Part(batch, seed)
 
     def _example(self, group: Group, rng: np.random.Generator) -> Example:
         clips, share = [(clip, source.corpus.load(clip)) for source, clip in group], self._stage.augment.word_swap_share

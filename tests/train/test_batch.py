@@ -16,6 +16,7 @@ from avsr.corpora import AlignedWord
 from avsr.decode import Tokenizer
 from avsr.features import LogMel
 from avsr.train.augment.examples import Example
+from avsr.train.augment.spectrum import MaskConfig
 from avsr.train.batch import (
     BUCKET_BATCHES,
     EMISSION_DELAY_TICKS,
@@ -134,7 +135,7 @@ def test_every_sentence_can_be_written_in_its_windows(collator: Collator, tokeni
 def test_masking_changes_only_the_sound_and_not_the_batch_it_is_given(collator: Collator) -> None:
     batch = collator([collator.whole(*make_clip(["bin", "red"], 1))])
     before = batch.chunk.mel.clone()
-    masked = collator.mask_spectrum(batch, [np.random.default_rng(3)])
+    masked = collator.mask(batch, MaskConfig(), [np.random.default_rng(3)])
     assert torch.equal(batch.chunk.mel, before)
     changed = masked.chunk.mel != before
     assert 0 < changed.float().mean() < 0.6

@@ -2,6 +2,7 @@
 
     clips ─► windows of words, joined ─► speed ─┬─► voice ─► room ─► microphone ─► noise ────────┬─► a sense lost
                                                 └─► place, light, focus, stalls ─► late or early ┘
+    and, when the sound has become a spectrogram, its masks
 
 Everything is drawn from one generator that the caller seeds.
 """
@@ -35,6 +36,7 @@ from avsr.train.augment.lips import (
 from avsr.train.augment.noise import NoiseSource, NoiseWeights
 from avsr.train.augment.reverberation import random_room, reverberate
 from avsr.train.augment.senses import lose_a_sense
+from avsr.train.augment.spectrum import MaskConfig
 from avsr.train.augment.speed import change_speed, shift_pitch
 from avsr.train.augment.timbre import equalise, random_band_gains, shift_formants
 from avsr.train.packs.prepared import Clip, ClipData
@@ -65,7 +67,7 @@ class AugmentConfig(Section):
     ``lip_freeze_share`` is of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to
     0.6 s, ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another one,
     if their sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
-    A band and a moment of each spectrogram are masked in every stage (see `Collator.mask_spectrum`).
+    ``mask`` is of spectrograms.
     """
 
     join_share: Share = 0.0
@@ -90,6 +92,7 @@ class AugmentConfig(Section):
     reverb_share: Share = 0.0
     microphone_db: NotNegative = 0.0
     gain_db: float = 8.0
+    mask: MaskConfig = MaskConfig()
     noise_share: Share = 0.0
     noise: NoiseWeights = NoiseWeights()
     snr_low_db: float = -8.0
