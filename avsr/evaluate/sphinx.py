@@ -1,4 +1,4 @@
-"""PocketSphinx, the recogniser of sound that anybody can have offline: its wheel carries a model of US English."""
+"""PocketSphinx, which anybody can have offline: its wheel carries a model of US English. It recognises and aligns."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from avsr.corpora import AlignedWord
+from avsr.decode.tokenizer import normalise_text
 from avsr.errors import InputError, MissingExtraError, TextError
 from avsr.types import SAMPLE_RATE, FloatArray
 
@@ -18,6 +20,14 @@ GRID = "grid"
 GRID_GRAMMAR = Path(__file__).with_name("grid.jsgf")
 SPELLED_LETTER = re.compile(r"\b([a-z])\.(?=\s|$)")
 """The dictionary writes a letter that is spelled out with a dot: "a." is the letter, "a" also the article."""
+
+FRAMES_PER_S = 100
+MIN_WORD_S = 0.03
+"""No word is said in less; a text that would have to be is not what is said."""
+_PRONUNCIATION = re.compile(r"\(\d+\)$")
+"""The dictionary's mark of a word's second and further pronunciations."""
+_NO_WORD = ("<", "[")
+"""How silences, breaths and noises begin."""
 
 
 class PocketSphinx:
@@ -33,12 +43,7 @@ class PocketSphinx:
     """
 
     def __init__(self, grammar: str | None = None) -> None:
-        try:
-            import pocketsphinx
-        except ImportError as error:
-            raise MissingExtraError(
-                "PocketSphinx is not installed; install it with: pip install 'avsr[bench]'"
-            ) from error
+        pocketsphinx = _require_pocketsphinx()
         path = GRID_GRAMMAR if grammar == GRID else Path(grammar) if grammar else None
         self._version = version("pocketsphinx")
         self._search = "n-gram model en-us"
@@ -70,9 +75,63 @@ class PocketSphinx:
         """Decode the sound, letters as letters ("a." as "a")."""
         if not len(samples):
             return ""
-        pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
-        self._decoder.start_utt()
-        self._decoder.process_raw(pcm, full_utt=True)
-        self._decoder.end_utt()
+        _decode(self._decoder, samples)
         found = self._decoder.hyp()
         return SPELLED_LETTER.sub(r"\1", found.hypstr) if found else ""
+
+
+class SphinxAligner:
+    """Finds when each word of a text that is known is said (forced alignment), in English.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+
+    def __init__(self) -> None:
+        # The text leaves no choice: wide beams cost little, and find the way through noise and odd voices.
+        beams = dict.fromkeys(("beam", "wbeam", "pbeam"), 1e-60)
+        self._decoder = _require_pocketsphinx().Decoder(
+            samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL", lm=None, **beams
+        )
+
+    def align(self, samples: FloatArray, text: str) -> tuple[AlignedWord, ...]:
+        """Return the words of ``text``, normalised, and when they are said in ``samples`` f32 (n,) at 16 kHz.
+
+        None where it cannot tell: a word is not in its dictionary, or the text is not what is said.
+        """
+        words = normalise_text(text).split()
+        if not words or len(samples) < SAMPLE_RATE * MIN_WORD_S * len(words):
+            return ()
+        try:
+            self._decoder.set_align_text(" ".join(f"{word}." if _is_spelled(word) else word for word in words))
+        except RuntimeError:
+            return ()
+        _decode(self._decoder, samples)
+        if self._decoder.hyp() is None:
+            return ()
+        found, duration_s = [], len(samples) / SAMPLE_RATE
+        for segment in self._decoder.seg():
+            word = _PRONUNCIATION.sub("", segment.word)
+            if not word.startswith(_NO_WORD):
+                end_s = min(duration_s, (segment.end_frame + 1) / FRAMES_PER_S)
+                found.append(AlignedWord(word.rstrip("."), segment.start_frame / FRAMES_PER_S, end_s))
+        return tuple(found) if [word.text for word in found] == words else ()
+
+
+def _require_pocketsphinx() -> Any:
+    try:
+        import pocketsphinx
+    except ImportError as error:
+        raise MissingExtraError("PocketSphinx is not installed; install it with: pip install 'avsr[bench]'") from error
+    return pocketsphinx
+
+
+def _decode(decoder: Any, samples: FloatArray) -> None:
+    pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    decoder.end_utt()
+
+
+def _is_spelled(word: str) -> bool:
+    return len(word) == 1 and word not in "ai"

@@ -10,7 +10,7 @@ import pytest
 
 import avsr as package
 from avsr import cli
-from avsr.train.packs import prepare
+from avsr.train.packs import align, prepare
 
 SOUND = Path(package.__file__).parent / "talker" / "demo" / "babble.ogg"
 
@@ -18,7 +18,7 @@ SOUND = Path(package.__file__).parent / "talker" / "demo" / "babble.ogg"
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sound, and a file that is none."""
-    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(prepare, "open_executor", ThreadPoolExecutor)
     (tmp_path / "a.ogg").symlink_to(SOUND)
     (tmp_path / "b.ogg").write_text("no sound")
     path = tmp_path / "t.tsv"
@@ -57,6 +57,7 @@ def test_a_corpus_is_prepared_and_what_failed_is_told(
         (["t.tsv"], "add -o PACK"),
         (["none.tsv", "-o", "pack"], "none.tsv"),
         (["--check", "none"], "not a pack"),
+        (["--align", "none"], "not a pack"),
         (["t.tsv", "-o", "t.tsv"], "choose another directory"),
         (["t.tsv", "-o", "pack", "--jobs", "0"], "--jobs"),
         ([], "SOURCE"),
@@ -70,3 +71,14 @@ def test_wrong_use_exits_2(
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
+
+
+def test_words_are_found_and_what_is_not_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pocketsphinx")
+    monkeypatch.setattr(align, "open_executor", lambda jobs: ThreadPoolExecutor(1))
+    table.write_text(table.read_text().replace("\thi\t", "\thi zorkblat\t"))
+    assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "--align", "-q") == 1
+    assert "found when the words of 0 clips are said, of 1 not" in capsys.readouterr().out
+    assert avsr(monkeypatch, "prepare", tmp_path / "pack", "--align", "-q") == 0

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import avsr
 from avsr.corpora import read_senses, read_table
 from avsr.errors import InputError, MissingExtraError, TextError
-from avsr.evaluate.sphinx import GRID_GRAMMAR, SPELLED_LETTER, PocketSphinx
+from avsr.evaluate.sphinx import GRID_GRAMMAR, SPELLED_LETTER, PocketSphinx, SphinxAligner
 from avsr.evaluate.wer import word_error_rate
 from avsr.types import FloatArray
 
+DEMO = Path(avsr.__file__).parent / "talker" / "demo"
 GRID_WORDS = (
     "bin lay place set blue green red white at by in with a b c d e f g h i j k l m n o p q r s t u v x y z "
     "zero one two three four five six seven eight nine again now please soon"
@@ -88,7 +91,41 @@ def test_a_missing_grammar_is_refused(tmp_path: Path) -> None:
         PocketSphinx(str(tmp_path / "none.jsgf"))
 
 
+@pytest.fixture(scope="module")
+def aligner() -> SphinxAligner:
+    pytest.importorskip("pocketsphinx")
+    return SphinxAligner()
+
+
+def test_it_finds_when_the_words_of_a_clip_are_said(aligner: SphinxAligner) -> None:
+    """The talker tells its own times."""
+    clip = json.loads((DEMO / "bin_blue.json").read_text())["words"]
+    samples = read_senses(DEMO / "bin_blue.mp4", "audio").samples
+    found = aligner.align(samples, "Bin blue at F two now, place red by K nine please.")
+    assert [word.text for word in found] == [word["text"] for word in clip]
+    starts = np.array([word.start_s for word in found]) - [word["start"] for word in clip]
+    ends = np.array([word.end_s for word in found]) - [word["end"] for word in clip]
+    assert np.median(np.abs(starts)) <= 0.06
+    assert np.median(np.abs(ends)) <= 0.06
+    assert all(before.end_s <= after.start_s for before, after in pairwise(found))
+    assert found[-1].end_s <= len(samples) / 16_000
+    assert aligner.align(samples, "bin blue at f two now place red by k nine please") == found
+
+
+@pytest.mark.parametrize("text", ["", "...", "bin zorkblat", "one " * 2000, "été 7"])
+def test_a_text_that_cannot_be_found_has_no_times(text: str, aligner: SphinxAligner) -> None:
+    samples = read_senses(DEMO / "bin_blue.mp4", "audio").samples
+    assert aligner.align(samples, text) == ()
+
+
+@pytest.mark.parametrize("num_samples", [0, 80, 3200])
+def test_nothing_is_found_in_next_to_nothing(num_samples: int, aligner: SphinxAligner) -> None:
+    assert aligner.align(np.zeros(num_samples, np.float32), "bin blue at f two now please") == ()
+
+
 def test_without_the_extra_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     with pytest.raises(MissingExtraError, match=r"avsr\[bench\]"):
         PocketSphinx("grid")
+    with pytest.raises(MissingExtraError, match=r"avsr\[bench\]"):
+        SphinxAligner()

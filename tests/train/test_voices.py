@@ -135,7 +135,7 @@ def test_two_processes_never_make_the_same_clips(tmp_path: Path) -> None:
 
 
 def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(prepare, "open_executor", ThreadPoolExecutor)
     clip, data = make_clip(["bin"], 0)
     (tmp_path / "toy.tsv").write_text("path\tspeaker\tsplit\tseconds\ttext\twords\nclip.mp4\ts\ttrain\t1\tbin\t\n")
     work = tmp_path / "work"

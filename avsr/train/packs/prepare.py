@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from avsr.corpora import Utterance, read_senses
+from avsr.corpora import AlignedWord, Utterance, read_senses
 from avsr.errors import InputError, MediaError, MissingExtraError
 from avsr.frontend import SenseTicks
 from avsr.lips.sync import QUIET_DB, correlate
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
 from avsr.train.packs.prepared import Clip, spans_of
+from avsr.train.packs.workers import open_executor
 from avsr.types import FloatArray
 
 FAILED_FILE = "failed.tsv"
@@ -48,9 +45,9 @@ def prepare(
     """Make ``directory`` the pack of ``utterances``; files are named relative to ``root``.
 
     Files that the pack holds are not read again, though what is said of them may have changed; clips of others drop out
-    of it. A file that cannot be used, or whose transcript cannot, is listed in ``failed.tsv`` and passed over; the next
-    run tries it again. ``jobs`` is the number of processes (all processors). A run that was killed is gone on with by
-    the next.
+    of it. Times of words that `align` found stay where the corpus tells none. A file that cannot be used, or whose
+    transcript cannot, is listed in ``failed.tsv`` and passed over; the next run tries it again. ``jobs`` is the number
+    of processes (all processors). A run that was killed is gone on with by the next.
 
     Raises:
         InputError: no file can be used, or ``directory`` holds the pack of another corpus.
@@ -67,10 +64,12 @@ def prepare(
     num_files, num_untold = len(files) + len(failed), len(failed)
     with PackWriter(directory) as pack:
         known = {clip.path: (clip.num_ticks, media) for clip, media in pack.entries}
+        times = {(clip.path, clip.text): clip.words for clip, _ in pack.entries}
         if known and not known.keys() & files.keys():
             raise InputError(f"{directory}: holds the pack of another corpus; choose another directory")
         ready = [(name, *known[name]) for name in files if name in known]
-        pack.keep([(clip, media) for name, ticks, media in ready for clip in _clips(name, files[name], ticks)])
+        clips = [(clip, media) for name, ticks, media in ready for clip in _clips(name, files[name], ticks)]
+        pack.keep([(_timed(clip, times.get((clip.path, clip.text), ())), media) for clip, media in clips])
         paths = {files[name][0].path: name for name in files if name not in known}
         if paths:
             (directory / FAILED_FILE).unlink(missing_ok=True)  # until all is done again, the pack is not finished
@@ -136,12 +135,17 @@ def _clips(name: str, utterances: list[Utterance], num_ticks: int) -> list[Clip]
     return [Clip(name, u.speaker, u.split, u.text, u.words, num_ticks) for u in utterances]
 
 
+def _timed(clip: Clip, words: tuple[AlignedWord, ...]) -> Clip:
+    """Return ``clip`` with the times that the corpus tells, else with ``words``: `align` may have found those."""
+    return clip if clip.words else replace(clip, words=words)
+
+
 def _encode_all(paths: list[Path], jobs: int) -> Iterator[tuple[Path, EncodedClip | str]]:
     """Encode in ``jobs`` processes; yield each file with its bytes, or with why it cannot be used."""
     waiting = deque(paths)
     while waiting:
         running: dict[Future[EncodedClip | str], Path] = {}
-        executor = _executor(min(jobs, len(waiting)))
+        executor = open_executor(min(jobs, len(waiting)))
         try:
             while waiting or running:
                 while waiting and len(running) < 2 * jobs:
@@ -159,7 +163,7 @@ def _encode_all(paths: list[Path], jobs: int) -> Iterator[tuple[Path, EncodedCli
 
 
 def _encode_alone(path: Path) -> EncodedClip | str:
-    with _executor(1) as executor:
+    with open_executor(1) as executor:
         try:
             return executor.submit(_try_to_encode, path).result()
         except BrokenExecutor:
@@ -173,25 +177,6 @@ def _try_to_encode(path: Path) -> EncodedClip | str:
         raise
     except Exception as error:  # whatever is wrong with one file must not end the work on the others
         return " ".join(str(error).split()) or type(error).__name__
-
-
-def _executor(jobs: int) -> Executor:
-    # Forking a process in which MediaPipe or OpenCV has threads can hang it.
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent was killed: the queues between them would never tell."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _write_failed(path: Path, failed: dict[str, str]) -> None:
