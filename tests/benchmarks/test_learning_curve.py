@@ -40,9 +40,10 @@ def test_a_curve_goes_on_and_another_one_does_not_take_it_over(curve: ModuleType
 
 
 def test_the_figures_say_what_they_were_made_with(curve: ModuleType, tmp_path: Path) -> None:
-    points = [curve.Point(hours, 5, 0.5, 0.8, 0.45, 0.7) for hours in (0.5, 1.0)]
+    rates = curve.Rates(0.5, 0.8, 0.45, 0.7), curve.Rates(0.25, 0.4, 0.2, 0.3)
+    points = [curve.Point(hours, 5, *rates) for hours in (0.5, 1.0)]
     curve.write(points, curve.Setting("default 0.2", 15.0, 100), tmp_path)
     saved = json.loads((tmp_path / "curve.json").read_text())
     assert (saved["start"], saved["hours_heard"], len(saved["points"])) == ("default 0.2", 15.0, 2)
-    assert "| 0.50 | 5 | 50.0% | 80.0% | 45.0% | 70.0% |" in (tmp_path / "curve.md").read_text()
+    assert "| 0.50 | 5 | 50.0% | 80.0% | 70.0% | 25.0% | 40.0% | 30.0% |" in (tmp_path / "curve.md").read_text()
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
