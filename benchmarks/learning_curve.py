@@ -1,12 +1,13 @@
 """What would more speech bring? Errors on open-vocabulary English against the hours of speech that were learnt from.
 
-python benchmarks/learning_curve.py PACKS --work runs/curve      PACKS: speech, as `avsr train` leaves it
+avsr prepare ../shared/data/speech.tsv -o PACKS/speech --align
+python benchmarks/learning_curve.py PACKS --work runs/curve
 
 The ear of a model goes on from its encoder with a new head of 256 pieces, from more and more of the read speech; every
 amount is heard for the same time, to the nearest epoch. Then it reads speech of people whom nothing has heard (split
-`unseen` of the table): the likeliest piece at each tick, and a beam search with a 3-gram of the texts and of all that
-is said in the speech, whatever the amount. In --work: curve.json, curve.md, curve.png, and what lets a run that was
-stopped go on. An hour heard takes a core one to four minutes.
+`unseen`), and what those whom it has learnt from say besides (`dev`): the likeliest piece at each tick, and a beam
+search with a 3-gram of the texts and of all that is said in the speech, whatever the amount. In --work: curve.json,
+curve.md, curve.png, and what lets a run that was stopped go on. An hour heard takes a core one to four minutes.
 
 What the model has heard before counts for every amount: one that knows the speech already, as `default` does from
 version 0.3 on, makes the small ones look better than they are. For more speech alone, give an older one (--from).
@@ -25,7 +26,6 @@ import torch
 
 from avsr.bundle import Bundle, load_bundle
 from avsr.config import DecodeConfig
-from avsr.corpora import read_table
 from avsr.decode import BeamSearch, Tokenizer, WordLm, train_tokenizer
 from avsr.decode.tokenizer import normalise_text
 from avsr.errors import AvsrError, InputError
@@ -38,14 +38,13 @@ from avsr.train.batch import Collator
 from avsr.train.gather import SPEECH_PACK, TRAIN_SPLIT
 from avsr.train.loop import Trainer
 from avsr.train.ngram import NgramConfig, train_ngrams
-from avsr.train.packs.prepare import prepare
 from avsr.train.packs.prepared import Clip, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import StageConfig
 from avsr.types import TICK_S
 
 NUM_PIECES = 256
-UNSEEN_SPLIT = "unseen"
+UNSEEN_SPLIT, KNOWN_SPLIT = "unseen", "dev"
 SEED = 1
 CHUNK_TICKS = 8
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -63,24 +62,32 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """What came of ``hours`` of speech: error rates of characters and words, greedy and with search and 3-gram."""
+class Rates:
+    """Error rates of characters and words, greedy and with search and 3-gram."""
 
-    hours: float
-    num_speakers: int
     cer: float
     wer: float
     searched_cer: float
     searched_wer: float
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What came of ``hours`` of ``num_speakers``: people never heard are read, and what the known ones say besides."""
+
+    hours: float
+    num_speakers: int
+    unseen: Rates
+    known: Rates
+
+
 def main() -> None:
     """Train, read, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("packs", type=Path, nargs="?", help="directory with the pack speech")
+    parser.add_argument("packs", type=Path, nargs="?", help="directory with the pack speech, all splits in it")
     parser.add_argument("--from", dest="start", default="default", help="model whose ear goes on")
     parser.add_argument("--hours-heard", type=float, default=15.0, help="training, the same for every amount")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="corpora: speech.tsv and text/")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="corpora: text/")
     parser.add_argument("--work", type=Path, default=Path("runs/curve"))
     options = parser.parse_args()
     if options.packs is None or not options.data.is_dir():
@@ -89,29 +96,31 @@ def main() -> None:
     torch.set_num_threads(1)
     require_matplotlib()
     start, spoken = load_bundle(options.start), PreparedCorpus(options.packs / SPEECH_PACK)
+    if missing := [split for split in (TRAIN_SPLIT, UNSEEN_SPLIT, KNOWN_SPLIT) if not spoken.select(split)]:
+        raise InputError(f"{options.packs / SPEECH_PACK}: has no clip of the split(s) {', '.join(missing)}")
     texts = [clip.text for clip in spoken.select(TRAIN_SPLIT)]
     setting = Setting(f"{start.config.name} {start.config.version}", options.hours_heard, len(texts))
     claim(options.work, setting)
-    unseen = prepare_unseen(options.data, options.work / "unseen")
     tokenizer = Tokenizer(train_tokenizer(texts, NUM_PIECES))
     lines = [line for path in sorted((options.data / "text").glob("*.txt")) for line in path.read_text().splitlines()]
     lm = WordLm(train_ngrams(texts + lines, NgramConfig(min_counts=(1, 2))), DECODE.lm_weight, DECODE.word_bonus)
     beam = BeamSearch(DECODE, tokenizer, lm)
-    points = []
+    strangers, known = (Source(spoken, spoken.select(split)) for split in (UNSEEN_SPLIT, KNOWN_SPLIT))
+    points: list[Point] = []
     for share in SHARES:
         clips = choose(spoken, share)
         hours = sum(clip.num_ticks for clip in clips) * TICK_S / 3600
         stage = StageConfig(
             epochs=max(1, round(options.hours_heard / hours)),
             warmup_epochs=0.02 * options.hours_heard / hours,
-            validate_every=10_000,  # nothing is chosen by what the unseen say
+            validate_every=10_000,  # nothing is chosen
             augment=AUGMENT,
         )
-        source, dev = Source(spoken, clips), Source(unseen, unseen.select(UNSEEN_SPLIT))
-        model = train_ear(start, tokenizer, stage, source, dev, options.work / f"{share:g}")
+        model = train_ear(start, tokenizer, stage, Source(spoken, clips), known, options.work / f"{share:g}")
         collator = Collator(start.config.features, tokenizer)
-        points.append(Point(hours, len({clip.speaker for clip in clips}), *read(model, collator, beam, tokenizer, dev)))
-        print("  ".join(f"{name} {value:.4g}" for name, value in asdict(points[-1]).items()), flush=True)
+        rates = (read(model, collator, beam, tokenizer, each) for each in (strangers, known))
+        points.append(Point(hours, len({clip.speaker for clip in clips}), *rates))
+        print(points[-1], flush=True)
         write(points, setting, options.work)
 
 
@@ -127,12 +136,6 @@ def claim(work: Path, setting: Setting) -> None:
         noted.write_text(text, encoding="utf-8")
     if noted.read_text(encoding="utf-8") != text:
         raise InputError(f"{work}: holds another curve ({noted}); choose another --work")
-
-
-def prepare_unseen(data: Path, directory: Path) -> PreparedCorpus:
-    """Return the speech of people whom nothing has heard."""
-    prepare([each for each in read_table(data / "speech.tsv") if each.split == UNSEEN_SPLIT], data, directory)
-    return PreparedCorpus(directory)
 
 
 def choose(spoken: PreparedCorpus, share: float) -> list[Clip]:
@@ -156,13 +159,11 @@ def train_ear(
 
 
 @torch.inference_mode()
-def read(
-    model: AvsrModel, collator: Collator, beam: BeamSearch, tokenizer: Tokenizer, dev: Source
-) -> tuple[float, float, float, float]:
-    """Return the rates of character and word errors, greedy, then by search."""
+def read(model: AvsrModel, collator: Collator, beam: BeamSearch, tokenizer: Tokenizer, said: Source) -> Rates:
+    """Let the ear read what was said."""
     totals = [NO_ERRORS] * 4
-    for clip in dev.clips:
-        batch = collator([collator.whole(clip, dev.corpus.load(clip))])
+    for clip in said.clips:
+        batch = collator([collator.whole(clip, said.corpus.load(clip))])
         features, _, _ = model.encode_audio(batch.chunk, batch.valid, model.init_state(1, 0), CHUNK_TICKS)
         log_probs = model.audio_head(features)[0].log_softmax(-1).numpy()
         greedy = tokenizer.decode(token for token, _ in groupby(log_probs.argmax(-1).tolist()))
@@ -171,8 +172,7 @@ def read(
         for column, hypothesis in enumerate((greedy, tokenizer.decode(beam.flush(state)[0].tokens))):
             totals[2 * column] += character_errors(reference, hypothesis)
             totals[2 * column + 1] += word_errors(reference, hypothesis)
-    cer, wer, searched_cer, searched_wer = (errors.total / errors.num_reference for errors in totals)
-    return cer, wer, searched_cer, searched_wer
+    return Rates(*(errors.total / errors.num_reference for errors in totals))
 
 
 def write(points: list[Point], setting: Setting, work: Path) -> None:
@@ -182,18 +182,29 @@ def write(points: list[Point], setting: Setting, work: Path) -> None:
     saved = {**asdict(setting), "points": [asdict(point) for point in points]}
     (work / "curve.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
     rows = [
-        f"| {p.hours:.2f} | {p.num_speakers} | {p.cer:.1%} | {p.wer:.1%} | "
-        f"{p.searched_cer:.1%} | {p.searched_wer:.1%} |\n"
+        f"| {p.hours:.2f} | {p.num_speakers} | "
+        + " | ".join(
+            f"{rate:.1%}" for rates in (p.unseen, p.known) for rate in (rates.cer, rates.wer, rates.searched_wer)
+        )
+        + " |\n"
         for p in points
     ]
-    head = "| hours | speakers | CER | WER | CER, searched with a 3-gram | WER, likewise |\n"
-    (work / "curve.md").write_text(head + "| ---: | ---: | ---: | ---: | ---: | ---: |\n" + "".join(rows))
+    columns = [f"{whose}, {rate}" for whose in ("never heard", "known") for rate in ("CER", "WER", "WER with a 3-gram")]
+    head = f"| hours | speakers | {' | '.join(columns)} |\n"
+    (work / "curve.md").write_text(head + "| ---: " * (2 + len(columns)) + "|\n" + "".join(rows))
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
-    for name, title in (("cer", "characters"), ("wer", "words"), ("searched_wer", "words, searched with a 3-gram")):
-        axes.plot([p.hours for p in points], [100 * getattr(p, name) for p in points], marker="o", label=title)
+    hours = [p.hours for p in points]
+    for whose, line in (("unseen", "-"), ("known", "--")):
+        for rate, colour, title in (
+            ("cer", "C0", "characters"),
+            ("wer", "C1", "words"),
+            ("searched_wer", "C2", "3-gram"),
+        ):
+            values = [100 * getattr(getattr(p, whose), rate) for p in points]
+            axes.plot(hours, values, line, color=colour, marker="o", label=f"{title}, {whose}")
     axes.set_xscale("log", base=2)
-    title = f"People never heard; {setting.hours_heard:g} h of training"
+    title = f"People never heard, and known ones; {setting.hours_heard:g} h of training"
     axes.set(xlabel="hours of speech", ylabel="errors, %", title=title)
     axes.legend()
     axes.grid(alpha=0.3)
