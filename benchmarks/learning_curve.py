@@ -5,9 +5,10 @@ python benchmarks/learning_curve.py PACKS --work runs/curve
 
 The ear of a model goes on from its encoder with a new head of 256 pieces, from more and more of the read speech; every
 amount is heard for the same time, to the nearest epoch. Then it reads speech of people whom nothing has heard (split
-`unseen`), and what those whom it has learnt from say besides (`dev`): the likeliest piece at each tick, and a beam
-search with a 3-gram of the texts and of all that is said in the speech, whatever the amount. In --work: curve.json,
-curve.md, curve.png, and what lets a run that was stopped go on. An hour heard takes a core one to four minutes.
+`unseen`), and what those say besides whom it has learnt from, nearly all of them (`dev`): the likeliest piece at each
+tick, and a beam search with a 3-gram of the texts and of all that is said in the speech, whatever the amount. In
+--work: curve.json, curve.md, curve.png, and what lets a run that was stopped go on. An hour heard takes a core one to
+four minutes.
 
 What the model has heard before counts for every amount: one that knows the speech already, as `default` does from
 version 0.3 on, makes the small ones look better than they are. For more speech alone, give an older one (--from).
@@ -54,11 +55,15 @@ DECODE = DecodeConfig(lm_weight=0.5, word_bonus=1.0)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all points have in common: the model that goes on, and how many hours of ``num_clips`` clips it hears."""
+    """What all points have in common: the model that goes on, and how many hours of ``num_clips`` clips it hears.
+
+    Of ``num_timed`` it is known when their words are said.
+    """
 
     start: str
     hours_heard: float
     num_clips: int
+    num_timed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +103,9 @@ def main() -> None:
     start, spoken = load_bundle(options.start), PreparedCorpus(options.packs / SPEECH_PACK)
     if missing := [split for split in (TRAIN_SPLIT, UNSEEN_SPLIT, KNOWN_SPLIT) if not spoken.select(split)]:
         raise InputError(f"{options.packs / SPEECH_PACK}: has no clip of the split(s) {', '.join(missing)}")
-    texts = [clip.text for clip in spoken.select(TRAIN_SPLIT)]
-    setting = Setting(f"{start.config.name} {start.config.version}", options.hours_heard, len(texts))
+    told = spoken.select(TRAIN_SPLIT)
+    texts, num_timed = [clip.text for clip in told], sum(bool(clip.words) for clip in told)
+    setting = Setting(f"{start.config.name} {start.config.version}", options.hours_heard, len(texts), num_timed)
     claim(options.work, setting)
     tokenizer = Tokenizer(train_tokenizer(texts, NUM_PIECES))
     lines = [line for path in sorted((options.data / "text").glob("*.txt")) for line in path.read_text().splitlines()]

@@ -9,6 +9,9 @@ import typer
 
 from avsr.errors import InputError
 
+MOST_SHOWN = 20
+"""Clips that are named which could not be aligned."""
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
@@ -20,8 +23,8 @@ def run(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A table of clips (.tsv), or a directory as GRID, LRS2 or LRS3 lay it out. With --check or --align: a "
-            "table, or a pack that is there.",
+            help="A table of clips (.tsv), or a directory as GRID, LRS2 or LRS3 lay it out. With --check or --align "
+            "and no -o: a pack.",
         ),
     ],
     output: Annotated[
@@ -39,8 +42,8 @@ def run(
         bool,
         typer.Option(
             "--align",
-            help="Find when each word is said, where the corpus does not tell (English; wants avsr[bench]): training "
-            "learns faster. With -o, or of a pack that is there.",
+            help="Find when each word is said, where the corpus does not tell, for training to make use of. English; "
+            "wants avsr[bench].",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
@@ -48,6 +51,10 @@ def run(
     """Prepare a corpus for training: crop the lips and pack them with the sound. Run it again to go on after a stop."""
     if output is None and not (check or align):
         raise InputError("nowhere to put the pack; add -o PACK, or --check or --align for one that is there")
+    if align:
+        from avsr.evaluate.sphinx import require_pocketsphinx
+
+        require_pocketsphinx()  # better now than after hours of preparing
     num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
     if align:
         _align(output or source, jobs, is_shown=not quiet)
@@ -89,6 +96,10 @@ def _align(pack: Path, jobs: int | None, *, is_shown: bool) -> None:
             pack, jobs=jobs, on_progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     print(f"{pack}: found when the words of {found} clips are said, of {len(missed)} not")
+    for path, reason in list(missed.items())[:MOST_SHOWN]:
+        print(f"{path}: {reason}")
+    if len(missed) > MOST_SHOWN:
+        print(f"and {len(missed) - MOST_SHOWN} more")
 
 
 def _bar(what: str, *, is_shown: bool) -> Bar:

@@ -23,7 +23,7 @@ SPELLED_LETTER = re.compile(r"\b([a-z])\.(?=\s|$)")
 
 FRAMES_PER_S = 100
 MIN_WORD_S = 0.03
-"""No word is said in less; a text that would have to be is not what is said."""
+"""No word is said in less: a text that would have to be cannot be what is said."""
 _PRONUNCIATION = re.compile(r"\(\d+\)$")
 """The dictionary's mark of a word's second and further pronunciations."""
 _NO_WORD = ("<", "[")
@@ -43,7 +43,7 @@ class PocketSphinx:
     """
 
     def __init__(self, grammar: str | None = None) -> None:
-        pocketsphinx = _require_pocketsphinx()
+        pocketsphinx = require_pocketsphinx()
         path = GRID_GRAMMAR if grammar == GRID else Path(grammar) if grammar else None
         self._version = version("pocketsphinx")
         self._search = "n-gram model en-us"
@@ -90,14 +90,15 @@ class SphinxAligner:
     def __init__(self) -> None:
         # The text leaves no choice: wide beams cost little, and find the way through noise and odd voices.
         beams = dict.fromkeys(("beam", "wbeam", "pbeam"), 1e-60)
-        self._decoder = _require_pocketsphinx().Decoder(
+        self._decoder = require_pocketsphinx().Decoder(
             samprate=SAMPLE_RATE, cmn="batch", loglevel="FATAL", lm=None, **beams
         )
 
     def align(self, samples: FloatArray, text: str) -> tuple[AlignedWord, ...]:
         """Return the words of ``text``, normalised, and when they are said in ``samples`` f32 (n,) at 16 kHz.
 
-        None where it cannot tell: a word is not in its dictionary, or the text is not what is said.
+        Empty where it cannot tell: a word is not in its dictionary, or the text cannot be what is said. That is no
+        proof of the others: a wrong text of about the right length is often found, too.
         """
         words = normalise_text(text).split()
         if not words or len(samples) < SAMPLE_RATE * MIN_WORD_S * len(words):
@@ -106,6 +107,7 @@ class SphinxAligner:
             self._decoder.set_align_text(" ".join(f"{word}." if _is_spelled(word) else word for word in words))
         except RuntimeError:
             return ()
+        self._decoder.reinit_feat()  # what was aligned before must not matter
         _decode(self._decoder, samples)
         if self._decoder.hyp() is None:
             return ()
@@ -118,7 +120,12 @@ class SphinxAligner:
         return tuple(found) if [word.text for word in found] == words else ()
 
 
-def _require_pocketsphinx() -> Any:
+def require_pocketsphinx() -> Any:
+    """Return the module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import pocketsphinx
     except ImportError as error:

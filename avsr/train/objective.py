@@ -96,6 +96,7 @@ class Objective(nn.Module):
         if fusion is not None and self._alignment_weight:
             apart = branch_divergence(scores, _both(batch)) / max(1.0, counts["both_ticks"])
             terms["alignment"] = self._alignment_weight * apart
+        assert terms.keys() == set(self.terms)
         return torch.stack([terms[name] for name in self.terms])
 
     def features(self, batch: Batch, chunk_ticks: int) -> tuple[dict[str, torch.Tensor], FusionOutput | None]:

@@ -10,7 +10,7 @@ import pytest
 
 import avsr as package
 from avsr import cli
-from avsr.train.packs import align, prepare
+from avsr.train.packs import workers
 
 SOUND = Path(package.__file__).parent / "talker" / "demo" / "babble.ogg"
 
@@ -18,7 +18,7 @@ SOUND = Path(package.__file__).parent / "talker" / "demo" / "babble.ogg"
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sound, and a file that is none."""
-    monkeypatch.setattr(prepare, "open_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
     (tmp_path / "a.ogg").symlink_to(SOUND)
     (tmp_path / "b.ogg").write_text("no sound")
     path = tmp_path / "t.tsv"
@@ -77,8 +77,18 @@ def test_words_are_found_and_what_is_not_is_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("pocketsphinx")
-    monkeypatch.setattr(align, "open_executor", lambda jobs: ThreadPoolExecutor(1))
     table.write_text(table.read_text().replace("\thi\t", "\thi zorkblat\t"))
     assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "--align", "-q") == 1
-    assert "found when the words of 0 clips are said, of 1 not" in capsys.readouterr().out
+    out, _ = capsys.readouterr()
+    assert "found when the words of 0 clips are said, of 1 not" in out
+    assert "a.ogg: a word is not in the dictionary" in out
     assert avsr(monkeypatch, "prepare", tmp_path / "pack", "--align", "-q") == 0
+
+
+def test_a_missing_extra_is_told_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "--align", "-q") == 2
+    assert "avsr[bench]" in capsys.readouterr().err
+    assert not (tmp_path / "pack").exists()

@@ -112,6 +112,16 @@ def test_it_finds_when_the_words_of_a_clip_are_said(aligner: SphinxAligner) -> N
     assert aligner.align(samples, "bin blue at f two now place red by k nine please") == found
 
 
+def test_times_do_not_depend_on_what_was_aligned_before(aligner: SphinxAligner) -> None:
+    samples = read_senses(DEMO / "bin_blue.mp4", "audio").samples
+    text = "bin blue at f two now place red by k nine please"
+    alone = SphinxAligner().align(samples, text)
+    assert alone
+    for before in (np.random.default_rng(1).normal(0, 0.3, 48_000).astype(np.float32), samples[::-1].copy()):
+        aligner.align(before, "lay green")
+        assert aligner.align(samples, text) == alone
+
+
 @pytest.mark.parametrize("text", ["", "...", "bin zorkblat", "one " * 2000, "été 7"])
 def test_a_text_that_cannot_be_found_has_no_times(text: str, aligner: SphinxAligner) -> None:
     samples = read_senses(DEMO / "bin_blue.mp4", "audio").samples

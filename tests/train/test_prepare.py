@@ -18,6 +18,7 @@ import avsr
 from avsr.corpora import AlignedWord, Utterance, read_senses
 from avsr.errors import InputError
 from avsr.train.packs import prepare as module
+from avsr.train.packs import workers
 from avsr.train.packs.prepare import FAILED_FILE, encode, prepare
 from avsr.train.packs.prepared import PreparedCorpus, read_index
 
@@ -34,7 +35,7 @@ def said(path: Path, text: str = "bin", split: str = "train") -> Utterance:
 @pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in this process, which starts faster."""
-    monkeypatch.setattr(module, "open_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def demo_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's clip, and a sound without pictures."""
     directory = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "open_executor", ThreadPoolExecutor)
+        patch.setattr(workers, "open_executor", ThreadPoolExecutor)
         prepare([said(CLIP, TEXT), said(SOUND, TEXT), said(CLIP, TEXT, "dev")], DEMO, directory)
     return directory
 
@@ -193,7 +194,7 @@ class DeadlyExecutor(ThreadPoolExecutor):
 def test_a_file_that_kills_its_process_is_found_out(
     quick: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "open_executor", DeadlyExecutor)
+    monkeypatch.setattr(workers, "open_executor", DeadlyExecutor)
     names = ["a", "deadly", *"bcdefgh"]
     result = prepare([said(Path(name)) for name in names], Path(), tmp_path, jobs=2)
     assert result.failed.keys() == {"deadly"}
@@ -209,7 +210,7 @@ def test_processes_are_bounded_whatever_the_length(
         asked_for.append(jobs)
         return ThreadPoolExecutor(jobs)
 
-    monkeypatch.setattr(module, "open_executor", executor)
+    monkeypatch.setattr(workers, "open_executor", executor)
     prepare([said(Path(str(index))) for index in range(50)], Path(), tmp_path, jobs=3)
     assert asked_for == [3]
 

@@ -29,7 +29,7 @@ from avsr.train import apart, gather, run
 from avsr.train.checkpoint import read_tensors
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
-from avsr.train.packs import prepare
+from avsr.train.packs import prepare, workers
 from avsr.train.packs.prepared import Clip, ClipMemory, PreparedCorpus
 from avsr.train.recipe import RECIPES, RecipeConfig
 from avsr.train.statistics import LEAST_STD, measure_features
@@ -101,7 +101,7 @@ def prepare_toy(data: Path, packs: Path) -> Path:
 @pytest.fixture
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried here is the way of the data, not the processes."""
-    monkeypatch.setattr(prepare, "open_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
     monkeypatch.setattr(apart.os, "cpu_count", lambda: 1)
 
 
@@ -168,7 +168,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
         run.run_recipe(recipe_of(model={"dim": 64}), data, tmp_path / "wide", bundle, start=start)
 
     # Everything is there: a second run only writes the bundle again.
-    monkeypatch.setattr(prepare, "open_executor", None)
+    monkeypatch.setattr(workers, "open_executor", None)
     monkeypatch.setattr(run, "read_noise", lambda _: run.NoiseSource([], []))
     before = (bundle / "model.safetensors").read_bytes()
     run.run_recipe(recipe, data, work, bundle)
@@ -282,7 +282,7 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What there is no pack of comes from the tables beside them, which need not be there for the others."""
-    monkeypatch.setattr(prepare, "open_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
     prepare_toy(data, data)
     (data / "toy.tsv").unlink()
     corpus, noise = data / "corpus", data / "noise"

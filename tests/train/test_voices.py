@@ -19,7 +19,7 @@ from avsr.corpora import read_table
 from avsr.errors import InputError
 from avsr.talker import VOICES
 from avsr.train import gather
-from avsr.train.packs import prepare, talkers
+from avsr.train.packs import talkers, workers
 from avsr.train.packs.pack import lock
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.packs.talkers import make_voices
@@ -135,7 +135,7 @@ def test_two_processes_never_make_the_same_clips(tmp_path: Path) -> None:
 
 
 def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "open_executor", ThreadPoolExecutor)
+    monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
     clip, data = make_clip(["bin"], 0)
     (tmp_path / "toy.tsv").write_text("path\tspeaker\tsplit\tseconds\ttext\twords\nclip.mp4\ts\ttrain\t1\tbin\t\n")
     work = tmp_path / "work"

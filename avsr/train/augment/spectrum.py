@@ -14,7 +14,7 @@ from avsr.types import MELS_PER_TICK, NUM_MELS
 
 class MaskConfig(Section):
     """How many masks, and how large: ``num_bands`` of up to ``band_mels`` of the 80 mel bands, ``num_moments`` of up to
-    ``moment_ticks``.
+    ``moment_ticks``, however short the clip is.
     """
 
     num_bands: Annotated[int, Field(ge=0)] = 1

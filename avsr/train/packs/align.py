@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, as_completed
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
 from avsr.corpora import AlignedWord
-from avsr.errors import AvsrError, InputError
-from avsr.evaluate.sphinx import SphinxAligner
+from avsr.errors import InputError
+from avsr.evaluate.sphinx import SphinxAligner, require_pocketsphinx
 from avsr.train.packs.pack import PackWriter
 from avsr.train.packs.prepared import INDEX_FILE, Clip, ClipMemory, Media, PreparedCorpus
-from avsr.train.packs.workers import open_executor
+from avsr.train.packs.workers import work_on
 
 KEEP_EVERY = 500
 """After so many clips the pack is told what was found, so that a kill loses no more."""
@@ -22,60 +21,61 @@ KEEP_EVERY = 500
 
 def align(
     directory: Path, *, jobs: int | None = None, on_progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[int, list[str]]:
+) -> tuple[int, dict[str, str]]:
     """Find the times of the words of every clip that has a text and a sound, and no times; keep them in the pack.
 
-    English only. Training learns much from them: see `Collator`. ``jobs`` is the number of processes (all processors).
+    English only. Training makes use of them: see `Collator`. ``jobs`` is the number of processes (all processors).
     ``on_progress`` is told how many of how many clips are done.
 
     Returns:
-        How many clips have times now that had none, and the paths of those that still have none: a word is not in the
-        dictionary, or the text is not what is said. They are tried again by the next call.
+        How many clips have times now that had none; and, by path, why others still have none. They are tried again by
+        the next call.
 
     Raises:
-        InputError: there is no pack, it is damaged, or another process is writing it.
+        InputError: there is no pack, its shards are not all there, or another process is writing it.
         MissingExtraError: PocketSphinx or soundfile is not installed.
     """
+    require_pocketsphinx()
     if not (directory / INDEX_FILE).exists():
-        raise InputError(f"{directory}: not a pack; make one with `avsr prepare`")
-    SphinxAligner()  # whether it is installed is better known now
-    with PackWriter(directory) as pack:
+        raise InputError(f"{directory}: not a pack; make one with `avsr prepare SOURCE -o PACK`")
+    with PackWriter(directory, must_be_whole=True) as pack:
         untimed = [clip for clip, media in pack.entries if _can_be_aligned(clip, media)]
         found: dict[Clip, Clip] = {}
-        missed: list[str] = []
+        num_found, missed = 0, {}
 
         def keep() -> None:
             pack.keep([(found.get(clip, clip), media) for clip, media in pack.entries])
             found.clear()
 
         on_progress(0, len(untimed))
-        executor = open_executor(min(jobs or os.cpu_count() or 1, max(1, len(untimed))))
         try:
-            futures = {executor.submit(partial(_align, directory), clip): clip for clip in untimed}
-            for num_done, future in enumerate(as_completed(futures), 1):
-                clip, words = futures[future], future.result()
-                if words:
+            for num_done, (clip, words) in enumerate(
+                work_on(untimed, partial(_align, directory), jobs or os.cpu_count() or 1), 1
+            ):
+                if isinstance(words, tuple):
                     found[clip] = replace(clip, words=words)
+                    num_found += 1
                 else:
-                    missed.append(clip.path)
-                if len(found) == KEEP_EVERY:
+                    missed[clip.path] = words or "the process that aligned it was ended"
+                if len(found) >= KEEP_EVERY:
                     keep()
                 on_progress(num_done, len(untimed))
-        except BrokenExecutor as error:
-            raise AvsrError(f"{directory}: a process that aligned it was ended; run it again, which goes on") from error
         finally:
-            executor.shutdown(cancel_futures=True)
             keep()
-    return len(untimed) - len(missed), sorted(missed)
+    return num_found, missed
 
 
 def _can_be_aligned(clip: Clip, media: Media) -> bool:
     return bool(clip.text.strip() and not clip.words and media.heard)
 
 
-def _align(directory: Path, clip: Clip) -> tuple[AlignedWord, ...]:
+def _align(directory: Path, clip: Clip) -> tuple[AlignedWord, ...] | str:
+    """Return the words and their times, or why there are none."""
     corpus, aligner = _open(directory)
-    return aligner.align(corpus.load(clip).audio, clip.text)
+    try:
+        return aligner.align(corpus.sound(clip), clip.text) or "a word is not in the dictionary, or not what is said"
+    except InputError as error:  # what is wrong with one clip must not end the work on the others
+        return str(error)
 
 
 @cache

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO
 
 from avsr.errors import InputError
-from avsr.train.packs.prepared import HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
+from avsr.train.packs.prepared import AGAIN, HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
 
 SHARD_BYTES = 60_000_000
 LOCK_FILE = ".lock"
@@ -35,13 +35,15 @@ class EncodedClip:
 class PackWriter:
     """Opens or begins the pack in ``directory``; one writer at a time.
 
-    ``entries`` is what the pack holds. Clips of which the shards lack bytes, as after a power cut, are forgotten.
+    ``entries`` is what the pack holds. Clips of which the shards lack bytes, as after a power cut, are forgotten; who
+    cannot make them again says ``must_be_whole``.
 
     Raises:
-        InputError: the directory cannot be written, holds something else, or another process is writing it.
+        InputError: the directory cannot be written, holds something else or not all that it must, or another process is
+            writing it.
     """
 
-    def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES, *, must_be_whole: bool = False) -> None:
         self._directory, self._shard_bytes = directory, shard_bytes
         self._lock = lock(directory)
         self._index: IO[str] | None = None
@@ -50,6 +52,9 @@ class PackWriter:
         for _, media in found:
             sizes.setdefault(media.shard, _size(shard_path(directory, media.shard)))
         self.entries = [(clip, media) for clip, media in found if media.end_bytes <= sizes[media.shard]]
+        if must_be_whole and (num_lost := len(found) - len(self.entries)):
+            self._lock.close()
+            raise InputError(f"{directory}: its shards lack {num_lost} of its {len(found)} clips; {AGAIN}")
         self._shard = max((media.shard for _, media in self.entries), default=0)
         self._end_bytes = max((media.end_bytes for _, media in self.entries if media.shard == self._shard), default=0)
         self.keep(self.entries)

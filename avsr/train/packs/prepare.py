@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +16,12 @@ from avsr.frontend import SenseTicks
 from avsr.lips.sync import QUIET_DB, correlate
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
-from avsr.train.packs.prepared import Clip, spans_of
-from avsr.train.packs.workers import open_executor
+from avsr.train.packs.prepared import Clip, are_timed, spans_of
+from avsr.train.packs.workers import work_on
 from avsr.types import FloatArray
 
 FAILED_FILE = "failed.tsv"
+KILLED = "the process that read it was ended: the file breaks its decoder, or needs more memory than there is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,9 @@ def prepare(
     """Make ``directory`` the pack of ``utterances``; files are named relative to ``root``.
 
     Files that the pack holds are not read again, though what is said of them may have changed; clips of others drop out
-    of it. Times of words that `align` found stay where the corpus tells none. A file that cannot be used, or whose
-    transcript cannot, is listed in ``failed.tsv`` and passed over; the next run tries it again. ``jobs`` is the number
-    of processes (all processors). A run that was killed is gone on with by the next.
+    of it. Times of words that the pack knows stay where the corpus tells none: `align` may have found them. A file that
+    cannot be used, or whose transcript cannot, is listed in ``failed.tsv`` and passed over; the next run tries it
+    again. ``jobs`` is the number of processes (all processors). A run that was killed is gone on with by the next.
 
     Raises:
         InputError: no file can be used, or ``directory`` holds the pack of another corpus.
@@ -75,13 +74,13 @@ def prepare(
             (directory / FAILED_FILE).unlink(missing_ok=True)  # until all is done again, the pack is not finished
         on_progress(Progress(num_untold + len(ready), num_files, failed))
         for num_done, (path, result) in enumerate(
-            _encode_all(list(paths), jobs or os.cpu_count() or 1), num_untold + len(ready) + 1
+            work_on(list(paths), _try_to_encode, jobs or os.cpu_count() or 1), num_untold + len(ready) + 1
         ):
             name = paths[path]
             if isinstance(result, EncodedClip):
                 pack.add(_clips(name, files[name], result.num_ticks), result)
             else:
-                failed[name] = result
+                failed[name] = result or KILLED
             on_progress(Progress(num_done, num_files, failed))
         _write_failed(directory / FAILED_FILE, failed)
         if not pack.entries:
@@ -136,38 +135,8 @@ def _clips(name: str, utterances: list[Utterance], num_ticks: int) -> list[Clip]
 
 
 def _timed(clip: Clip, words: tuple[AlignedWord, ...]) -> Clip:
-    """Return ``clip`` with the times that the corpus tells, else with ``words``: `align` may have found those."""
-    return clip if clip.words else replace(clip, words=words)
-
-
-def _encode_all(paths: list[Path], jobs: int) -> Iterator[tuple[Path, EncodedClip | str]]:
-    """Encode in ``jobs`` processes; yield each file with its bytes, or with why it cannot be used."""
-    waiting = deque(paths)
-    while waiting:
-        running: dict[Future[EncodedClip | str], Path] = {}
-        executor = open_executor(min(jobs, len(waiting)))
-        try:
-            while waiting or running:
-                while waiting and len(running) < 2 * jobs:
-                    running[executor.submit(_try_to_encode, waiting[0])] = waiting[0]
-                    waiting.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    result = future.result()
-                    yield running.pop(future), result
-        except BrokenExecutor:
-            pass  # a process died: one of the running files did that, and is found out below
-        finally:
-            executor.shutdown(cancel_futures=True)
-        for path in running.values():
-            yield path, _encode_alone(path)
-
-
-def _encode_alone(path: Path) -> EncodedClip | str:
-    with open_executor(1) as executor:
-        try:
-            return executor.submit(_try_to_encode, path).result()
-        except BrokenExecutor:
-            return "the process that read it was ended: the file breaks its decoder, or needs more memory than there is"
+    """Return ``clip`` with the times that the corpus tells, if it can have them, else with ``words``."""
+    return clip if clip.words and are_timed(clip) else replace(clip, words=words)
 
 
 def _try_to_encode(path: Path) -> EncodedClip | str:

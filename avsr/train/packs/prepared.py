@@ -156,7 +156,22 @@ class PreparedCorpus:
             self._memory[clip] = kept.copy()
         return data
 
-    def _decode(self, clip: Clip, media: Media) -> ClipData:
+    def sound(self, clip: Clip) -> FloatArray:
+        """Decode the sound of one clip alone, f32 (640 T,).
+
+        Raises:
+            InputError: the clip's bytes are missing or damaged.
+            MissingExtraError: soundfile is not installed.
+        """
+        media = self._media[clip]
+        path, data = self._read(clip, media)
+        try:
+            return decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
+        except InputError as error:
+            raise InputError(f"{path}: {clip.path}: {error}; {AGAIN}") from error
+
+    def _read(self, clip: Clip, media: Media) -> tuple[Path, bytes]:
+        """Return the bytes of a clip, sound first, and the shard that they are in."""
         path = shard_path(self._directory, media.shard)
         try:
             with path.open("rb") as shard:
@@ -166,6 +181,10 @@ class PreparedCorpus:
             raise InputError(f"{path}: cannot be read ({error}); {AGAIN}") from error
         if zlib.crc32(data) != media.crc32:
             raise InputError(f"{path}: {clip.path} is damaged in it; {AGAIN}")
+        return path, data
+
+    def _decode(self, clip: Clip, media: Media) -> ClipData:
+        path, data = self._read(clip, media)
         try:
             audio = decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
             lips = decode_lips(data[media.num_audio_bytes :], clip.num_ticks)
@@ -213,11 +232,7 @@ def spans_of(mask: BoolArray) -> Spans:
     return tuple((int(first), int(last)) for first, last in edges.reshape(-1, 2))
 
 
-def _order(clip: Clip) -> tuple[str, str, str, str]:
-    return clip.path, clip.speaker, clip.split, clip.text
-
-
-def _are_timed(clip: Clip) -> bool:
+def are_timed(clip: Clip) -> bool:
     """Tell whether the words are those of the text, in order, and all in the clip.
 
     Times for some of the words would say that the others are never spoken.
@@ -227,6 +242,10 @@ def _are_timed(clip: Clip) -> bool:
     is_inside = max(ends_s, default=0.0) <= clip.num_ticks * TICK_S + ROUNDING_S
     said = normalise_text(" ".join(word.text for word in clip.words))
     return is_in_order and is_inside and said == normalise_text(clip.text)
+
+
+def _order(clip: Clip) -> tuple[str, str, str, str]:
+    return clip.path, clip.speaker, clip.split, clip.text
 
 
 def _mask(spans: Spans, num_ticks: int) -> BoolArray:
@@ -240,7 +259,7 @@ def _read_line(line: str) -> tuple[Clip, Media]:
     fields = json.loads(line)
     words = tuple(AlignedWord(*word) for word in fields.pop("words"))
     clip = Clip(words=words, **{name: fields.pop(name) for name in ("path", "speaker", "split", "text", "num_ticks")})
-    if not _are_timed(clip):
+    if not are_timed(clip):
         clip = replace(clip, words=())
     for name in ("heard", "visible"):
         fields[name] = tuple((first, last) for first, last in fields[name])

@@ -6,9 +6,48 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from typing import TypeVar
 
 import cv2
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def work_on(items: Sequence[T], work: Callable[[T], R], jobs: int) -> Iterator[tuple[T, R | None]]:
+    """Yield each item with what ``work`` makes of it in one of ``jobs`` processes; None where that process was ended.
+
+    An item that ends its process costs no other its result: all that were being worked on are tried again, each alone.
+    """
+    waiting = deque(items)
+    while waiting:
+        running: dict[Future[R], T] = {}
+        executor = open_executor(min(jobs, len(waiting)))
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * jobs:
+                    running[executor.submit(work, waiting[0])] = waiting[0]
+                    waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future), result
+        except BrokenExecutor:
+            pass  # a process died: one of the running items did that, and is found out below
+        finally:
+            executor.shutdown(cancel_futures=True)
+        for item in running.values():
+            yield item, _alone(item, work)
+
+
+def _alone(item: T, work: Callable[[T], R]) -> R | None:
+    with open_executor(1) as executor:
+        try:
+            return executor.submit(work, item).result()
+        except BrokenExecutor:
+            return None
 
 
 def open_executor(jobs: int) -> Executor:
