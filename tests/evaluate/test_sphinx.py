@@ -112,6 +112,16 @@ def test_it_finds_when_the_words_of_a_clip_are_said(aligner: SphinxAligner) -> N
     assert aligner.align(samples, "bin blue at f two now place red by k nine please") == found
 
 
+def test_it_finds_them_in_real_speech(aligner: SphinxAligner, shared_data: Path) -> None:
+    rows = list(islice((row for row in read_table(shared_data / "grid.tsv") if row.split == "dev"), 0, 60, 10))
+    found = [aligner.align(read_senses(row.path, "audio").samples, row.text) for row in rows]
+    assert [" ".join(word.text for word in words) for words in found] == [row.text for row in rows]
+    pairs = [pair for words, row in zip(found, rows, strict=True) for pair in zip(words, row.words, strict=True)]
+    apart_s = [(abs(ours.start_s - told.start_s), abs(ours.end_s - told.end_s)) for ours, told in pairs]
+    assert np.median(apart_s) <= 0.04
+    assert np.quantile(apart_s, 0.9) <= 0.12
+
+
 def test_times_do_not_depend_on_what_was_aligned_before(aligner: SphinxAligner) -> None:
     samples = read_senses(DEMO / "bin_blue.mp4", "audio").samples
     text = "bin blue at f two now place red by k nine please"
