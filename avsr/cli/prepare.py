@@ -9,13 +9,13 @@ import typer
 
 from avsr.errors import InputError
 
-MOST_SHOWN = 20
-"""Clips that are named which could not be aligned."""
-
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from avsr.train.packs.check import PackReport
+
+MOST_SHOWN = 20
+"""Clips that are named which could not be aligned."""
 
 
 def run(
@@ -43,7 +43,7 @@ def run(
         typer.Option(
             "--align",
             help="Find when each word is said, where the corpus does not tell, for training to make use of. English; "
-            "wants avsr[bench].",
+            "wants avsr[bench,train].",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
@@ -52,9 +52,9 @@ def run(
     if output is None and not (check or align):
         raise InputError("nowhere to put the pack; add -o PACK, or --check or --align for one that is there")
     if align:
-        from avsr.evaluate.sphinx import require_pocketsphinx
+        from avsr.train.packs.align import require_aligner
 
-        require_pocketsphinx()  # better now than after hours of preparing
+        require_aligner()  # better now than after hours of preparing
     num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
     if align:
         _align(output or source, jobs, is_shown=not quiet)
@@ -96,7 +96,7 @@ def _align(pack: Path, jobs: int | None, *, is_shown: bool) -> None:
             pack, jobs=jobs, on_progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     print(f"{pack}: found when the words of {found} clips are said, of {len(missed)} not")
-    for path, reason in list(missed.items())[:MOST_SHOWN]:
+    for path, reason in missed[:MOST_SHOWN]:
         print(f"{path}: {reason}")
     if len(missed) > MOST_SHOWN:
         print(f"and {len(missed) - MOST_SHOWN} more")

@@ -85,10 +85,18 @@ def test_words_are_found_and_what_is_not_is_counted(
     assert avsr(monkeypatch, "prepare", tmp_path / "pack", "--align", "-q") == 0
 
 
+@pytest.mark.parametrize(("module", "extra"), [("pocketsphinx", "avsr[bench]"), ("soundfile", "avsr[train]")])
 def test_a_missing_extra_is_told_before_the_work(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    table: Path,
+    tmp_path: Path,
+    module: str,
+    extra: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    if module != "pocketsphinx":
+        pytest.importorskip("pocketsphinx")
+    monkeypatch.setitem(sys.modules, module, None)
     assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "--align", "-q") == 2
-    assert "avsr[bench]" in capsys.readouterr().err
+    assert extra in capsys.readouterr().err
     assert not (tmp_path / "pack").exists()

@@ -48,7 +48,7 @@ UTTERANCES = (
     utterance("bin zorkblat", "unknown"),
     utterance("", "silent"),
 )
-MISSED = {"bin_blue.mp4": "a word is not in the dictionary, or not what is said"}
+MISSED = [("bin_blue.mp4", "a word is not in the dictionary, or not what is said")]
 
 
 def test_what_has_no_times_gets_them_and_nothing_else_changes(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_what_was_found_before_a_stop_is_kept(tmp_path: Path, monkeypatch: pytes
         align(tmp_path, on_progress=stop)
     assert kept == ([0, 1, 2] if keep_every == 1 else [0, 0, 0])  # what a kill at that moment would leave
     assert num_timed(tmp_path) == 2
-    assert align(tmp_path) == (1, {})
+    assert align(tmp_path) == (1, [])
     assert num_timed(tmp_path) == 3
 
 
@@ -136,13 +136,16 @@ def test_a_clip_that_is_damaged_or_ends_its_process_costs_no_other_its_times(
     monkeypatch.setattr(PreparedCorpus, "sound", broken)
     num_found, missed = align(tmp_path)
     assert num_found == 1
-    assert missed.keys() == {"bin_blue.mp4"}
+    assert sorted(missed) == [
+        ("bin_blue.mp4", "damaged"),
+        ("bin_blue.mp4", "the process that aligned it was ended"),
+    ]
     assert clips_of(tmp_path)["c"].words
 
 
 def test_nothing_to_align_and_no_pack(tmp_path: Path) -> None:
     pack_of(tmp_path / "told", [UTTERANCES[1]])
-    assert align(tmp_path / "told") == (0, {})
+    assert align(tmp_path / "told") == (0, [])
     with pytest.raises(InputError, match="not a pack"):
         align(tmp_path / "none")
     assert not (tmp_path / "none").exists()

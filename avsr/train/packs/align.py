@@ -11,6 +11,7 @@ from pathlib import Path
 from avsr.corpora import AlignedWord
 from avsr.errors import InputError
 from avsr.evaluate.sphinx import SphinxAligner, require_pocketsphinx
+from avsr.train.packs.codec import require_soundfile
 from avsr.train.packs.pack import PackWriter
 from avsr.train.packs.prepared import INDEX_FILE, Clip, ClipMemory, Media, PreparedCorpus
 from avsr.train.packs.workers import work_on
@@ -21,27 +22,27 @@ KEEP_EVERY = 500
 
 def align(
     directory: Path, *, jobs: int | None = None, on_progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[int, dict[str, str]]:
+) -> tuple[int, list[tuple[str, str]]]:
     """Find the times of the words of every clip that has a text and a sound, and no times; keep them in the pack.
 
     English only. Training makes use of them: see `Collator`. ``jobs`` is the number of processes (all processors).
     ``on_progress`` is told how many of how many clips are done.
 
     Returns:
-        How many clips have times now that had none; and, by path, why others still have none. They are tried again by
-        the next call.
+        How many clips have times now that had none; and of each that still has none its path and why. They are tried
+        again by the next call.
 
     Raises:
         InputError: there is no pack, its shards are not all there, or another process is writing it.
         MissingExtraError: PocketSphinx or soundfile is not installed.
     """
-    require_pocketsphinx()
+    require_aligner()
     if not (directory / INDEX_FILE).exists():
         raise InputError(f"{directory}: not a pack; make one with `avsr prepare SOURCE -o PACK`")
     with PackWriter(directory, must_be_whole=True) as pack:
         untimed = [clip for clip, media in pack.entries if _can_be_aligned(clip, media)]
         found: dict[Clip, Clip] = {}
-        num_found, missed = 0, {}
+        num_found, missed = 0, []
 
         def keep() -> None:
             pack.keep([(found.get(clip, clip), media) for clip, media in pack.entries])
@@ -56,13 +57,23 @@ def align(
                     found[clip] = replace(clip, words=words)
                     num_found += 1
                 else:
-                    missed[clip.path] = words or "the process that aligned it was ended"
+                    missed.append((clip.path, words or "the process that aligned it was ended"))
                 if len(found) >= KEEP_EVERY:
                     keep()
                 on_progress(num_done, len(untimed))
         finally:
             keep()
     return num_found, missed
+
+
+def require_aligner() -> None:
+    """Find out whether what `align` needs is installed.
+
+    Raises:
+        MissingExtraError: PocketSphinx or soundfile is not.
+    """
+    require_pocketsphinx()
+    require_soundfile()
 
 
 def _can_be_aligned(clip: Clip, media: Media) -> bool:

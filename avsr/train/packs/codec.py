@@ -50,7 +50,7 @@ def decode_audio(data: bytes, num_samples: int) -> FloatArray:
     """
     if not data:
         return np.zeros(num_samples, np.float32)
-    soundfile = _import_soundfile()
+    soundfile = require_soundfile()
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
     except soundfile.LibsndfileError as error:
@@ -104,7 +104,12 @@ def decode_lips(data: bytes, num_ticks: int) -> ByteArray:
     return lips
 
 
-def _import_soundfile() -> Any:
+def require_soundfile() -> Any:
+    """Return the module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import soundfile
     except (ImportError, OSError) as error:
