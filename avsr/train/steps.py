@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from avsr.train.augment.examples import Example, augment, swap_lips
 from avsr.train.augment.noise import NoiseSource
+from avsr.train.augment.senses import without_video
 from avsr.train.augment.words import Lenders, lend_words
 from avsr.train.batch import Batch, Collator
-from avsr.train.packs.prepared import Clip, Media, PreparedCorpus
+from avsr.train.packs.prepared import Clip, ClipData, Media, PreparedCorpus
 from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
 from avsr.types import TICK_S
@@ -112,13 +113,19 @@ class StepMaker(Dataset[Step]):
         return Part(batch, seed)
 
     def _example(self, group: Group, rng: np.random.Generator) -> Example:
-        clips, share = [(clip, source.corpus.load(clip)) for source, clip in group], self._stage.augment.word_swap_share
-        if share:
-            clips = [
-                lend_words(clip, data, self._lenders[source.corpus], source.corpus.load, share, rng)
-                for (source, _), (clip, data) in zip(group, clips, strict=True)
-            ]
-        return augment(clips, self._stage.augment, self._noise, rng)
+        config, lips_match = self._stage.augment, True
+        keeps_lips = rng.random() < config.kept_lips_share
+        clips: list[tuple[Clip, ClipData]] = []
+        for source, clip in group:
+            said, data = clip, source.corpus.load(clip)
+            if config.word_swap_share:
+                lenders = self._lenders[source.corpus]
+                said, data = lend_words(clip, data, lenders, source.corpus.load, config.word_swap_share, rng)
+            if said is not clip and data.visible.any():  # a word lent to itself, too: its lips are out of time
+                lips_match = not keeps_lips
+                data = data if keeps_lips else without_video(data, data.visible)
+            clips.append((said, data))
+        return augment(clips, config, self._noise, rng, lips_match=lips_match)
 
     def _plan(self, epoch: int) -> list[list[Group]]:
         if self._planned is None or self._planned[0] != epoch:
@@ -140,7 +147,7 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
 
 
 def _lenders(sources: list[Source]) -> dict[PreparedCorpus, Lenders]:
-    """Words are lent within a corpus, where all of them are heard: they have no pictures."""
+    """Words are lent within a corpus, where all of them are heard: silence would pass for a word."""
     clips: dict[PreparedCorpus, list[Clip]] = {}
     for source in sources:
         heard = [clip for clip in source.clips if _is_heard(clip, source.corpus.media(clip))]

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from toy_clips import WORDS
 
 from avsr.media.noise import active_rms
-from avsr.train.augment.examples import CLEAN_SNR_DB, AugmentConfig, Example, augment, jitter_lips, swap_lips
+from avsr.train.augment.examples import (
+    CLEAN_SNR_DB,
+    CLEAR_SNR_DB,
+    AugmentConfig,
+    Example,
+    augment,
+    jitter_lips,
+    swap_lips,
+)
 from avsr.train.augment.noise import NoiseSource, NoiseWeights
 from avsr.train.packs.prepared import ClipData, PreparedCorpus
 from avsr.types import LIP_SIZE, TICK_S, TICK_SAMPLES
@@ -173,6 +181,20 @@ def test_a_recording_without_pictures_is_never_silenced(corpus: PreparedCorpus) 
         example = augment([(clip, data)], config, WHITE, np.random.default_rng(seed))
         assert example.data.heard.all()
         assert not example.data.lips.any()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 1 << 30))
+def test_lips_that_say_something_else_are_seen_beside_clear_sound_only(corpus: PreparedCorpus, seed: int) -> None:
+    clip = corpus.clips[0]
+    config = EVERYTHING.model_copy(
+        update={"drop_audio_share": 0.5, "vanish_audio_share": 0.3, "drop_video_share": 0.0, "vanish_video_share": 0.0}
+    )
+    pair = [(clip, corpus.load(clip))]
+    example = augment(pair, config, WHITE, np.random.default_rng(seed), lips_match=False)
+    assert example.data.heard.all()
+    assert not example.lips_match
+    assert example.data.visible.any() == (example.snr_db >= CLEAR_SNR_DB)
 
 
 def test_losses_that_add_up_to_more_than_one_are_refused() -> None:

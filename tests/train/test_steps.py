@@ -18,6 +18,7 @@ from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.augment.noise import NoiseSource
+from avsr.train.augment.words import Lenders
 from avsr.train.batch import Batch, Collator
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.plan import Dice, Source, dice, plan_epoch, share_of
@@ -31,6 +32,7 @@ ROUGH = AugmentConfig(
     lip_drop_share=0.1,
     lip_swap_share=0.5,
     word_swap_share=0.5,
+    kept_lips_share=0.5,
     reverb_share=0.5,
     noise_share=0.7,
     drop_audio_share=0.2,
@@ -138,8 +140,44 @@ def test_shares_are_everything_once_and_about_equal(num_items: int, count: int) 
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.parametrize("num_joined", [1, 2])
+@pytest.mark.parametrize(("kept_lips_share", "snr_db"), [(0.0, None), (1.0, None), (1.0, 0.0)])
+def test_lips_beside_lent_words_are_kept_in_clear_sound_only(
+    maker_of: Any, num_joined: int, kept_lips_share: float, snr_db: float | None
+) -> None:
+    noisy = {} if snr_db is None else {"noise_share": 1.0, "snr_low_db": snr_db, "snr_high_db": snr_db}
+    lent = AugmentConfig.model_validate({"word_swap_share": 0.3, "kept_lips_share": kept_lips_share, **noisy})
+    maker = maker_of(augment=lent)
+    (source, *_) = maker._sources
+    group = [(source, clip) for clip in source.clips[:num_joined]]
+    own = " ".join(clip.text for _, clip in group)
+    outcomes = set()
+    for seed in range(60):
+        example = maker._example(group, np.random.default_rng(seed))
+        assert example.data.heard.all()
+        if example.text != own:
+            seen = example.data.visible
+            outcomes.add(("some" if seen.any() else "none", example.lips_match))
+        elif example.lips_match:  # a word that its own text lends counts as lent
+            outcomes.add(("own", example.data.visible.any()))
+    kept = {("some", False)} if snr_db is None else {("none", False)}
+    blinded = {("none", True)} if num_joined == 1 else {("none", True), ("some", True)}
+    assert outcomes - {("own", False)} == {("own", True), *(kept if kept_lips_share else blinded)}
+
+
+def test_a_voice_without_a_face_never_contradicts_its_lips(tmp_path: Path, maker_of: Any) -> None:
+    made = [make_clip([word, "blue", "lay"], index) for index, word in enumerate(("bin", "lay"))]
+    dark = np.zeros(made[0][0].num_ticks, np.bool_)
+    write_pack(tmp_path, [(clip, replace(data, visible=dark[: clip.num_ticks])) for clip, data in made[:1]] + made[1:])
+    source = Source(corpus := PreparedCorpus(tmp_path), list(corpus.clips))
+    maker = maker_of(augment=AugmentConfig(word_swap_share=1.0, kept_lips_share=1.0))
+    maker._lenders = {corpus: Lenders(corpus.clips)}
+    for seed in range(10):
+        assert maker._example([(source, corpus.clips[0])], np.random.default_rng(seed)).lips_match
+
+
 def test_words_are_lent_among_what_is_heard(tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer) -> None:
-    """What is lent has no pictures: a film without sound would be nothing at all, and say something."""
+    """A film without sound would lend silence, which passes for a word."""
     (heard, heard_data), (other, other_data), (silent, silent_data) = (
         make_clip([word, "blue", "lay"], index) for index, word in enumerate(("bin", "lay", "red"))
     )

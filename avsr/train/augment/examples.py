@@ -35,7 +35,7 @@ from avsr.train.augment.lips import (
 )
 from avsr.train.augment.noise import NoiseSource, NoiseWeights
 from avsr.train.augment.reverberation import random_room, reverberate
-from avsr.train.augment.senses import lose_a_sense
+from avsr.train.augment.senses import lose_a_sense, without_video
 from avsr.train.augment.spectrum import MaskConfig
 from avsr.train.augment.speed import change_speed, shift_pitch
 from avsr.train.augment.timbre import equalise, random_band_gains, shift_formants
@@ -57,8 +57,8 @@ class AugmentConfig(Section):
     """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
 
     ``word_swap_share`` is of words that give way to those at the same place of other clips, where there are the most to
-    choose from; elsewhere fewer do. It is for corpora of one grammar, and such clips are only heard (see
-    ``avsr.train.augment.words``).
+    choose from; elsewhere fewer do. It is for corpora of one grammar (see ``avsr.train.augment.words``). Such clips are
+    only heard, but for a ``kept_lips_share`` of those whose sound is clear: their lips still say what was said before.
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
     with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
     ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the
@@ -72,6 +72,7 @@ class AugmentConfig(Section):
 
     join_share: Share = 0.0
     word_swap_share: Share = 0.0
+    kept_lips_share: Share = 0.0
     window_margin_s: float = 0.6
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pitch_semitones: Semitones = 0.0
@@ -125,11 +126,17 @@ class Example:
 
 
 def augment(
-    clips: Sequence[tuple[Clip, ClipData]], config: AugmentConfig, noise: NoiseSource, rng: np.random.Generator
+    clips: Sequence[tuple[Clip, ClipData]],
+    config: AugmentConfig,
+    noise: NoiseSource,
+    rng: np.random.Generator,
+    *,
+    lips_match: bool = True,
 ) -> Example:
     """Cut a window around the speech of each clip, join the windows, and change the whole at random.
 
-    Joined clips teach the network that one sentence may follow another, which a single clip never shows.
+    Joined clips teach the network that one sentence may follow another, which a single clip never shows. If the lips of
+    any clip do not match its sound, those of all are taken away, unless the sound is clear, which then stays.
     """
     data, words = _joined_windows(clips, config.window_margin_s, rng)
     if config.speed:
@@ -137,15 +144,17 @@ def augment(
     audio, snr_db = _change_sound(data.audio, config, noise, rng)
     data = replace(data, audio=audio * data.heard.repeat(TICK_SAMPLES).astype(np.float32))
     data = _change_pictures(data, config, rng)
+    if not lips_match and snr_db < CLEAR_SNR_DB:
+        data = without_video(data, data.visible)
     data = lose_a_sense(
         data,
         rng,
-        drop_audio=config.drop_audio_share,
+        drop_audio=config.drop_audio_share * lips_match,
         drop_video=config.drop_video_share,
-        vanish_audio=config.vanish_audio_share,
+        vanish_audio=config.vanish_audio_share * lips_match,
         vanish_video=config.vanish_video_share,
     )
-    return Example(data, words, " ".join(clip.text for clip, _ in clips), snr_db)
+    return Example(data, words, " ".join(clip.text for clip, _ in clips), snr_db, lips_match)
 
 
 def swap_lips(example: Example, other: Callable[[], Example], share: float, rng: np.random.Generator) -> Example:

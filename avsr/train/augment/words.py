@@ -2,7 +2,8 @@
 
 Where few people say a few sentences each, some happen to say words that others never say: a network learns the voices
 instead of the words, and takes a new one for those that it knows best. Only sound is lent: pictures would jump where a
-word begins and ends, as no face does, and a clip with lent words has none.
+word begins and ends, as no face does. Those of the clip stay, and say something else in the lent words:
+``avsr.train.steps`` and ``avsr.train.augment.examples`` take them away, or teach fusion not to believe them.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ def lend_words(
 
 
 def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_data: ClipData) -> tuple[Clip, ClipData]:
-    """Replace the word at ``place`` by the one at the same place of ``lender``, and take the pictures away.
+    """Replace the word at ``place`` by the one at the same place of ``lender``; the pictures still show the old one.
 
     The clip becomes whole ticks longer or shorter, so that ticks stay with the sound however often this is done; the
-    lent word ends half a tick early or late for it.
+    lent word ends half a tick early or late for it. While it is said, the pictures go as much slower or faster.
     """
     old, new = clip.words[place], lender.words[place]
     old_s = old.end_s - old.start_s
@@ -95,7 +96,9 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
 
     middles_s = (np.arange(data.num_ticks + longer_ticks) + 0.5) * TICK_S
     is_new = (middles_s >= old.start_s) & (middles_s < old.end_s + longer_s)
-    own = _ticks_at(middles_s - np.where(middles_s < old.start_s, 0.0, longer_s), data)
+    in_word_s = (middles_s - old.start_s) * (old_s / max(TICK_S / 2, old_s + longer_s))
+    after_s = np.where(is_new, old.start_s + in_word_s, middles_s - longer_s)
+    own = _ticks_at(np.where(middles_s < old.start_s, middles_s, after_s), data)
 
     loudness = _loudness(clip.words, data.audio), _loudness(lender.words, lender_data.audio)
     gain = min(MAX_GAIN, loudness[0] / loudness[1]) if min(loudness) > 0 else 1.0
@@ -105,9 +108,9 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
     word = np.float32(gain) * _cut(lender_data.audio, lent_first, lent_last)
     changed = ClipData(
         audio=_fade_together([_cut(data.audio, 0, first), word, _cut(data.audio, last, len(data.audio))]),
-        lips=np.zeros((len(middles_s), *data.lips.shape[1:]), np.uint8),
+        lips=data.lips[own],
         heard=is_new | data.heard[own],
-        visible=np.zeros(len(middles_s), np.bool_),
+        visible=data.visible[own],
     )
     words = (
         *clip.words[:place],
