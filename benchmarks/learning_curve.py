@@ -3,12 +3,12 @@
 avsr prepare ../shared/data/speech.tsv -o PACKS/speech --align
 python benchmarks/learning_curve.py PACKS --work runs/curve
 
-The ear of a model goes on from its encoder with a new head of 256 pieces, from more and more of the read speech; every
-amount is heard for the same time, to the nearest epoch. Then it reads speech of people whom nothing has heard (split
-`unseen`), and what those say besides whom it has learnt from, nearly all of them (`dev`): the likeliest piece at each
-tick, and a beam search with a 3-gram of the texts and of all that is said in the speech, whatever the amount. In
---work: curve.json, curve.md, curve.png, and what lets a run that was stopped go on. An hour heard takes a core one to
-four minutes.
+The ear of a model goes on from its encoder with a new head of 256 pieces, from more and more of the read speech. Each
+clip is heard equally often, whatever the amount, so that more speech is also more training. Then it reads speech of
+people whom nothing has heard (split `unseen`), and what those say besides whom it has learnt from, nearly all of them
+(`dev`): the likeliest piece at each tick, and a beam search with a 3-gram of the texts and of all that is said in the
+speech, whatever the amount. In --work: curve.json, curve.md, curve.png, and what lets a run that was stopped go on. An
+hour heard takes a core one to four minutes; all amounts together are 1.9 times the speech, so often.
 
 What the model has heard before counts for every amount: one that knows the speech already, as `default` does from
 version 0.3 on, makes the small ones look better than they are. For more speech alone, give an older one (--from).
@@ -55,13 +55,13 @@ DECODE = DecodeConfig(lm_weight=0.5, word_bonus=1.0)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all points have in common: the model that goes on, and how many hours of ``num_clips`` clips it hears.
+    """What all points have in common: the model that goes on, and how often it hears each of ``num_clips`` clips.
 
     Of ``num_timed`` it is known when their words are said.
     """
 
     start: str
-    hours_heard: float
+    times_heard: int
     num_clips: int
     num_timed: int
 
@@ -91,13 +91,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("packs", type=Path, nargs="?", help="directory with the pack speech, all splits in it")
     parser.add_argument("--from", dest="start", default="default", help="model whose ear goes on")
-    parser.add_argument("--hours-heard", type=float, default=15.0, help="training, the same for every amount")
+    parser.add_argument("--times-heard", type=int, default=12, help="how often each clip is heard, whatever the amount")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="corpora: text/")
     parser.add_argument("--work", type=Path, default=Path("runs/curve"))
     options = parser.parse_args()
     if options.packs is None or not options.data.is_dir():
         print("skipped: " + ("no packs are given" if options.packs is None else f"no corpora at {options.data}"))
         return
+    if options.times_heard < 1:
+        parser.error("--times-heard is at least 1")
     torch.set_num_threads(1)
     require_matplotlib()
     start, spoken = load_bundle(options.start), PreparedCorpus(options.packs / SPEECH_PACK)
@@ -105,7 +107,7 @@ def main() -> None:
         raise InputError(f"{options.packs / SPEECH_PACK}: has no clip of the split(s) {', '.join(missing)}")
     told = spoken.select(TRAIN_SPLIT)
     texts, num_timed = [clip.text for clip in told], sum(bool(clip.words) for clip in told)
-    setting = Setting(f"{start.config.name} {start.config.version}", options.hours_heard, len(texts), num_timed)
+    setting = Setting(f"{start.config.name} {start.config.version}", options.times_heard, len(texts), num_timed)
     claim(options.work, setting)
     tokenizer = Tokenizer(train_tokenizer(texts, NUM_PIECES))
     lines = [line for path in sorted((options.data / "text").glob("*.txt")) for line in path.read_text().splitlines()]
@@ -117,8 +119,8 @@ def main() -> None:
         clips = choose(spoken, share)
         hours = sum(clip.num_ticks for clip in clips) * TICK_S / 3600
         stage = StageConfig(
-            epochs=max(1, round(options.hours_heard / hours)),
-            warmup_epochs=0.02 * options.hours_heard / hours,
+            epochs=options.times_heard,
+            warmup_epochs=0.02 * options.times_heard,
             validate_every=10_000,  # nothing is chosen
             augment=AUGMENT,
         )
@@ -210,7 +212,7 @@ def write(points: list[Point], setting: Setting, work: Path) -> None:
             values = [100 * getattr(getattr(p, whose), rate) for p in points]
             axes.plot(hours, values, line, color=colour, marker="o", label=f"{title}, {whose}")
     axes.set_xscale("log", base=2)
-    title = f"People never heard, and known ones; {setting.hours_heard:g} h of training"
+    title = f"People never heard, and known ones; each clip heard {setting.times_heard} times"
     axes.set(xlabel="hours of speech", ylabel="errors, %", title=title)
     axes.legend()
     axes.grid(alpha=0.3)

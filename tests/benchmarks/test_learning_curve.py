@@ -31,10 +31,10 @@ def test_what_a_smaller_share_has_a_larger_one_has_too(curve: ModuleType) -> Non
 
 
 def test_a_curve_goes_on_and_another_one_does_not_take_it_over(curve: ModuleType, tmp_path: Path) -> None:
-    setting, work = curve.Setting("default 0.2", 15.0, 100, 90), tmp_path / "curve"
+    setting, work = curve.Setting("default 0.2", 18, 100, 90), tmp_path / "curve"
     for _ in range(2):
         curve.claim(work, setting)
-    for other in ({"start": "default 0.3"}, {"hours_heard": 1.0}, {"num_clips": 99}, {"num_timed": 0}):
+    for other in ({"start": "default 0.3"}, {"times_heard": 3}, {"num_clips": 99}, {"num_timed": 0}):
         with pytest.raises(InputError, match=r"another curve.*--work"):
             curve.claim(work, replace(setting, **other))
 
@@ -42,8 +42,8 @@ def test_a_curve_goes_on_and_another_one_does_not_take_it_over(curve: ModuleType
 def test_the_figures_say_what_they_were_made_with(curve: ModuleType, tmp_path: Path) -> None:
     rates = curve.Rates(0.5, 0.8, 0.45, 0.7), curve.Rates(0.25, 0.4, 0.2, 0.3)
     points = [curve.Point(hours, 5, *rates) for hours in (0.5, 1.0)]
-    curve.write(points, curve.Setting("default 0.2", 15.0, 100, 90), tmp_path)
+    curve.write(points, curve.Setting("default 0.2", 18, 100, 90), tmp_path)
     saved = json.loads((tmp_path / "curve.json").read_text())
-    assert (saved["start"], saved["hours_heard"], len(saved["points"])) == ("default 0.2", 15.0, 2)
+    assert (saved["start"], saved["times_heard"], len(saved["points"])) == ("default 0.2", 18, 2)
     assert "| 0.50 | 5 | 50.0% | 80.0% | 70.0% | 25.0% | 40.0% | 30.0% |" in (tmp_path / "curve.md").read_text()
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
