@@ -136,7 +136,7 @@ def augment(
     """Cut a window around the speech of each clip, join the windows, and change the whole at random.
 
     Joined clips teach the network that one sentence may follow another, which a single clip never shows. If the lips of
-    any clip do not match its sound, those of all are taken away, unless the sound is clear, which then stays.
+    any clip do not match its sound, no sound is taken away, and the lips of all are, unless the sound is clear.
     """
     data, words = _joined_windows(clips, config.window_margin_s, rng)
     if config.speed:
