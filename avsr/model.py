@@ -9,6 +9,7 @@ from avsr_kernels import FusionCache
 from torch import nn
 
 from avsr.config import ModelConfig
+from avsr.nn.attention import Window
 from avsr.nn.audio import AudioFrontEnd
 from avsr.nn.conformer import BlockState, Conformer
 from avsr.nn.fusion import FusionOutput
@@ -64,6 +65,10 @@ class AvsrModel(nn.Module):
         """Where the weights are."""
         return self.fused_head.weight.device
 
+    def window(self, chunk_ticks: int) -> Window:
+        """Return what streams with such chunks see: the whole left context, too."""
+        return Window(chunk_ticks, self.config.left_context_ticks)
+
     def init_state(self, batch: int = 1, context_ticks: int | None = None) -> ModelState:
         """Return the state of ``batch`` streams that have not begun.
 
@@ -87,36 +92,39 @@ class AvsrModel(nn.Module):
         the last chunk of a stream, or many chunks at once.
         """
         valid = torch.ones_like(chunk.heard)
-        output, state = self.encode(chunk, valid, state, chunk_ticks)
+        output, state = self.encode(chunk, valid, state, self.window(chunk_ticks))
         values = self.fused_head(output.fused).log_softmax(dim=-1)
         return LogProbs(values, output.fusion.audio_weight, chunk.start_tick), state
 
     def encode(
-        self, chunk: AvChunk, valid: torch.Tensor, state: ModelState, chunk_ticks: int
+        self, chunk: AvChunk, valid: torch.Tensor, state: ModelState, window: Window
     ) -> tuple[ModelOutput, ModelState]:
-        """Run every branch; ``valid`` bool (B, T) is False on padding behind the end of an utterance."""
-        audio, audio_front, audio_state = self.encode_audio(chunk, valid, state, chunk_ticks)
-        video, video_front, video_state = self.encode_video(chunk, valid, state, chunk_ticks)
+        """Run every branch; ``valid`` bool (B, T) is False on padding behind the end of an utterance.
+
+        ``window`` is what attention sees; its left context is at most the model's own.
+        """
+        audio, audio_front, audio_state = self.encode_audio(chunk, valid, state, window)
+        video, video_front, video_state = self.encode_video(chunk, valid, state, window)
         fusion, fusion_state = self.fusion.step(
-            audio, video, chunk.heard & valid, chunk.visible & valid, state.fusion, chunk_ticks
+            audio, video, chunk.heard & valid, chunk.visible & valid, state.fusion, window
         )
-        fused, fused_state = self.fused_encoder.step(fusion.fused, valid, state.fused, chunk_ticks)
+        fused, fused_state = self.fused_encoder.step(fusion.fused, valid, state.fused, window)
         return ModelOutput(audio, video, fused, fusion), ModelState(
             audio_front, audio_state, video_front, video_state, fusion_state, fused_state
         )
 
     def encode_audio(
-        self, chunk: AvChunk, valid: torch.Tensor, state: ModelState, chunk_ticks: int
+        self, chunk: AvChunk, valid: torch.Tensor, state: ModelState, window: Window
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], tuple[BlockState, ...]]:
         """Run the audio branch: features (B, T, dim) and its two new states."""
         x, front = self.audio_front.step(chunk.mel, state.audio_front)
-        x, blocks = self.audio_encoder.step(x * chunk.heard[..., None], valid, state.audio, chunk_ticks)
+        x, blocks = self.audio_encoder.step(x * chunk.heard[..., None], valid, state.audio, window)
         return x, front, blocks
 
     def encode_video(
-        self, chunk: AvChunk, valid: torch.Tensor, state: ModelState, chunk_ticks: int
+        self, chunk: AvChunk, valid: torch.Tensor, state: ModelState, window: Window
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[BlockState, ...]]:
         """Run the lip branch: features (B, T, dim) and its two new states."""
         x, front = self.video_front.step(chunk.lips, chunk.visible & valid, state.video_front)
-        x, blocks = self.video_encoder.step(x, valid, state.video, chunk_ticks)
+        x, blocks = self.video_encoder.step(x, valid, state.video, window)
         return x, front, blocks

@@ -26,6 +26,7 @@ from avsr.config import FusionKind, dump_config
 from avsr.decode.tokenizer import Tokenizer
 from avsr.errors import InputError
 from avsr.model import AvsrModel
+from avsr.nn.attention import Window
 from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
 from avsr.train.batch import Batch, Collator
 from avsr.train.checkpoint import read_tensors, write_tensors
@@ -67,13 +68,13 @@ def train_fusions(start: Bundle, packs: Path, stage: StageConfig, directory: Pat
 
 
 def fuse(
-    model: AvsrModel, audio: torch.Tensor, video: torch.Tensor, batch: Batch, chunk_ticks: int
+    model: AvsrModel, audio: torch.Tensor, video: torch.Tensor, batch: Batch, window: Window
 ) -> tuple[FusionOutput, torch.Tensor]:
     """Return what fusion and the fused encoder make of the branches' features (B, T, dim)."""
     state = model.init_state(len(batch.texts), context_ticks=0)
     heard, visible = batch.chunk.heard & batch.valid, batch.chunk.visible & batch.valid
-    fusion, _ = model.fusion.step(audio, video, heard, visible, state.fusion, chunk_ticks)
-    fused, _ = model.fused_encoder.step(fusion.fused, batch.valid, state.fused, chunk_ticks)
+    fusion, _ = model.fusion.step(audio, video, heard, visible, state.fusion, window)
+    fused, _ = model.fused_encoder.step(fusion.fused, batch.valid, state.fused, window)
     return fusion, fused
 
 
@@ -107,7 +108,7 @@ class _Training:
         self._blank_id = tokenizer.blank_id
         collator = Collator(start.config.features, tokenizer)
         noise = read_noise(packs / NOISE_PACK)
-        self._steps = StepMaker(_sources(packs, stage), stage, collator, noise, start.config.model.chunk_sizes)
+        self._steps = StepMaker(_sources(packs, stage), stage, collator, noise, start.config.model)
         self._branches, self.models = _make_models(start, stage.seed)
         self._optimisers = {
             kind: torch.optim.AdamW(
@@ -136,14 +137,14 @@ class _Training:
         (part,) = step.parts
         batch = part.batch
         assert batch is not None
-        arguments = batch.chunk, batch.valid, self._branches.init_state(len(batch.texts), 0), step.chunk_ticks
+        arguments = batch.chunk, batch.valid, self._branches.init_state(len(batch.texts), 0), step.window
         with torch.no_grad():
             audio = self._branches.encode_audio(*arguments)[0]
             video = self._branches.encode_video(*arguments)[0]
         losses: dict[FusionKind, float] = {}
         for kind, model in self.models.items():
             torch.manual_seed(part.seed)
-            loss = fused_loss(model, *fuse(model, audio, video, batch, step.chunk_ticks), batch, self._blank_id)
+            loss = fused_loss(model, *fuse(model, audio, video, batch, step.window), batch, self._blank_id)
             losses[kind] = loss.item()
             self._learn(kind, loss, rate)
         return losses

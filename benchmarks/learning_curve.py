@@ -172,7 +172,7 @@ def read(model: AvsrModel, collator: Collator, beam: BeamSearch, tokenizer: Toke
     totals = [NO_ERRORS] * 4
     for clip in said.clips:
         batch = collator([collator.whole(clip, said.corpus.load(clip))])
-        features, _, _ = model.encode_audio(batch.chunk, batch.valid, model.init_state(1, 0), CHUNK_TICKS)
+        features, _, _ = model.encode_audio(batch.chunk, batch.valid, model.init_state(1, 0), model.window(CHUNK_TICKS))
         log_probs = model.audio_head(features)[0].log_softmax(-1).numpy()
         greedy = tokenizer.decode(token for token, _ in groupby(log_probs.argmax(-1).tolist()))
         _, state = beam.step(log_probs, beam.init_state())

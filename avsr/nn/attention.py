@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from avsr_kernels import KeyValueCache, chunk_attention
 from torch import nn
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What attention sees of a stream: a tick's own chunk of ``chunk_ticks``, whole, and ``left_ticks`` before it."""
+
+    chunk_ticks: int
+    left_ticks: int
+
+
 class ChunkSelfAttention(nn.Module):
     """Self-attention within a chunk and a limited left context.
 
-    State: keys and values of the left context, a ``KeyValueCache`` of ``left_ticks`` ticks.
+    State: keys and values of the left context, a ``KeyValueCache`` of at most ``Window.left_ticks`` ticks.
     """
 
-    def __init__(self, dim: int, num_heads: int, left_ticks: int, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self._num_heads, self._left_ticks = num_heads, left_ticks
+        self._num_heads = num_heads
         self.norm = nn.LayerNorm(dim)
         self.query_key_value = nn.Linear(dim, 3 * dim)
         self.project = nn.Linear(dim, dim)
@@ -25,14 +35,16 @@ class ChunkSelfAttention(nn.Module):
         """Return an empty past that is ``context_ticks`` long (0 saves work for whole utterances)."""
         weight = self.project.weight
         head_dim = weight.shape[0] // self._num_heads
-        return KeyValueCache.empty(batch, self._num_heads, min(context_ticks, self._left_ticks), head_dim, like=weight)
+        return KeyValueCache.empty(batch, self._num_heads, context_ticks, head_dim, like=weight)
 
     def step(
-        self, x: torch.Tensor, mask: torch.Tensor, state: KeyValueCache, chunk_ticks: int
+        self, x: torch.Tensor, mask: torch.Tensor, state: KeyValueCache, window: Window
     ) -> tuple[torch.Tensor, KeyValueCache]:
         """Map ``x`` (B, T, dim) to the same shape; ``mask`` bool (B, T) hides padding; the residual is the caller's."""
         query, key, value = split_heads(self.query_key_value(self.norm(x)), 3, self._num_heads)
-        y, state = chunk_attention(query, key, value, mask, state, chunk_ticks=chunk_ticks, left_ticks=self._left_ticks)
+        y, state = chunk_attention(
+            query, key, value, mask, state, chunk_ticks=window.chunk_ticks, left_ticks=window.left_ticks
+        )
         return self.dropout(self.project(join_heads(y))), state
 
 

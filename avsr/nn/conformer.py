@@ -9,7 +9,7 @@ from avsr_kernels import KeyValueCache
 from torch import nn
 
 from avsr.config import ModelConfig
-from avsr.nn.attention import ChunkSelfAttention
+from avsr.nn.attention import ChunkSelfAttention, Window
 from avsr.nn.convolution import ConvModule
 
 
@@ -47,7 +47,7 @@ class ConformerBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.first = FeedForward(config.dim, config.ff_mult, config.dropout)
-        self.attention = ChunkSelfAttention(config.dim, config.num_heads, config.left_context_ticks, config.dropout)
+        self.attention = ChunkSelfAttention(config.dim, config.num_heads, config.dropout)
         self.convolution = ConvModule(config.dim, config.conv_kernel, config.dropout)
         self.second = FeedForward(config.dim, config.ff_mult, config.dropout)
         self.norm = nn.LayerNorm(config.dim)
@@ -57,11 +57,11 @@ class ConformerBlock(nn.Module):
         return BlockState(self.attention.init_state(batch, context_ticks), self.convolution.init_state(batch))
 
     def step(
-        self, x: torch.Tensor, mask: torch.Tensor, state: BlockState, chunk_ticks: int
+        self, x: torch.Tensor, mask: torch.Tensor, state: BlockState, window: Window
     ) -> tuple[torch.Tensor, BlockState]:
         """Map ``x`` (B, T, dim) to the same shape; ``mask`` bool (B, T) hides padding from attention."""
         x = x + 0.5 * self.first(x)
-        y, attention = self.attention.step(x, mask, state.attention, chunk_ticks)
+        y, attention = self.attention.step(x, mask, state.attention, window)
         x = x + y
         y, convolution = self.convolution.step(x, state.convolution)
         x = x + y
@@ -81,12 +81,12 @@ class Conformer(nn.Module):
         return tuple(block.init_state(batch, context_ticks) for block in self._blocks())
 
     def step(
-        self, x: torch.Tensor, mask: torch.Tensor, state: tuple[BlockState, ...], chunk_ticks: int
+        self, x: torch.Tensor, mask: torch.Tensor, state: tuple[BlockState, ...], window: Window
     ) -> tuple[torch.Tensor, tuple[BlockState, ...]]:
         """Map ``x`` (B, T, dim) to the same shape."""
         states = []
         for block, block_state in zip(self._blocks(), state, strict=True):
-            x, block_state = block.step(x, mask, block_state, chunk_ticks)
+            x, block_state = block.step(x, mask, block_state, window)
             states.append(block_state)
         return x, tuple(states)
 

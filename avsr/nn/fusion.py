@@ -13,7 +13,7 @@ from avsr_kernels import FusionCache, KeyValueCache, gated_cross_attention
 from torch import nn
 
 from avsr.config import ModelConfig
-from avsr.nn.attention import join_heads, split_heads
+from avsr.nn.attention import Window, join_heads, split_heads
 
 SNR_SCALE_DB = 20.0
 """The noise estimate is learned and used in units of this many dB."""
@@ -51,7 +51,7 @@ class Fusion(nn.Module, ABC):
         heard: torch.Tensor,
         visible: torch.Tensor,
         state: FusionCache,
-        chunk_ticks: int,
+        window: Window,
     ) -> tuple[FusionOutput, FusionCache]:
         """Fuse ``audio`` and ``video`` (B, T, dim); ``heard`` and ``visible`` bool (B, T) are False on absent ticks."""
 
@@ -68,7 +68,7 @@ class CrossAttentionFusion(Fusion):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim = config.dim
-        self._num_heads, self._left_ticks = config.num_heads, config.fusion_context_ticks
+        self._num_heads, self._most_left_ticks = config.num_heads, config.fusion_context_ticks
         self.audio_norm, self.video_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.audio_absent, self.video_absent = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
         self.audio_projection = nn.Linear(dim, 3 * dim)
@@ -81,7 +81,7 @@ class CrossAttentionFusion(Fusion):
     def init_state(self, batch: int, context_ticks: int) -> FusionCache:
         """See `Fusion.init_state`."""
         weight = self.project.weight
-        ticks = min(context_ticks, self._left_ticks)
+        ticks = min(context_ticks, self._most_left_ticks)
         empty = KeyValueCache.empty(batch, self._num_heads, ticks, weight.shape[0] // self._num_heads, like=weight)
         return FusionCache(empty, empty)
 
@@ -92,7 +92,7 @@ class CrossAttentionFusion(Fusion):
         heard: torch.Tensor,
         visible: torch.Tensor,
         state: FusionCache,
-        chunk_ticks: int,
+        window: Window,
     ) -> tuple[FusionOutput, FusionCache]:
         """See `Fusion.step`."""
         audio = torch.where(heard[..., None], self.audio_norm(audio), self.audio_absent)
@@ -105,8 +105,8 @@ class CrossAttentionFusion(Fusion):
             heard,
             visible,
             state,
-            chunk_ticks=chunk_ticks,
-            left_ticks=self._left_ticks,
+            chunk_ticks=window.chunk_ticks,
+            left_ticks=min(window.left_ticks, self._most_left_ticks),
         )
         fused = weights[..., :1] * audio + weights[..., 1:] * video + self.project(join_heads(mixed))
         return FusionOutput(self.norm(fused), weights[..., 0], SNR_SCALE_DB * snr[..., 0]), state

@@ -9,6 +9,7 @@ from avsr_kernels import FusionCache, KeyValueCache
 from torch import nn
 
 from avsr.config import FusionKind, ModelConfig
+from avsr.nn.attention import Window
 from avsr.nn.fusion import SNR_SCALE_DB, CrossAttentionFusion, Fusion, FusionOutput
 
 
@@ -49,7 +50,7 @@ class TickwiseFusion(Fusion):
         heard: torch.Tensor,
         visible: torch.Tensor,
         state: FusionCache,
-        chunk_ticks: int,
+        window: Window,
     ) -> tuple[FusionOutput, FusionCache]:
         """See `Fusion.step`; the state comes back as it was given."""
         audio, video = self.audio_norm(audio), self.video_norm(video)

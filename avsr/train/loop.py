@@ -117,7 +117,7 @@ class Trainer:
             stage,
             collator,
             noise,
-            model_config.chunk_sizes,
+            model_config,
             self._processes.rank,
             self._processes.count,
         )
@@ -252,7 +252,7 @@ class Trainer:
             batch = None if part.batch is None else part.batch.to(self._machine.device)
             with self._not_yet_shared(index, len(step.parts)):
                 with self._machine.autocast():
-                    part_terms = self._compute(batch, step.chunk_ticks, counts)
+                    part_terms = self._compute(batch, step.window, counts)
                 # What the processes send each other is averaged; the loss is already a share of a sum.
                 (part_terms.sum() * processes.count).backward()  # type: ignore[no-untyped-call]
             terms += part_terms.detach()

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from avsr.model import AvsrModel
+from avsr.nn.attention import Window
 from avsr.nn.fusion import SNR_SCALE_DB, FusionOutput
 from avsr.train.batch import IGNORED, Batch
 from avsr.train.recipe import Branch
@@ -71,7 +72,7 @@ class Objective(nn.Module):
             own = {name: value for name, value in values.items() if name.startswith(branch)}
             module.load_state_dict(own, strict=not branch)
 
-    def forward(self, batch: Batch | None, chunk_ticks: int, counts: Mapping[str, float]) -> torch.Tensor:
+    def forward(self, batch: Batch | None, window: Window, counts: Mapping[str, float]) -> torch.Tensor:
         """Return this share's part of the step's loss, f32 (num_terms,): its ``terms``, which add up to it.
 
         ``counts`` is `count_terms` summed over all shares. None is a share without examples; it still takes part, with
@@ -80,7 +81,7 @@ class Objective(nn.Module):
         if batch is None:
             nothing = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
             return nothing.expand(len(self.terms))
-        features, fusion = self.features(batch, chunk_ticks)
+        features, fusion = self.features(batch, window)
         scores = {name: getattr(self.model, f"{name}_head")(x).float().log_softmax(-1) for name, x in features.items()}
         terms: dict[str, torch.Tensor] = {}
         for name, rows in _rows(self.branch, batch).items():
@@ -99,9 +100,9 @@ class Objective(nn.Module):
         assert terms.keys() == set(self.terms)
         return torch.stack([terms[name] for name in self.terms])
 
-    def features(self, batch: Batch, chunk_ticks: int) -> tuple[dict[str, torch.Tensor], FusionOutput | None]:
+    def features(self, batch: Batch, window: Window) -> tuple[dict[str, torch.Tensor], FusionOutput | None]:
         """Run what the stage trains: features (B, T, dim) by the name of the head that reads them."""
-        arguments = batch.chunk, batch.valid, self.model.init_state(len(batch.texts), context_ticks=0), chunk_ticks
+        arguments = batch.chunk, batch.valid, self.model.init_state(len(batch.texts), context_ticks=0), window
         if self.branch == "audio":
             return {"audio": self.model.encode_audio(*arguments)[0]}, None
         if self.branch == "video":

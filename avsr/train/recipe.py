@@ -38,6 +38,9 @@ class StageConfig(Section):
     sentence without a picture, ``speech_repeat`` each recording without one. Real clips come once on the average:
     ``speaker_balance`` 0 takes each once, 1 gives every speaker the same share of the epoch, 0.5 goes half the way.
 
+    What attention sees. Each step draws one of the model's chunks. With ``left_context_low_ticks`` it draws its left
+    context, too, from so few ticks up to the model's own; without, all of it is seen, as by streams.
+
     ``alignment_weight`` (fusion only, 0: off) pulls what each sense alone reads towards what both together read.
     """
 
@@ -53,6 +56,7 @@ class StageConfig(Section):
     ema_decay: float = Field(0.0, ge=0, lt=1)
     average_last: int = Field(0, ge=0)
     patience: int = Field(0, ge=0)
+    left_context_low_ticks: int | None = Field(None, ge=0)
     alignment_weight: float = Field(0.0, ge=0)
     talker_repeat: float = Field(0.5, ge=0)
     voice_repeat: float = Field(0.5, ge=0)
@@ -101,9 +105,14 @@ class RecipeConfig(Section):
     @model_validator(mode="after")
     def _fits_a_bundle(self) -> RecipeConfig:
         """Find out now, not after hours of training, that the sizes make no network or no bundle."""
+        sizes = self.sizes(self.vocab_size)
         default_ticks = BundleConfig.model_fields["default_chunk_ms"].default // TICK_MS
-        if default_ticks not in self.sizes(self.vocab_size).chunk_sizes:
+        if default_ticks not in sizes.chunk_sizes:
             raise ValueError(f"model.chunk_sizes must hold {default_ticks}, the default chunk")
+        for branch in (*APART, "fusion"):
+            least, most = self.stage(branch).left_context_low_ticks, sizes.left_context_ticks
+            if least is not None and least > most:
+                raise ValueError(f"{branch}.left_context_low_ticks is {least}; model.left_context_ticks is {most}")
         return self
 
     def stage(self, branch: Branch) -> StageConfig:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from avsr.config import ModelConfig
+from avsr.nn.attention import Window
 from avsr.train.augment.examples import Example, augment, swap_lips
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.augment.senses import without_video
@@ -45,7 +47,7 @@ class Step:
 
     position: Position
     num_steps: int
-    chunk_ticks: int
+    window: Window
     parts: tuple[Part, ...]
 
 
@@ -62,12 +64,12 @@ class StepMaker(Dataset[Step]):
         stage: StageConfig,
         collator: Collator,
         noise: NoiseSource,
-        chunk_sizes: tuple[int, ...],
+        sizes: ModelConfig,
         rank: int = 0,
         num_processes: int = 1,
     ) -> None:
         self._sources, self._stage, self._collator, self._noise = sources, stage, collator, noise
-        self._chunk_sizes, self._rank, self._num_processes = chunk_sizes, rank, num_processes
+        self._sizes, self._rank, self._num_processes = sizes, rank, num_processes
         self._lenders = _lenders(sources) if stage.augment.word_swap_share else {}
         self._planned: tuple[int, list[list[Group]]] | None = None
 
@@ -84,13 +86,18 @@ class StepMaker(Dataset[Step]):
     def __getitem__(self, position: Position) -> Step:
         plan, stage = self._plan(position.epoch), self._stage
         groups = plan[position.step]
-        chunk_ticks = int(dice(Dice.STEP, stage.seed, position.epoch, position.step).choice(self._chunk_sizes))
         first, num_parts = self._rank * stage.accumulate, self._num_processes * stage.accumulate
         with _one_thread():
             parts = tuple(
                 self._part(position, groups, part, num_parts) for part in range(first, first + stage.accumulate)
             )
-        return Step(position, len(plan), chunk_ticks, parts)
+        return Step(position, len(plan), self._window(position), parts)
+
+    def _window(self, position: Position) -> Window:
+        rng = dice(Dice.STEP, self._stage.seed, position.epoch, position.step)
+        chunk_ticks, most = int(rng.choice(self._sizes.chunk_sizes)), self._sizes.left_context_ticks
+        least = self._stage.left_context_low_ticks
+        return Window(chunk_ticks, most if least is None else int(rng.integers(least, most, endpoint=True)))
 
     def _part(self, position: Position, groups: list[Group], part: int, num_parts: int) -> Part:
         place = position.epoch, position.step

@@ -53,12 +53,13 @@ class Validator:
     def _read(self, objective: Objective) -> Iterator[tuple[str, str, Errors]]:
         """Yield head, speaker and errors of each of this process's clips."""
         processes, chunk_sizes = self._machine.processes, objective.model.config.chunk_sizes
+        window = objective.model.window(chunk_sizes[len(chunk_sizes) // 2])
         clips = self._dev.clips[processes.rank :: processes.count]
         for start in range(0, len(clips), BATCH_CLIPS):
             chosen = clips[start : start + BATCH_CLIPS]
             batch = self._collator([self._collator.whole(clip, self._dev.corpus.load(clip)) for clip in chosen])
             lengths = batch.valid.sum(1).tolist()
-            features, _ = objective.features(batch.to(self._machine.device), chunk_sizes[len(chunk_sizes) // 2])
+            features, _ = objective.features(batch.to(self._machine.device), window)
             for name, x in features.items():
                 best = getattr(objective.model, f"{name}_head")(x).argmax(-1).cpu()
                 for clip, row, length in zip(chosen, best, lengths, strict=True):

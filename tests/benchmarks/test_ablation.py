@@ -20,6 +20,7 @@ from avsr.config import BundleConfig, FeatureConfig
 from avsr.decode import Tokenizer, train_tokenizer
 from avsr.errors import InputError
 from avsr.model import AvsrModel
+from avsr.nn.attention import Window
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.recipe import StageConfig
 from avsr.types import NUM_MELS
@@ -99,13 +100,13 @@ def test_the_shared_branches_give_what_each_whole_model_gives(
     collator = training.Collator(start.config.features, Tokenizer(start.tokenizer_bytes))
     batch = collator([collator.whole(*toy.make_clip(list(toy.WORDS[: 1 + index]), index)) for index in range(2)])
     branches, models = training._make_models(start, seed=1)
-    state = branches.init_state(2, 0)
+    state, window = branches.init_state(2, 0), Window(chunk_ticks=8, left_ticks=5)
     with torch.no_grad():
-        audio = branches.encode_audio(batch.chunk, batch.valid, state, 8)[0]
-        video = branches.encode_video(batch.chunk, batch.valid, state, 8)[0]
+        audio = branches.encode_audio(batch.chunk, batch.valid, state, window)[0]
+        video = branches.encode_video(batch.chunk, batch.valid, state, window)[0]
         for model in models.values():
-            output, _ = model.eval().encode(batch.chunk, batch.valid, model.init_state(2, 0), 8)
-            fusion, fused = training.fuse(model, audio, video, batch, 8)
+            output, _ = model.eval().encode(batch.chunk, batch.valid, model.init_state(2, 0), window)
+            fusion, fused = training.fuse(model, audio, video, batch, window)
             torch.testing.assert_close(fused, output.fused)
             torch.testing.assert_close(fusion.snr_db, output.fusion.snr_db)
 

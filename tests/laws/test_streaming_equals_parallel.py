@@ -10,6 +10,7 @@ import torch
 
 from avsr.config import FusionKind, ModelConfig
 from avsr.model import AvsrModel, ModelState
+from avsr.nn.attention import Window
 from avsr.serve.batcher import row, stack
 from avsr.types import LIP_SIZE, NUM_MELS, AvChunk
 
@@ -102,6 +103,46 @@ def test_several_chunks_at_once_agree_with_one_by_one(model: AvsrModel, chunk: A
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("left_ticks", [0, 5, 12])
+def test_streams_with_a_shorter_left_context_agree_with_the_parallel_pass(
+    model: AvsrModel, chunk: AvChunk, left_ticks: int
+) -> None:
+    """Training draws the left context for whole utterances; what it learns must be what such a stream would see."""
+    window, every_tick = Window(8, left_ticks), torch.ones(BATCH, TICKS, dtype=torch.bool)
+    whole, _ = model.encode(chunk, every_tick, model.init_state(BATCH, context_ticks=0), window)
+    state, pieces = model.init_state(BATCH, left_ticks), []
+    shapes = [leaf.shape for leaf in leaves(state)]
+    for start in range(0, TICKS, 8):
+        now = slice(start, min(start + 8, TICKS))
+        output, state = model.encode(cut(chunk, now.start, now.stop), every_tick[:, now], state, window)
+        pieces.append(output.fused)
+        assert [leaf.shape for leaf in leaves(state)] == shapes
+    assert (torch.cat(pieces, dim=1) - whole.fused).abs().max() <= 1e-5
+
+
+@torch.inference_mode()
+def test_attention_sees_no_further_back_than_the_window(model: AvsrModel, chunk: AvChunk) -> None:
+    def apart(left_ticks: int) -> torch.Tensor:
+        """Return how much each tick of the branches and of all changes with the first 8, (3, TICKS)."""
+        every_tick, window = torch.ones(BATCH, TICKS, dtype=torch.bool), Window(8, left_ticks)
+        one, other = (
+            model.encode(x, every_tick, model.init_state(BATCH, context_ticks=0), window)[0] for x in (chunk, changed)
+        )
+        pairs = ((one.audio, other.audio), (one.video, other.video), (one.fused, other.fused))
+        return torch.stack([(a - b).abs().amax((0, 2)) for a, b in pairs])
+
+    mel, lips = chunk.mel.clone(), chunk.lips.clone()
+    mel[:, : 4 * 8], lips[:, :8] = 0, 0
+    changed = dataclasses.replace(chunk, mel=mel, lips=lips)
+    # By convolutions alone what is known moves on by 6 ticks a block, 2 in either front end, and with its whole chunk.
+    near, far = apart(left_ticks=0), apart(left_ticks=12)
+    assert near[:2, 8:].amax(1).gt(1e-4).all()
+    assert near[:2, 32:].max() == 0
+    assert far[:2, 32:].amax(1).gt(1e-6).all()
+    assert far[2, 32:].max() > near[2, 32:].max()
+
+
+@torch.inference_mode()
 def test_chunks_never_see_the_future(model: AvsrModel, chunk: AvChunk) -> None:
     mel, lips = chunk.mel.clone(), chunk.lips.clone()
     mel[:, 4 * 16 :], lips[:, 16:] = 0, 0
@@ -154,6 +195,6 @@ def test_streams_of_different_age_share_a_step(model: AvsrModel, chunk: AvChunk)
 def test_padding_never_changes_what_comes_before_it(model: AvsrModel, chunk: AvChunk) -> None:
     valid = torch.ones(BATCH, TICKS, dtype=torch.bool)
     valid[:, 37:] = False
-    padded, _ = model.encode(chunk, valid, model.init_state(BATCH, context_ticks=0), 8)
-    short, _ = model.encode(cut(chunk, 0, 37), valid[:, :37], model.init_state(BATCH, context_ticks=0), 8)
+    padded, _ = model.encode(chunk, valid, model.init_state(BATCH, context_ticks=0), model.window(8))
+    short, _ = model.encode(cut(chunk, 0, 37), valid[:, :37], model.init_state(BATCH, context_ticks=0), model.window(8))
     torch.testing.assert_close(padded.fused[:, :37], short.fused, atol=1e-5, rtol=1e-5)

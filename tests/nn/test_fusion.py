@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from avsr.config import FusionKind, ModelConfig
+from avsr.nn.attention import Window
 from avsr.nn.fusion import Fusion, FusionOutput
 from avsr.nn.plain_fusion import FixedFusion, make_fusion
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
-TICKS, CHUNK_TICKS = 8, 4
+TICKS, WINDOW = 8, Window(chunk_ticks=4, left_ticks=4)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -37,7 +38,7 @@ def features(seed: int) -> torch.Tensor:
 def fuse(fusion: Fusion, audio: int, video: int, heard: bool, visible: bool) -> FusionOutput:
     mask = torch.ones(1, TICKS, dtype=torch.bool)
     state = fusion.init_state(1, 4)
-    return fusion.step(features(audio), features(video), mask & heard, mask & visible, state, CHUNK_TICKS)[0]
+    return fusion.step(features(audio), features(video), mask & heard, mask & visible, state, WINDOW)[0]
 
 
 @every_kind
@@ -70,7 +71,7 @@ def test_every_weight_learns(kind: FusionKind) -> None:
     """What never has a gradient would stop a distributed training, and be carried along for nothing."""
     fusion = make(kind)
     heard, visible = torch.tensor([[True, False] * 4]), torch.tensor([[True, True, False, True] * 2])
-    output, _ = fusion.step(features(1), features(2), heard, visible, fusion.init_state(1, 0), CHUNK_TICKS)
+    output, _ = fusion.step(features(1), features(2), heard, visible, fusion.init_state(1, 0), WINDOW)
     loss = (output.fused * features(3)).sum() + (output.snr_db * heard).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     assert [name for name, x in fusion.named_parameters() if x.grad is None or not x.grad.any()] == []
@@ -81,7 +82,7 @@ def test_a_fusion_of_single_ticks_remembers_nothing(kind: FusionKind) -> None:
     fusion = make(kind)
     mask = torch.ones(1, TICKS, dtype=torch.bool)
     state = fusion.init_state(1, 64)
-    _, later = fusion.step(features(1), features(2), mask, mask, state, CHUNK_TICKS)
+    _, later = fusion.step(features(1), features(2), mask, mask, state, WINDOW)
     assert later is state
     assert state.audio.key.shape == state.video.value.shape == (1, 2, 0, 8)
 

@@ -55,7 +55,7 @@ def gradients(of: Objective, parts: list[Batch | None]) -> tuple[float, dict[str
     of.zero_grad(set_to_none=True)
     loss = 0.0
     for part in parts:
-        part_loss = of(part, 8, counts).sum()
+        part_loss = of(part, of.model.window(8), counts).sum()
         part_loss.backward()
         loss += part_loss.item()
     return loss, {name: x.grad for name, x in of.named_parameters() if x.grad is not None}

@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from stand_ins import tiny_recognizer
 from toy_clips import make_clip, write_pack
 from toy_recipe import SIZES, recipe_of
@@ -50,6 +51,12 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
     ]
     assert recipe.name != "default"  # what a user trains is not the model that comes with avsr
     assert not recipe.card  # it would tell of other clips than the user's
+
+
+def test_a_left_context_beyond_the_model_s_is_refused() -> None:
+    assert recipe_of(fusion={"epochs": 1, "left_context_low_ticks": SIZES.left_context_ticks})
+    with pytest.raises(ValidationError, match=r"video\.left_context_low_ticks is 13; model\.left_context_ticks is 12"):
+        recipe_of(video={"epochs": 1, "left_context_low_ticks": SIZES.left_context_ticks + 1})
 
 
 def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:

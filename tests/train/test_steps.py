@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_ins import tiny_sizes
 from toy_clips import make_clip, write_pack
 
 from avsr.config import FeatureConfig
@@ -39,6 +40,8 @@ ROUGH = AugmentConfig(
     vanish_video_share=0.2,
 )
 
+SIZES = tiny_sizes(44)
+
 
 @pytest.fixture
 def maker_of(corpus: PreparedCorpus, features: FeatureConfig, tokenizer: Tokenizer) -> Any:
@@ -48,7 +51,7 @@ def maker_of(corpus: PreparedCorpus, features: FeatureConfig, tokenizer: Tokeniz
     def make(rank: int = 0, num_processes: int = 1, **settings: object) -> StepMaker:
         stage = StageConfig.model_validate({"epochs": 3, "batch_size": 5, "augment": ROUGH} | settings)
         sources = [Source(corpus, corpus.select("train")), Source(corpus, corpus.select("dev"), repeat=0.5)]
-        return StepMaker(sources, stage, Collator(features, tokenizer), noise, (4, 8), rank, num_processes)
+        return StepMaker(sources, stage, Collator(features, tokenizer), noise, SIZES, rank, num_processes)
 
     return make
 
@@ -73,7 +76,7 @@ def test_workers_never_change_what_is_learnt_from(maker_of: Any) -> None:
     assert [step.position for step in here] == [step.position for step in there]
     assert here[0].position == first
     for one, other in zip(here, there, strict=True):
-        assert one.chunk_ticks == other.chunk_ticks
+        assert one.window == other.window
         assert [part.seed for part in one.parts] == [part.seed for part in other.parts]
         assert all(same(a.batch, b.batch) for a, b in zip(one.parts, other.parts, strict=True))
 
@@ -111,6 +114,19 @@ def test_processes_and_parts_share_the_very_examples_of_one(maker_of: Any, num_p
             assert part.batch.lips_match[index] == whole.batch.lips_match[row]
             row += 1
     assert row == len(whole.batch.texts)
+
+
+def test_steps_draw_their_chunk_and_if_asked_to_their_left_context(maker_of: Any) -> None:
+    places = [Position(epoch, 0) for epoch in range(80)]
+    usual = [maker_of(epochs=80)._window(place) for place in places]
+    assert {window.chunk_ticks for window in usual} == set(SIZES.chunk_sizes)
+    assert {window.left_ticks for window in usual} == {SIZES.left_context_ticks}
+    drawn = [maker_of(epochs=80, left_context_low_ticks=9)._window(place) for place in places]
+    assert {window.left_ticks for window in drawn} == {9, 10, 11, 12} == set(range(9, SIZES.left_context_ticks + 1))
+    assert len({(window.chunk_ticks, window.left_ticks) for window in drawn}) == 12  # each left context with each chunk
+    assert [window.chunk_ticks for window in drawn] == [window.chunk_ticks for window in usual]
+    everyone = [maker_of(rank, 2, epochs=80, left_context_low_ticks=9)[places[1]].window for rank in range(2)]
+    assert everyone == [drawn[1]] * 2
 
 
 def test_an_epoch_draws_every_clip_and_fractions_anew(corpus: PreparedCorpus) -> None:
@@ -185,7 +201,7 @@ def test_words_are_lent_among_what_is_heard(tmp_path: Path, features: FeatureCon
     write_pack(tmp_path, [(heard, heard_data), (other, other_data), (silent, muted)])
     source = Source(corpus := PreparedCorpus(tmp_path), list(corpus.clips))
     stage = StageConfig(epochs=1, augment=AugmentConfig(word_swap_share=1.0))
-    maker = StepMaker([source], stage, Collator(features, tokenizer), NoiseSource([], []), (8,))
+    maker = StepMaker([source], stage, Collator(features, tokenizer), NoiseSource([], []), SIZES)
     said: dict[str, set[str]] = {clip.text: set() for clip in corpus.clips}
     for seed in range(30):
         for clip in corpus.clips:
