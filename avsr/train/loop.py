@@ -189,11 +189,8 @@ class Trainer:
         if saved is not None:
             self._tracker.note(f"resumed after {standing.epoch} epochs and {standing.step} steps")
         self._saved_s = time.monotonic()
-        # Not everything is used in every step: a share may hold no lips.
         self._compute: Callable[..., torch.Tensor] = (
-            objective
-            if self._processes.count == 1
-            else DistributedDataParallel(objective, broadcast_buffers=False, find_unused_parameters=True)
+            objective if self._processes.count == 1 else DistributedDataParallel(objective, broadcast_buffers=False)
         )
 
     def _load(self, name: str, saved: dict[str, Any]) -> None:

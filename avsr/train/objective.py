@@ -75,11 +75,11 @@ class Objective(nn.Module):
     def forward(self, batch: Batch | None, window: Window, counts: Mapping[str, float]) -> torch.Tensor:
         """Return this share's part of the step's loss, f32 (num_terms,): its ``terms``, which add up to it.
 
-        ``counts`` is `count_terms` summed over all shares. None is a share without examples; it still takes part, with
-        no gradient.
+        ``counts`` is `count_terms` summed over all shares. None is a share without examples. Every weight takes part in
+        every share, if with no gradient: processes that wait for each other's gradients need not look for missing ones.
         """
+        nothing = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
         if batch is None:
-            nothing = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
             return nothing.expand(len(self.terms))
         features, fusion = self.features(batch, window)
         scores = {name: getattr(self.model, f"{name}_head")(x).float().log_softmax(-1) for name, x in features.items()}
@@ -98,7 +98,7 @@ class Objective(nn.Module):
             apart = branch_divergence(scores, _both(batch)) / max(1.0, counts["both_ticks"])
             terms["alignment"] = self._alignment_weight * apart
         assert terms.keys() == set(self.terms)
-        return torch.stack([terms[name] for name in self.terms])
+        return torch.stack([terms[name] for name in self.terms]) + nothing
 
     def features(self, batch: Batch, window: Window) -> tuple[dict[str, torch.Tensor], FusionOutput | None]:
         """Run what the stage trains: features (B, T, dim) by the name of the head that reads them."""

@@ -82,6 +82,19 @@ def test_a_part_without_examples_takes_part_without_a_gradient(tokenizer: Tokeni
     assert not any(gradient.any() for gradient in found.values())
 
 
+@pytest.mark.parametrize("branch", ["audio", "video", "fusion"])
+def test_every_weight_takes_part_in_every_share(
+    branch: Branch, examples: list[Example], collate: Collator, tokenizer: Tokenizer
+) -> None:
+    """Or training in several processes would end at the first share without lips, or wait for ever."""
+    trained = objective(branch, tokenizer)
+    names = [name for name, x in trained.named_parameters() if any(x is y for y in trained.trained_parameters())]
+    deaf = replace(examples[0], data=without(examples[0].data, "heard", slice(None)))
+    for share in (None, collate([deaf]), collate([examples[1]])):
+        _, found = gradients(trained, [share])
+        assert list(found) == names
+
+
 def test_lips_that_say_something_else_teach_the_lip_branch_nothing(
     examples: list[Example], collate: Collator, tokenizer: Tokenizer
 ) -> None:
