@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 BUNDLED_MODELS = Path(__file__).parent / "models"
 DEFAULT_NAME = "default"
 SUMS_FILE = "SHA256SUMS"
+WEIGHTS_FILE = "model.safetensors"
 LM_FILE = "lm.arpa.gz"
 MAX_BYTES = {
     "config.yaml": 1 << 16,
-    "model.safetensors": 64 << 20,
+    WEIGHTS_FILE: 64 << 20,
     "tokenizer.model": 1 << 20,
     LM_FILE: 16 << 20,
     "MODEL_CARD.md": 1 << 18,
@@ -108,13 +109,13 @@ def load_bundle(model: str | Path | None = None) -> Bundle:
     path = _find(model)
     files = {name: _read(path / name, limit) for name, limit in _checked_names(path).items()}
     _check_sums(path, files)
-    _check_tensors(path, files["model.safetensors"])
+    _check_tensors(path, files[WEIGHTS_FILE])
     return Bundle(
         path=path,
         config=_parse(path, _decode(path, files, "config.yaml")),
         tokenizer_bytes=files["tokenizer.model"],
         card=_decode(path, files, "MODEL_CARD.md"),
-        weights=files["model.safetensors"],
+        weights=files[WEIGHTS_FILE],
         lm_bytes=files.get(LM_FILE),
     )
 
@@ -138,7 +139,7 @@ def save_bundle(
     path = Path(path).resolve()
     files = {
         "config.yaml": dump_config(config).encode(),
-        "model.safetensors": _pack(path, state_dict),
+        WEIGHTS_FILE: _pack(path, state_dict),
         "tokenizer.model": tokenizer_bytes,
         **({} if lm_bytes is None else {LM_FILE: lm_bytes}),
         "MODEL_CARD.md": card.encode(),

@@ -27,14 +27,13 @@ FORMAT_VERSION = 1
 C = TypeVar("C", bound="Section")
 
 PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 NumLayers = Annotated[int, Field(gt=0, le=64)]
 ContextTicks = Annotated[int, Field(gt=0, le=4096)]
 UpTo1024 = Annotated[int, Field(gt=0, le=1024)]
 ChunkSizes = Annotated[tuple[UpTo1024, ...], Field(min_length=1, max_length=16, strict=False)]
 LipChannels = Annotated[tuple[UpTo1024, ...], Field(min_length=1, max_length=8, strict=False)]
-MelMeans = Annotated[tuple[FiniteFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
+MelMeans = Annotated[tuple[float, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
 MelStds = Annotated[tuple[PositiveFloat, ...], Field(min_length=NUM_MELS, max_length=NUM_MELS, strict=False)]
 FusionKind = Literal["gated", "ungated", "fixed", "concat"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -81,12 +80,12 @@ def dump_config(config: Section) -> str:
 
 
 class Section(BaseModel):
-    """A group of settings: frozen, strict, and closed to unknown fields."""
+    """A group of settings: frozen, strict, without infinite numbers, and closed to unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class ModelConfig(Section):
+class SizesConfig(Section):
     """Sizes of the network, and how it fuses the senses. Contexts, chunks and kernels are in ticks (40 ms).
 
     ``fusion`` is ``gated`` (cross-attention, weighed by gates) or, to be compared with it, something plainer:
@@ -96,7 +95,6 @@ class ModelConfig(Section):
     The limits lie far above any use: they keep a model from elsewhere from asking for more than a machine has.
     """
 
-    vocab_size: int = Field(gt=0, le=65_536)
     dim: int = Field(192, gt=0, le=4096)
     num_heads: int = Field(4, gt=0, le=64)
     ff_mult: int = Field(4, gt=0, le=16)
@@ -119,10 +117,25 @@ class ModelConfig(Section):
         return chunk_sizes
 
     @model_validator(mode="after")
-    def _whole_even_heads(self) -> ModelConfig:
+    def _whole_even_heads(self) -> SizesConfig:
         if self.dim % (2 * self.num_heads):
             raise ValueError(f"dim {self.dim} must be a multiple of twice num_heads ({2 * self.num_heads})")
         return self
+
+    @model_validator(mode="after")
+    def _streams_carry_what_fusion_sees(self) -> SizesConfig:
+        if self.fusion_context_ticks > self.left_context_ticks:
+            raise ValueError(
+                f"fusion_context_ticks is {self.fusion_context_ticks}; at most left_context_ticks "
+                f"({self.left_context_ticks}) are remembered"
+            )
+        return self
+
+
+class ModelConfig(SizesConfig):
+    """All sizes of the network: those of its layers, and how many tokens it tells apart."""
+
+    vocab_size: int = Field(gt=0, le=65_536)
 
 
 class FeatureConfig(Section):
@@ -147,8 +160,8 @@ class DecodeConfig(Section):
     endpoint_silence_s: PositiveFloat = 0.8
     max_segment_s: PositiveFloat = 20.0
     stable_ticks: PositiveInt = 12
-    lm_weight: float = Field(0.5, ge=0, allow_inf_nan=False)
-    word_bonus: FiniteFloat = 0.0
+    lm_weight: float = Field(0.5, ge=0)
+    word_bonus: float = 0.0
 
 
 class BundleConfig(Section):

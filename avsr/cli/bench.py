@@ -99,7 +99,7 @@ def run(
     real time.
     """
     from avsr.captions.files import prepare_directory
-    from avsr.evaluate.adapters import POCKETSPHINX, open_adapter
+    from avsr.evaluate.adapters import POCKETSPHINX, open_adapters
     from avsr.evaluate.bench import Plan, select_clips
     from avsr.evaluate.conditions import CLEAN_NAME, grid, parse_snrs
     from avsr.evaluate.journal import Journal
@@ -127,7 +127,7 @@ def run(
     setup = {"device": device, "threads": threads, "lm": _lm_identity(lm, words)}
     systems: list[System] = [
         *_engine(modalities, chunk_ms, recognizer, words, setup),
-        *(AdapterSystem(*open_adapter(spec, grammar)) for spec in compare or []),
+        *(AdapterSystem(name, adapter) for name, adapter in open_adapters(compare or [], grammar)),
     ]
     plan = Plan(selection.clips, _unique(systems), conditions, NoiseLibrary(kinds, seed))
     settings = {

@@ -25,8 +25,9 @@ def run(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="The tables to learn from: the recipe's, speech.tsv and noise.tsv. Packs there of the names corpus "
-            "(by `avsr prepare`), speech, noise, talkers and voices (of an earlier --work) stand in for them.",
+            help="The tables to learn from: the recipe's (columns: path speaker split seconds text words; splits: train "
+            "and dev), speech.tsv and noise.tsv. Packs there of the names corpus (by `avsr prepare`), speech, noise, "
+            "talkers and voices (of an earlier --work) stand in for them.",
         ),
     ],
     recipe: Annotated[
@@ -48,7 +49,7 @@ def run(
     device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = Device.auto,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Processes that make examples. [a GPU: all processors; else 0]"),
+        typer.Option(min=0, metavar="N", help="Processes that make examples. [a GPU: all processors but one; else 0]"),
     ] = None,
 ) -> None:
     """Train a model: prepare the clips, teach each sense alone, then both together under noise.

@@ -2,11 +2,12 @@
 
 from avsr.corpora.layouts import read_corpus
 from avsr.corpora.senses import read_clip, read_senses
-from avsr.corpora.tables import AlignedWord, Utterance, noise_files, parse_alignment, read_table
+from avsr.corpora.tables import AlignedWord, Utterance, name_in, noise_files, parse_alignment, read_table
 
 __all__ = [
     "AlignedWord",
     "Utterance",
+    "name_in",
     "noise_files",
     "parse_alignment",
     "read_clip",

@@ -84,8 +84,16 @@ def parse_alignment(text: str, where: str) -> tuple[AlignedWord, ...]:
     return tuple(words)
 
 
+def name_in(root: Path, path: Path) -> str:
+    """Name a file of a corpus by its path in ``root``, so that its name is the same wherever the corpus lies."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
 def noise_files(data: Path, half: Half) -> tuple[list[Path], list[Path]]:
-    """Return the babble voices and the recorded noises of one half; what is trained with is never tested with."""
+    """Return the babble voices and the recorded noises of one half; what is trained with is never tested with.
+
+    The halves are every other file: of the same tables, always the same ones; rows that are added may change them.
+    """
     parity = 0 if half == "train" else 1
     voices = sorted(u.path for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT)
     noises = sorted(u.path for u in read_table(data / NOISE_TABLE))

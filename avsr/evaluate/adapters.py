@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +44,19 @@ class Adapter(Protocol):
         clip has no pictures.
         """
         ...
+
+
+def open_adapters(specs: Sequence[str], grammar: str | None = None) -> list[tuple[str, Adapter]]:
+    """Open each as `open_adapter`; those whose names are the same are named by their modules, too.
+
+    Raises:
+        InputError: as for `open_adapter`.
+        MissingExtraError: as for `open_adapter`.
+        TextError: as for `open_adapter`.
+    """
+    opened = [(spec, *open_adapter(spec, grammar)) for spec in specs]
+    names = [name for _, name, _ in opened]
+    return [(name if names.count(name) == 1 else spec.replace(":", "."), adapter) for spec, name, adapter in opened]
 
 
 def open_adapter(spec: str, grammar: str | None = None) -> tuple[str, Adapter]:
@@ -79,7 +93,9 @@ def open_adapter(spec: str, grammar: str | None = None) -> tuple[str, Adapter]:
     if missing:
         raise InputError(f"--compare {spec}: has no method {' nor '.join(missing)}; see avsr.evaluate.adapters.Adapter")
     try:
-        adapter.describe()
+        description = adapter.describe()
     except Exception as error:
         raise InputError(f"--compare {spec}: cannot describe itself: {type(error).__name__}: {error}") from error
+    if not isinstance(description, str):
+        raise InputError(f"--compare {spec}: describe returned {type(description).__name__}, not a line as str")
     return name, adapter

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsr.corpora import Utterance, read_corpus
+from avsr.corpora import Utterance, name_in, read_corpus
 from avsr.errors import InputError, MediaError
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import CLEAN, Condition
@@ -81,17 +81,17 @@ def select_clips(corpus: Path, split: str | None = None, limit: int | None = Non
         )
     clips: dict[str, Utterance] = {}
     for utterance in told[:limit]:
-        name = _name(utterance, root)
+        name = name_in(root, utterance.path)
         if name in clips:
             raise InputError(f"{corpus}: lists {name} twice; a clip is measured once")
         clips[name] = utterance
-    listed = "\n".join(f"{_name(u, root)}\t{u.split}\t{u.text}\t{u.words}" for u in utterances)
-    return Selection(clips, len(chosen) - len(told), hashlib.sha256(listed.encode()).hexdigest()[:16], problems)
-
-
-def _name(utterance: Utterance, root: Path) -> str:
-    path = utterance.path
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    listed = "\n".join(f"{name_in(root, u.path)}\t{u.split}\t{u.text}\t{u.words}" for u in utterances)
+    return Selection(
+        clips,
+        len(chosen) - len(told),
+        hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()[:16],
+        problems,
+    )
 
 
 def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambda clip: None) -> dict[str, str]:

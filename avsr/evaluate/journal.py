@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from avsr.captions.files import write_whole
 from avsr.errors import InputError
 from avsr.evaluate.conditions import Condition
 
@@ -76,13 +78,21 @@ class Journal:
             raise InputError(f"{directory}: cannot be used: {error.strerror}; choose another -o DIR") from error
 
     def add_mix(self, clip: str, condition: Condition, mix: Mix) -> None:
-        """Keep which noise was mixed, on disk when this returns."""
+        """Keep which noise was mixed; a kill after this returns does not lose it.
+
+        Raises:
+            InputError: it cannot be written, as where the disk is full.
+        """
         if (clip, condition) not in self.mixes:
             self._write({"clip": clip, **asdict(condition), "mix": asdict(mix)})
             self.mixes[clip, condition] = mix
 
     def add_result(self, clip: str, condition: Condition, system: str, result: Result) -> None:
-        """Keep a result, on disk when this returns."""
+        """Keep a result; a kill after this returns does not lose it.
+
+        Raises:
+            InputError: it cannot be written, as where the disk is full.
+        """
         self._write({"clip": clip, **asdict(condition), "system": system, "result": asdict(result)})
         self.results[clip, condition, system] = result
 
@@ -94,7 +104,8 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file, for another run to open."""
-        self._file.close()
+        with suppress(OSError):  # told of when it was written
+            self._file.close()
 
     def _lock(self, directory: Path) -> None:
         try:
@@ -123,8 +134,13 @@ class Journal:
             self.results[row["clip"], condition, row["system"]] = Result(**row["result"])
 
     def _write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise InputError(
+                f"{self._file.name}: cannot be written ({error.strerror}); make room, and run it again to go on"
+            ) from error
 
 
 def _settle(path: Path, settings: Mapping[str, Any]) -> None:
@@ -140,7 +156,7 @@ def _settle(path: Path, settings: Mapping[str, Any]) -> None:
             f"{path.parent}: has results of another configuration ({where} was {there!r} and is {here!r} now); "
             "choose another -o DIR, or delete that one"
         )
-    path.write_text(json.dumps(_merged(known, settings), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(_merged(known, settings), indent=2, sort_keys=True) + "\n")
 
 
 def _differences(known: Mapping[str, Any], settings: Mapping[str, Any], where: str = "") -> list[tuple[str, Any, Any]]:

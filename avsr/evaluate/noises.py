@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsr.corpora import read_senses, read_table
+from avsr.corpora import name_in, read_senses, read_table
 from avsr.errors import InputError, MediaError
 from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, looped, loud_start, sum_voices
 from avsr.types import FloatArray
@@ -84,7 +84,7 @@ def parse_noise(spec: str, left_out: Collection[Path] = ()) -> NoiseKind:
         found = [(p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES]
     elif path.suffix == ".tsv":
         rows = [u.path for u in read_table(path) if u.split == name]
-        found = [(p.relative_to(path.parent).as_posix(), p) for p in rows]
+        found = [(name_in(path.parent, p), p) for p in rows]
     elif path.is_file():
         found = [(path.name, path)]
     else:

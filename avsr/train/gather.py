@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from avsr.corpora import Utterance, noise_files, read_table
 from avsr.errors import InputError
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.packs.prepare import FAILED_FILE, Progress, prepare
-from avsr.train.packs.prepared import INDEX_FILE, ClipMemory, PreparedCorpus
+from avsr.train.packs.prepared import INDEX_FILE, Clip, ClipMemory, PreparedCorpus
 from avsr.train.recipe import RecipeConfig
 
 CORPUS_PACK, TALKERS_PACK, VOICES_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "voices", "speech", "noise"
@@ -37,6 +37,7 @@ def gather_packs(recipe: RecipeConfig, data: Path, work: Path) -> Packs:
     packs = {name: data / name for name in needed if _is_whole(data / name, is_own=data.resolve() == work.resolve())}
     missing = [name for name in needed if name not in packs]
     listed = {name: _listed(name, recipe, data) for name in missing if name not in SYNTHETIC}
+    _check_splits(listed[CORPUS_PACK] if CORPUS_PACK in listed else PreparedCorpus(packs[CORPUS_PACK]).clips, data)
     for name in missing:
         packs[name] = work / name
         if name in SYNTHETIC:
@@ -55,6 +56,17 @@ def read_noise(pack: Path) -> NoiseSource:
         [corpus.load(clip).audio for clip in corpus.select(split)] for split in (VOICE_SPLIT, NOISE_SPLIT)
     )
     return NoiseSource(voices, [noise for noise in noises if noise.any()])
+
+
+def _check_splits(clips: Iterable[Utterance | Clip], data: Path) -> None:
+    """Find out now, not after hours of preparing, that there is nothing to learn from or to choose by."""
+    splits = {clip.split for clip in clips}
+    if lacking := [split for split in (TRAIN_SPLIT, DEV_SPLIT) if split not in splits]:
+        raise InputError(
+            f"{data}: no clip is of the split {' nor '.join(map(repr, lacking))}, but of "
+            f"{', '.join(map(repr, sorted(splits))) or 'none'}; the table's column split must say of which clips the "
+            f"model learns ({TRAIN_SPLIT}) and by which its weights are chosen ({DEV_SPLIT})"
+        )
 
 
 def _is_whole(pack: Path, *, is_own: bool) -> bool:

@@ -22,7 +22,8 @@ from avsr.model import AvsrModel
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.averaging import MovingAverage, average_weights
 from avsr.train.batch import Collator
-from avsr.train.checkpoint import locked, read_tensors, write_tensors
+from avsr.train.checkpoint import read_tensors, write_tensors
+from avsr.train.disk import STOP_PATIENCE_S, lock
 from avsr.train.machine import Machine
 from avsr.train.objective import Objective, Weights, count_terms
 from avsr.train.plan import Source
@@ -154,8 +155,7 @@ class Trainer:
             return summary
         with ExitStack() as stack:
             if self._processes.is_first:
-                self._directory.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(self._directory))
+                stack.enter_context(lock(self._directory, patience_s=STOP_PATIENCE_S))
             stop = stack.enter_context(StopRequest())
             stack.callback(self._tracker.close)
             self._begin()

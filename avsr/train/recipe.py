@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import torch
 from pydantic import Field, model_validator
 
-from avsr.config import BundleConfig, DecodeConfig, ModelConfig, Name, Section
+from avsr.bundle import MAX_BYTES, WEIGHTS_FILE
+from avsr.config import BundleConfig, DecodeConfig, ModelConfig, Name, Section, SizesConfig
+from avsr.model import AvsrModel
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.ngram import LmConfig
 from avsr.types import TICK_MS
@@ -16,6 +19,8 @@ RECIPES = Path(__file__).parent / "recipes"
 Branch = Literal["audio", "video", "fusion"]
 APART: tuple[Branch, ...] = ("audio", "video")
 """What is trained before fusion, each apart from the other."""
+FP16_BYTES = 2
+"""What a weight takes in a bundle."""
 
 
 class StageConfig(Section):
@@ -84,7 +89,7 @@ class RecipeConfig(Section):
     num_talkers: int = Field(0, ge=0)
     num_voices: int = Field(0, ge=0)
     vocab_size: int = Field(gt=0)
-    model: dict[str, Any] = Field(default_factory=dict)
+    model: SizesConfig = SizesConfig()
     decode: DecodeConfig = DecodeConfig()
     lm: LmConfig | None = None
     audio: StageConfig
@@ -106,6 +111,14 @@ class RecipeConfig(Section):
     def _fits_a_bundle(self) -> RecipeConfig:
         """Find out now, not after hours of training, that the sizes make no network or no bundle."""
         sizes = self.sizes(self.vocab_size)
+        with torch.device("meta"):  # sizes alone: no memory, no time
+            weights = AvsrModel(sizes).state_dict().values()
+        num_bytes, most_bytes = sum(FP16_BYTES * x.numel() for x in weights), MAX_BYTES[WEIGHTS_FILE]
+        if num_bytes > most_bytes:
+            raise ValueError(
+                f"a network of these sizes has {num_bytes / 1e6:.0f} MB of weights, and a bundle holds at most "
+                f"{most_bytes / 1e6:.0f}; lower model.dim, model.ff_mult or the numbers of layers"
+            )
         default_ticks = BundleConfig.model_fields["default_chunk_ms"].default // TICK_MS
         if default_ticks not in sizes.chunk_sizes:
             raise ValueError(f"model.chunk_sizes must hold {default_ticks}, the default chunk")
@@ -126,4 +139,4 @@ class RecipeConfig(Section):
 
     def sizes(self, vocab_size: int) -> ModelConfig:
         """Return the network's sizes for a tokenizer of ``vocab_size`` pieces."""
-        return ModelConfig.model_validate({**self.model, "vocab_size": vocab_size})
+        return ModelConfig(vocab_size=vocab_size, **self.model.model_dump())

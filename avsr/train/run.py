@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.card import model_card
+from avsr.train.disk import STOP_PATIENCE_S, lock
 from avsr.train.gather import (
     CORPUS_PACK,
     DEV_SPLIT,
@@ -74,6 +76,7 @@ def run_recipe(
 
     def set_out() -> tuple[Packs, Foundation, bytes | None]:
         texts = read_texts(recipe.lm, data) if recipe.lm else []
+        claims.enter_context(lock(work, patience_s=STOP_PATIENCE_S))
         _claim(work, recipe, start)
         packs = gather_packs(recipe, data, work)
         lm_bytes = make_lm(recipe.lm, texts, packs) if recipe.lm else None
@@ -81,22 +84,23 @@ def run_recipe(
         _check_spelling(Tokenizer(foundation.tokenizer_bytes), packs)
         return packs, foundation, lm_bytes
 
-    packs, foundation, lm_bytes = machine.processes.share(set_out)
-    job = Job(recipe, packs, work, foundation, start)
-    summaries = train_branches(job, machine, on_report)
-    trainer = job.trainer("fusion", machine, on_report)
-    trainer.load_branches(*(work / branch for branch in recipe.branches))
-    summaries["fusion"] = trainer.run()
-    if machine.processes.is_first:
-        config = BundleConfig(
-            name=recipe.name,
-            version=recipe.version,
-            model=trainer.model.config,
-            features=foundation.features,
-            decode=recipe.decode,
-        )
-        card = model_card(recipe, packs, start, summaries)
-        save_bundle(bundle, config, trainer.model.state_dict(), foundation.tokenizer_bytes, card, lm_bytes)
+    with ExitStack() as claims:
+        packs, foundation, lm_bytes = machine.processes.share(set_out)
+        job = Job(recipe, packs, work, foundation, start)
+        summaries = train_branches(job, machine, on_report)
+        trainer = job.trainer("fusion", machine, on_report)
+        trainer.load_branches(*(work / branch for branch in recipe.branches))
+        summaries["fusion"] = trainer.run()
+        if machine.processes.is_first:
+            config = BundleConfig(
+                name=recipe.name,
+                version=recipe.version,
+                model=trainer.model.config,
+                features=foundation.features,
+                decode=recipe.decode,
+            )
+            card = model_card(recipe, packs, start, summaries)
+            save_bundle(bundle, config, trainer.model.state_dict(), foundation.tokenizer_bytes, card, lm_bytes)
 
 
 def read_texts(config: LmConfig, data: Path) -> list[str]:
@@ -137,14 +141,16 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
 def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     """Note in ``work`` what is trained, so that nothing else goes on from its half-done results.
 
+    Until a stage begins there are none but packs, which fit any recipe, so that a slip in one can be mended.
     The language model is learnt anew by every run, so that it may change: it is left out. Settings are compared, not
     texts: one that a newer version knows, and that is off, makes no other recipe.
     """
     noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {_named(start)}\n"
     text = dump_config(recipe.model_copy(update={"lm": None}))
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        if not noted.exists():
+        if not any((work / branch).exists() for branch in (*APART, "fusion")):
+            for name in (TOKENIZER_FILE, FEATURES_FILE):
+                (work / name).unlink(missing_ok=True)
             noted.write_text(origin + text, encoding="utf-8")
         is_from_there = noted.read_bytes().startswith((origin or "name:").encode())
     except OSError as error:

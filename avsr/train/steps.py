@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from avsr.config import ModelConfig
+from avsr.errors import AvsrError
 from avsr.nn.attention import Window
 from avsr.train.augment.examples import Example, augment, swap_lips
 from avsr.train.augment.noise import NoiseSource
@@ -140,17 +141,50 @@ class StepMaker(Dataset[Step]):
         return self._planned[1]
 
 
+class _Guarded(Dataset[Step | AvsrError]):
+    """Returns errors as they are, since PyTorch makes a text with a traceback of one that a worker raises."""
+
+    def __init__(self, maker: StepMaker) -> None:
+        self._maker = maker
+
+    def __getitem__(self, position: Position) -> Step | AvsrError:
+        try:
+            return self._maker[position]
+        except AvsrError as error:
+            return error
+
+
 def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[Step]:
-    """Yield the steps from ``first`` on, in order, made ahead by ``workers`` processes, or here when asked for (0)."""
-    loader: DataLoader[Step] = DataLoader(
-        maker,
+    """Yield the steps from ``first`` on, in order, made ahead by ``workers`` processes, or here when asked for (0).
+
+    Raises:
+        AvsrError: a clip is damaged, or a worker died.
+    """
+    loader: DataLoader[Step | AvsrError] = DataLoader(
+        _Guarded(maker),
         batch_size=None,
         sampler=_Positions(maker, first),
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_begin_work,
     )
-    return iter(loader)
+    steps = iter(loader)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            reason = next(iter(str(error).splitlines()), "")
+            if not reason.startswith("DataLoader worker"):
+                raise
+            # It was killed, most likely for want of memory.
+            raise AvsrError(
+                f"{reason}; with fewer --workers less memory is needed; the same command goes on"
+            ) from error
+        if isinstance(step, AvsrError):
+            raise step
+        yield step
 
 
 def _lenders(sources: list[Source]) -> dict[PreparedCorpus, Lenders]:

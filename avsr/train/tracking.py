@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
+
+from avsr.train.disk import writing
 
 LOG_FILE = "log.jsonl"
 TENSORBOARD = "tensorboard"
@@ -78,19 +81,21 @@ class Tracker:
         if self._directory is None:
             return
         path = self._directory / LOG_FILE
-        path.touch()
-        self._log = path.open("r+b")
-        self._log.truncate(min(log_bytes, path.stat().st_size))
-        self._log.seek(0, 2)
+        with writing(path):
+            path.touch()
+            self._log = path.open("r+b")
+            self._log.truncate(min(log_bytes, path.stat().st_size))
+            self._log.seek(0, 2)
         self._board = _open_board(self._directory / TENSORBOARD, num_steps)
         if self._board is None:
             self.note("no TensorBoard logs: pip install 'avsr[train]' for them")
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; what a full disk kept from being written was told of before."""
         for file in (self._log, self._board):
             if file is not None:
-                file.close()
+                with suppress(OSError):
+                    file.close()
         self._log = self._board = None
 
     @property
@@ -157,13 +162,18 @@ class Tracker:
 
     def _write(self, record: Mapping[str, float]) -> None:
         if self._log is not None:
-            self._log.write(json.dumps(record).encode() + b"\n")
-            self._log.flush()
+            with writing(Path(self._log.name)):
+                self._log.write(json.dumps(record).encode() + b"\n")
+                self._log.flush()
 
     def _scalars(self, values: Mapping[str, float], total_steps: int) -> None:
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, total_steps)
+            try:
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, total_steps)
+            except OSError as error:  # of a thread of its own, which has ended
+                self._board = None
+                self.note(f"no TensorBoard logs any more: {error.strerror}")
 
 
 def _open_board(directory: Path, num_steps: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from full_disk import NO_ROOM, full_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,15 @@ def test_a_run_killed_while_writing_loses_only_that_line(
         journal.add_result("b", CLEAN, "av@320", result("bin blue"))
     with Journal(directory, SETTINGS) as journal:
         assert len(journal.results) == 2
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    no_room = pytest.raises(InputError, match=rf"journal\.jsonl: cannot be written \({NO_ROOM}\)")
+    with full_disk(1000), no_room, Journal(tmp_path, SETTINGS) as journal:
+        journal.add_result("a", CLEAN, "av@320", result("bin blue"))
+        journal.add_result("b", CLEAN, "av@320", result(1000 * "x"))
+    with Journal(tmp_path, SETTINGS) as again:
+        assert set(again.results) == {("a", CLEAN, "av@320")}
 
 
 @pytest.mark.parametrize(

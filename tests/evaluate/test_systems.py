@@ -17,7 +17,7 @@ from avsr import Recognizer
 from avsr.corpora import AlignedWord, Utterance, read_clip
 from avsr.errors import InputError, MediaError
 from avsr.evaluate import clips as clips_module
-from avsr.evaluate.adapters import open_adapter
+from avsr.evaluate.adapters import open_adapter, open_adapters
 from avsr.evaluate.clips import Clip, RememberedFaces, speech_span_s
 from avsr.evaluate.systems import AdapterSystem, EngineSystem, Hearing, TestedModality, _LiveRun, arrivals
 from avsr.lips import Face
@@ -220,6 +220,9 @@ class Silent(Mine):
 class Dumb(Mine):
     def describe(self):
         raise RuntimeError("no name")
+class Wordy(Mine):
+    def describe(self):
+        return "mine", 1.0
 def unmade():
     raise OSError("no weights")
 def neighbour():
@@ -246,6 +249,11 @@ def test_anybody_can_bring_a_recogniser(tmp_path: Path, monkeypatch: pytest.Monk
         open_adapter("my_adapter:unmade")
     with pytest.raises(InputError, match="my_adapter:Dumb: cannot describe itself: RuntimeError: no name"):
         open_adapter("my_adapter:Dumb")
+    with pytest.raises(InputError, match="my_adapter:Wordy: describe returned tuple"):
+        open_adapter("my_adapter:Wordy")
+    (tmp_path / "my_second.py").write_text(ADAPTER)
+    both = open_adapters(["my_adapter:Mine", "my_second:Mine", "my_adapter:Silent"])
+    assert [name for name, _ in both] == ["my_adapter.Mine", "my_second.Mine", "Silent"]
     (tmp_path / "my_neighbour.py").touch()
     assert open_adapter("my_adapter:neighbour")[0] == "neighbour"
     (tmp_path / "my_wreck.py").write_text("raise OSError('no library')")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from toy_clips import WORDS
 
 from avsr.media.noise import active_rms
@@ -55,6 +56,22 @@ def test_all_words_stay_inside_and_senses_equally_long(
     assert example.words[0].start_s >= -1e-9
     assert example.words[-1].end_s <= num_ticks * TICK_S + 1e-9
     assert np.isfinite(example.data.audio).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"window_margin_s": 0.1}, "window_margin_s"),
+        ({"gain_db": -1.0}, "gain_db"),
+        ({"lip_shift_px": float("inf")}, "lip_shift_px"),
+        ({"snr_low_db": 5.0, "snr_high_db": 0.0}, "snr_low_db is 5; it is at most snr_high_db, 0"),
+        ({"noise_share": 0.5, "noise": {"babble": 0.0, "recorded": 0.0}}, "the weight of every kind in noise is"),
+    ],
+    ids=str,
+)
+def test_what_could_not_be_drawn_is_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        AugmentConfig.model_validate(wrong)
 
 
 def test_words_move_with_the_window(corpus: PreparedCorpus) -> None:

@@ -28,6 +28,7 @@ from avsr.errors import ConfigError, InputError, TextError
 from avsr.features import LogMel
 from avsr.train import apart, gather, run
 from avsr.train.checkpoint import read_tensors
+from avsr.train.disk import lock
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
 from avsr.train.packs import prepare, workers
@@ -57,6 +58,21 @@ def test_a_left_context_beyond_the_model_s_is_refused() -> None:
     assert recipe_of(fusion={"epochs": 1, "left_context_low_ticks": SIZES.left_context_ticks})
     with pytest.raises(ValidationError, match=r"video\.left_context_low_ticks is 13; model\.left_context_ticks is 12"):
         recipe_of(video={"epochs": 1, "left_context_low_ticks": SIZES.left_context_ticks + 1})
+
+
+def test_a_network_that_no_bundle_may_hold_is_refused() -> None:
+    large = {"dim": 512, "num_heads": 8, "num_audio_layers": 8}
+    with pytest.raises(ValidationError, match=r"\d+ MB of weights, and a bundle holds at most 67"):
+        recipe_of(model=large)
+    assert recipe_of(model=large | {"ff_mult": 1, "num_audio_layers": 1})
+
+
+@pytest.mark.parametrize("wrong", ["dimm: 192", "vocab_size: 9"])
+def test_a_wrong_size_is_named_where_it_stands(wrong: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text((RECIPES / "adapt.yaml").read_text().replace("  dim: 192", f"  dim: 192\n  {wrong}"))
+    with pytest.raises(ConfigError, match=rf"model\.{wrong.split(':')[0]}: unknown field; known here: dim, num_heads"):
+        load_config(recipe, RecipeConfig)
 
 
 def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
@@ -117,7 +133,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, work, bundle = recipe_of(lm={"order": 2, "texts": ["a.txt"]}), tmp_path / "work", tmp_path / "bundle"
-    with pytest.raises(InputError, match=r"toy\.tsv: cannot be written to .*another --work"):
+    with pytest.raises(InputError, match=r"toy\.tsv: cannot be written .*another directory"):
         run.run_recipe(recipe_of(), data, data / "toy.tsv", bundle)
     with pytest.raises(InputError, match=r"a\.txt"):
         run.run_recipe(recipe, data, work, bundle)
@@ -348,7 +364,41 @@ def test_nothing_goes_on_from_the_work_on_another_model(tmp_path: Path) -> None:
     """Two models may have the same name and version: what `finetune` makes of `default` has."""
     tiny_recognizer(tmp_path / "start")
     start = load_bundle(tmp_path / "start")
+    (tmp_path / "work").mkdir()
     for _ in range(2):
         run._claim(tmp_path / "work", recipe_of(), start)
+        (tmp_path / "work" / "fusion").mkdir(exist_ok=True)
     with pytest.raises(InputError, match="another recipe or model"):
         run._claim(tmp_path / "work", recipe_of(), replace(start, weights=b"others"))
+
+
+def test_a_slip_in_a_recipe_can_be_mended_until_a_stage_begins(tmp_path: Path) -> None:
+    """Its packs fit the mended one; what was made of them does not."""
+    run._claim(tmp_path, recipe_of(vocab_size=4000), None)
+    made = [tmp_path / name for name in (run.TOKENIZER_FILE, run.FEATURES_FILE)]
+    for path in made:
+        path.touch()
+    run._claim(tmp_path, recipe_of(), None)
+    assert not any(path.exists() for path in made)
+    (tmp_path / "video").mkdir()
+    run._claim(tmp_path, recipe_of(), None)
+    with pytest.raises(InputError, match="another recipe or model"):
+        run._claim(tmp_path, recipe_of(vocab_size=40), None)
+
+
+def test_two_runs_never_share_a_place(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "STOP_PATIENCE_S", 0.0)
+    with lock(tmp_path / "work"), pytest.raises(InputError, match="work: another process is writing it"):
+        run.run_recipe(recipe_of(), data, tmp_path / "work", tmp_path / "bundle")
+    assert not (tmp_path / "work" / run.RECIPE_FILE).exists()
+
+
+@pytest.mark.parametrize("missing", ["train", "dev"])
+def test_a_table_without_a_needed_split_is_refused_before_a_clip_is_read(
+    missing: str, data: Path, tmp_path: Path
+) -> None:
+    table = data / "toy.tsv"
+    table.write_text(table.read_text().replace(f"\t{missing}\t", "\tdemo\t"))
+    with pytest.raises(InputError, match=f"no clip is of the split '{missing}', but of "):
+        run.run_recipe(recipe_of(), data, tmp_path / "work", tmp_path / "bundle")
+    assert not (tmp_path / "work" / "corpus").exists()

@@ -17,8 +17,8 @@ import toy_training
 from toy_training import MakeTrainer, checkpoint, log, same_weights
 
 from avsr.errors import InputError
-from avsr.train import checkpoint as checkpoint_module
-from avsr.train.checkpoint import locked
+from avsr.train import loop
+from avsr.train.disk import lock
 from avsr.train.loop import CHECKPOINT, WEIGHTS
 from avsr.train.machine import Machine
 from avsr.train.tracking import LOG_FILE, Report, StageNote, StageProgress
@@ -146,6 +146,6 @@ def test_a_second_ctrl_c_interrupts_at_once(make_trainer: MakeTrainer, tmp_path:
 def test_two_runs_never_train_in_one_place(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_module, "LOCK_PATIENCE_S", 0.0)
-    with locked(tmp_path), pytest.raises(InputError, match="another process is training here"):
+    monkeypatch.setattr(loop, "STOP_PATIENCE_S", 0.0)
+    with lock(tmp_path), pytest.raises(InputError, match="another process is writing it"):
         make_trainer(tmp_path, "audio").run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,14 +19,15 @@ from toy_clips import make_clip, write_pack
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
+from avsr.errors import AvsrError, InputError
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.augment.words import Lenders
 from avsr.train.batch import Batch, Collator
-from avsr.train.packs.prepared import PreparedCorpus
+from avsr.train.packs.prepared import PreparedCorpus, shard_path
 from avsr.train.plan import Dice, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
-from avsr.train.steps import Position, StepMaker, make_steps
+from avsr.train.steps import Position, Step, StepMaker, make_steps
 
 ROUGH = AugmentConfig(
     speed=0.1,
@@ -79,6 +82,29 @@ def test_workers_never_change_what_is_learnt_from(maker_of: Any) -> None:
         assert one.window == other.window
         assert [part.seed for part in one.parts] == [part.seed for part in other.parts]
         assert all(same(a.batch, b.batch) for a, b in zip(one.parts, other.parts, strict=True))
+
+
+class Doomed(StepMaker):
+    """Something takes all the memory."""
+
+    def __getitem__(self, position: Position) -> Step:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(position)
+
+
+@pytest.mark.timeout(300)  # processes import PyTorch anew
+def test_what_ends_a_worker_is_told_in_our_own_words(
+    tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer
+) -> None:
+    write_pack(tmp_path, [make_clip(["bin"], 0)])
+    shard_path(tmp_path, 0).write_bytes(bytes(shard_path(tmp_path, 0).stat().st_size))
+    source = Source(corpus := PreparedCorpus(tmp_path), list(corpus.clips))
+    parts = [source], StageConfig(epochs=1), Collator(features, tokenizer), NoiseSource([], []), SIZES
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=r"^\S+: 0\.mp4 is damaged in it"):
+            list(make_steps(StepMaker(*parts), Position(0, 0), workers=workers))
+    with pytest.raises(AvsrError, match=r"^DataLoader worker .* with fewer --workers"):
+        list(make_steps(Doomed(*parts), Position(0, 0), workers=1))
 
 
 def test_a_step_is_the_same_whatever_was_made_before(maker_of: Any) -> None:

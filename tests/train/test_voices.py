@@ -19,8 +19,8 @@ from avsr.corpora import read_table
 from avsr.errors import InputError
 from avsr.talker import VOICES
 from avsr.train import gather
+from avsr.train.disk import lock
 from avsr.train.packs import talkers, workers
-from avsr.train.packs.pack import lock
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.packs.talkers import make_voices
 from avsr.types import SAMPLE_RATE
@@ -137,7 +137,9 @@ def test_two_processes_never_make_the_same_clips(tmp_path: Path) -> None:
 def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
     clip, data = make_clip(["bin"], 0)
-    (tmp_path / "toy.tsv").write_text("path\tspeaker\tsplit\tseconds\ttext\twords\nclip.mp4\ts\ttrain\t1\tbin\t\n")
+    (tmp_path / "toy.tsv").write_text(
+        "path\tspeaker\tsplit\tseconds\ttext\twords\nclip.mp4\ts\ttrain\t1\tbin\t\nclip.mp4\ts\tdev\t1\tbin\t\n"
+    )
     work = tmp_path / "work"
     write_pack(work / "corpus", [(replace(clip, path="clip.mp4"), data)])
     packs = gather.gather_packs(recipe_of(num_voices=2, fusion={"epochs": 1}), tmp_path, work)

@@ -45,6 +45,9 @@ from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 CLEAN_SNR_DB = 30.0
 """What clean clips count as when the noise estimate is trained."""
 
+LEAST_LEAD_S, LEAST_TAIL_S = 0.08, 0.16
+"""What a window leaves before the first word and after the last, at least."""
+
 CLEAR_SNR_DB = 10.0
 """Words are understood by sound alone from here on."""
 
@@ -73,15 +76,15 @@ class AugmentConfig(Section):
     join_share: Share = 0.0
     word_swap_share: Share = 0.0
     kept_lips_share: Share = 0.0
-    window_margin_s: float = 0.6
+    window_margin_s: Annotated[float, Field(ge=LEAST_TAIL_S)] = 0.6
     speed: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pitch_semitones: Semitones = 0.0
     formant_semitones: Semitones | None = None
-    lip_shift_px: float = 4.0
-    lip_zoom: float = 0.08
-    lip_roll_deg: float = 5.0
+    lip_shift_px: NotNegative = 4.0
+    lip_zoom: Annotated[float, Field(ge=0, lt=1)] = 0.08
+    lip_roll_deg: NotNegative = 5.0
     lip_mirror_share: Share = 0.5
-    lip_gain: float = 0.25
+    lip_gain: NotNegative = 0.25
     lip_bend_px: Annotated[float, Field(ge=0, le=12)] = 0.0
     lip_shade: Share = 0.0
     lip_blur_px: NotNegative = 0.0
@@ -92,7 +95,7 @@ class AugmentConfig(Section):
     av_offset_ticks: Annotated[int, Field(ge=0)] = 0
     reverb_share: Share = 0.0
     microphone_db: NotNegative = 0.0
-    gain_db: float = 8.0
+    gain_db: NotNegative = 8.0
     mask: MaskConfig = MaskConfig()
     noise_share: Share = 0.0
     noise: NoiseWeights = NoiseWeights()
@@ -108,6 +111,14 @@ class AugmentConfig(Section):
         shares = self.drop_audio_share + self.drop_video_share + self.vanish_audio_share + self.vanish_video_share
         if shares > 1 + 1e-9:
             raise ValueError(f"the shares of drop_* and vanish_* add up to {shares:g}; at most 1 is possible")
+        return self
+
+    @model_validator(mode="after")
+    def _some_noise(self) -> AugmentConfig:
+        if self.snr_low_db > self.snr_high_db:
+            raise ValueError(f"snr_low_db is {self.snr_low_db:g}; it is at most snr_high_db, {self.snr_high_db:g}")
+        if self.noise_share and not (self.noise.needs_recordings or self.noise.coloured):
+            raise ValueError("noise_share is not 0, and the weight of every kind in noise is; give one, or no share")
         return self
 
 
@@ -224,8 +235,8 @@ def _window(clip: Clip, margin_s: float, rng: np.random.Generator) -> tuple[int,
     """Choose first and last tick: all the words and a random margin on each side."""
     if not clip.words:
         return 0, clip.num_ticks
-    start_s = clip.words[0].start_s - rng.uniform(0.08, margin_s)
-    end_s = clip.words[-1].end_s + rng.uniform(0.16, margin_s)
+    start_s = clip.words[0].start_s - rng.uniform(LEAST_LEAD_S, margin_s)
+    end_s = clip.words[-1].end_s + rng.uniform(LEAST_TAIL_S, margin_s)
     return max(0, int(start_s / TICK_S)), min(clip.num_ticks, round(end_s / TICK_S) + 1)
 
 

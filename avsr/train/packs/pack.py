@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import zlib
@@ -13,10 +12,10 @@ from types import TracebackType
 from typing import IO
 
 from avsr.errors import InputError
+from avsr.train.disk import lock, whole_file, writing
 from avsr.train.packs.prepared import AGAIN, HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
 
 SHARD_BYTES = 60_000_000
-LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +59,26 @@ class PackWriter:
         self.keep(self.entries)
 
     def keep(self, entries: Sequence[tuple[Clip, Media]]) -> None:
-        """Make the index say exactly this."""
+        """Make the index say exactly this.
+
+        Raises:
+            InputError: it cannot be written, as where the disk is full.
+        """
         if self._index is not None:
             self._index.close()
         path = self._directory / INDEX_FILE
-        partial = path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as index:
-            index.writelines([json.dumps(HEADER) + "\n", *(index_line(clip, media) for clip, media in entries)])
-            index.flush()
-            os.fsync(index.fileno())
-        partial.replace(path)
+        lines = [json.dumps(HEADER) + "\n", *(index_line(clip, media) for clip, media in entries)]
+        with whole_file(path) as index:
+            index.writelines(line.encode() for line in lines)
         self.entries = list(entries)
         self._index = path.open("a", encoding="utf-8")
 
     def add(self, clips: Sequence[Clip], encoded: EncodedClip) -> None:
-        """Write the file of ``clips``, which differ in what the corpus says of it."""
+        """Write the file of ``clips``, which differ in what the corpus says of it.
+
+        Raises:
+            InputError: it cannot be written, as where the disk is full.
+        """
         data = encoded.audio + encoded.lips
         if self._end_bytes and self._end_bytes + len(data) > self._shard_bytes:
             self._shard, self._end_bytes = self._shard + 1, 0
@@ -89,15 +93,17 @@ class PackWriter:
             encoded.is_filmed,
             encoded.sync_percent,
         )
-        with shard_path(self._directory, self._shard).open("ab") as shard:
+        path = shard_path(self._directory, self._shard)
+        with writing(path), path.open("ab") as shard:
             shard.truncate(self._end_bytes)  # what a killed writer left
             shard.write(data)
             shard.flush()
             os.fsync(shard.fileno())
         self._end_bytes = media.end_bytes
         assert self._index is not None
-        self._index.write("".join(index_line(clip, media) for clip in clips))
-        self._index.flush()
+        with writing(self._directory / INDEX_FILE):
+            self._index.write("".join(index_line(clip, media) for clip in clips))
+            self._index.flush()
         self.entries += [(clip, media) for clip in clips]
 
     def close(self) -> None:
@@ -113,25 +119,6 @@ class PackWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def lock(directory: Path) -> IO[str]:
-    """Make ``directory`` where it is not there, and keep other processes from writing it until the file is closed.
-
-    Raises:
-        InputError: it cannot be written, or another process is writing it.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / LOCK_FILE).open("w")
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written ({error}); choose another directory") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system even when this process is killed
-    except OSError as error:
-        lock.close()
-        raise InputError(f"{directory}: another process is writing it; wait until that is done") from error
-    return lock
 
 
 def _size(path: Path) -> int:

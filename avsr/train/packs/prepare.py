@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from avsr.corpora import AlignedWord, Utterance, read_senses
+from avsr.corpora import AlignedWord, Utterance, name_in, read_senses
 from avsr.errors import InputError, MediaError, MissingExtraError
 from avsr.frontend import SenseTicks
 from avsr.lips.sync import QUIET_DB, correlate
+from avsr.train.disk import writing
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
 from avsr.train.packs.prepared import Clip, are_timed, spans_of
@@ -55,7 +56,7 @@ def prepare(
     files: dict[str, list[Utterance]] = {}
     failed: dict[str, str] = {}
     for utterance in utterances:
-        name = _name(utterance.path, root)
+        name = name_in(root, utterance.path)
         if utterance.problem is None:
             files.setdefault(name, []).append(utterance)
         else:
@@ -126,10 +127,6 @@ def _loudness(senses: SenseTicks) -> FloatArray:
     return np.array([QUIET_DB if level is None else level for level in levels], np.float32)
 
 
-def _name(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
 def _clips(name: str, utterances: list[Utterance], num_ticks: int) -> list[Clip]:
     return [Clip(name, u.speaker, u.split, u.text, u.words, num_ticks) for u in utterances]
 
@@ -149,6 +146,6 @@ def _try_to_encode(path: Path) -> EncodedClip | str:
 
 
 def _write_failed(path: Path, failed: dict[str, str]) -> None:
-    with path.open("w", encoding="utf-8", newline="", errors="replace") as file:
+    with writing(path), path.open("w", encoding="utf-8", newline="", errors="replace") as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
         writer.writerows([("path", "reason"), *sorted(failed.items())])

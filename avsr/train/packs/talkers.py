@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from avsr.talker import VOICES, Voice, grid_sentence, make_clip, speak
-from avsr.train.packs.pack import lock
+from avsr.train.disk import lock, whole_file, writing
 from avsr.types import SAMPLE_RATE, Word
 
 CLIPS = "clips"
@@ -47,7 +47,7 @@ def make_voices(directory: Path, num_clips: int, seed: int) -> Path:
 def _make(
     table: Path, num_clips: int, seed: int, suffix: str, choose: Callable[[np.random.Generator], str], say: Say
 ) -> Path:
-    with lock(table.parent):
+    with lock(table.parent), writing(table.parent):
         partial, rows = table.with_suffix(".partial"), _rows(table)
         if len(rows) >= num_clips:
             return table
@@ -84,9 +84,8 @@ def _rows(table: Path) -> list[str]:
 
 def _write(table: Path, rows: list[str]) -> None:
     """Write a table that is there as a whole, or as it was."""
-    new = table.with_suffix(".new")
-    new.write_text("".join(f"{row}\n" for row in (HEADER, *rows)), encoding="utf-8")
-    new.replace(table)
+    with whole_file(table) as new:
+        new.writelines(f"{row}\n".encode() for row in (HEADER, *rows))
 
 
 def _choose_any(rng: np.random.Generator) -> str:
