@@ -25,9 +25,9 @@ def run(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="The tables to learn from: the recipe's (columns: path speaker split seconds text words; splits: train "
-            "and dev), speech.tsv and noise.tsv. Packs there of the names corpus (by `avsr prepare`), speech, noise, "
-            "talkers and voices (of an earlier --work) stand in for them.",
+            help="The tables to learn from: the recipe's (columns: path speaker split seconds text words; splits: "
+            "train and dev), speech.tsv and noise.tsv. Packs there of the names corpus (by `avsr prepare`), speech, "
+            "noise, talkers and voices (of an earlier --work) stand in for them.",
         ),
     ],
     recipe: Annotated[

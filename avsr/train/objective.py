@@ -75,8 +75,8 @@ class Objective(nn.Module):
     def forward(self, batch: Batch | None, window: Window, counts: Mapping[str, float]) -> torch.Tensor:
         """Return this share's part of the step's loss, f32 (num_terms,): its ``terms``, which add up to it.
 
-        ``counts`` is `count_terms` summed over all shares. None is a share without examples. Every weight has a gradient
-        of every share, 0 where it was not used: processes wait for each other's gradients, and none may be missing.
+        ``counts`` is `count_terms` summed over all shares. None is a share without examples. Every weight gets a
+        gradient of every share, 0 where it was not used: processes wait for each other's, and none may be missing.
         """
         nothing = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
         if batch is None:
