@@ -23,7 +23,7 @@ from _fusion_training import KINDS, Trained, num_learnt, train_fusions
 
 from avsr.bundle import Bundle, load_bundle, save_bundle
 from avsr.config import FusionKind
-from avsr.corpora import noise_files
+from avsr.corpora import unfit_to_test
 from avsr.errors import AvsrError
 from avsr.evaluate.bench import Plan, Selection, run, select_clips
 from avsr.evaluate.clips import Clip
@@ -142,8 +142,7 @@ def make_plan(work: Path, data: Path, selection: Selection, snrs: str) -> Plan:
     systems = [NamedSystem(kind, TITLES[kind], EngineSystem(models[kind], "av", chunk_ms)) for kind in KINDS]
     systems.append(NamedSystem("audio", "audio only", EngineSystem(models["gated"], "audio", chunk_ms)))
     systems.append(NamedSystem("video", "lips only", EngineSystem(models["gated"], "video", chunk_ms)))
-    trained_with = {path.resolve() for files in noise_files(data, "train") for path in files}
-    kinds = parse_noises([f"{BABBLE}={data / 'speech.tsv'}"], trained_with)
+    kinds = parse_noises([f"{BABBLE}={data / 'speech.tsv'}"], unfit_to_test(data))
     return Plan(selection.clips, systems, grid([BABBLE], parse_snrs(snrs)), NoiseLibrary(kinds, NOISE_SEED))
 
 

@@ -69,7 +69,11 @@ def run(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Draws other noise for every clip.")] = 0,
     held_out: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Leave out the noise files that `avsr train DATA` trains with."),
+        typer.Option(
+            metavar="DATA",
+            help="Leave out the noise files that `avsr train DATA` trains with, and others of the same voices and "
+            "recordings.",
+        ),
     ] = None,
     text_norm: Annotated[
         Literal["basic", "none"],
@@ -99,6 +103,7 @@ def run(
     real time.
     """
     from avsr.captions.files import prepare_directory
+    from avsr.corpora import unfit_to_test
     from avsr.evaluate.adapters import POCKETSPHINX, open_adapters
     from avsr.evaluate.bench import Plan, select_clips
     from avsr.evaluate.conditions import CLEAN_NAME, grid, parse_snrs
@@ -116,8 +121,7 @@ def run(
     if selection.num_untold and not quiet:
         first = f"; {len(selection.problems)} cannot be used: {selection.problems[0]}" if selection.problems else ""
         print(f"avsr: passed over {selection.num_untold} clips without a transcript{first}", file=sys.stderr)
-    trained_with = _trained_with(held_out) if held_out else set()
-    kinds = parse_noises(noise or [], trained_with)
+    kinds = parse_noises(noise or [], unfit_to_test(held_out) if held_out else set())
     conditions = grid([kind.name for kind in kinds], parse_snrs(snr or (ALL_SNRS if kinds else CLEAN_NAME)))
     modalities = _modalities(modality)
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
@@ -162,12 +166,6 @@ def _modalities(text: str) -> list[TestedModality]:
     if unknown:
         raise InputError(f"--modality {text}: {unknown[0]!r} is unknown; use some of {','.join(known)}")
     return [modality for modality in known if modality in chosen]
-
-
-def _trained_with(data: Path) -> set[Path]:
-    from avsr.corpora import noise_files
-
-    return {path.resolve() for files in noise_files(data, "train") for path in files}
 
 
 def _engine(

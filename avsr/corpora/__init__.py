@@ -2,7 +2,15 @@
 
 from avsr.corpora.layouts import read_corpus
 from avsr.corpora.senses import read_clip, read_senses
-from avsr.corpora.tables import AlignedWord, Utterance, name_in, noise_files, parse_alignment, read_table
+from avsr.corpora.tables import (
+    AlignedWord,
+    Utterance,
+    name_in,
+    noise_files,
+    parse_alignment,
+    read_table,
+    unfit_to_test,
+)
 
 __all__ = [
     "AlignedWord",
@@ -14,4 +22,5 @@ __all__ = [
     "read_corpus",
     "read_senses",
     "read_table",
+    "unfit_to_test",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ BABBLE_TABLE, BABBLE_SPLIT = "speech.tsv", "babble"
 NOISE_TABLE = "noise.tsv"
 COLUMNS = ("path", "speaker", "split", "text", "words")
 Half = Literal["train", "test"]
+TAKE = re.compile(r"(?<=\d)-[A-Z](-\d+)?$")
+"""How ESC-50 ends the names of the takes of one recording: 1-22694-A-20, 1-22694-B-20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,27 @@ def name_in(root: Path, path: Path) -> str:
 def noise_files(data: Path, half: Half) -> tuple[list[Path], list[Path]]:
     """Return the babble voices and the recorded noises of one half; what is trained with is never tested with.
 
-    The halves are every other file: of the same tables, always the same ones; rows that are added may change them.
+    Every other file trains. Of the others those test whose voice, or whose recording where there are several takes of
+    it, is in none of these. Rows that are added to the tables may change which is which.
     """
-    parity = 0 if half == "train" else 1
-    voices = sorted(u.path for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT)
-    noises = sorted(u.path for u in read_table(data / NOISE_TABLE))
-    return voices[parity::2], noises[parity::2]
+    voices = [(u.path, u.speaker or u.path.stem) for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT]
+    noises = [(u.path, TAKE.sub("", u.path.stem)) for u in read_table(data / NOISE_TABLE)]
+    return _half_of(voices, half), _half_of(noises, half)
+
+
+def unfit_to_test(data: Path) -> set[Path]:
+    """Return the voices and noises, as resolved paths, that `noise_files` does not test with."""
+    listed = [u.path for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT]
+    listed += [u.path for u in read_table(data / NOISE_TABLE)]
+    fit = {path for files in noise_files(data, "test") for path in files}
+    return {path.resolve() for path in listed if path not in fit}
+
+
+def _half_of(files: list[tuple[Path, str]], half: Half) -> list[Path]:
+    """Return paths of ``files``, which are pairs of path and source."""
+    files = sorted(files)
+    trained, others = files[::2], files[1::2]
+    if half == "train":
+        return [path for path, _ in trained]
+    known = {source for _, source in trained}
+    return [path for path, source in others if source not in known]

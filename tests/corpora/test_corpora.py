@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import avsr
-from avsr.corpora import AlignedWord, noise_files, parse_alignment, read_clip, read_senses, read_table
+from avsr.corpora import (
+    AlignedWord,
+    noise_files,
+    parse_alignment,
+    read_clip,
+    read_senses,
+    read_table,
+    unfit_to_test,
+)
 from avsr.errors import InputError
 from avsr.types import TICK_SAMPLES, VideoFrame
 
@@ -101,6 +109,24 @@ def test_no_noise_is_both_trained_and_tested_with(tmp_path: Path) -> None:
     assert all(voices and noises for voices, noises in (noise_files(tmp_path, "train"), noise_files(tmp_path, "test")))
 
 
+def test_neither_a_voice_nor_a_recording_is_in_both_halves(tmp_path: Path) -> None:
+    speakers = {"a1": "a", "a2": "a", "b1": "b", "b2": "b", "b3": "b", "c": "c", "d": ""}  # every other one trains
+    rows = [f"{name}.ogg\t{speaker}\tbabble\t1\t\t\n" for name, speaker in speakers.items()]
+    (tmp_path / "speech.tsv").write_text(HEADER + "".join(rows))
+    names = ("1-5-A-3", "1-5-B-3", "1-6-A-3", "1-7-A-3", "1-7-B-3", "1-7-C-3", "rain-B", "rain-C", "x", "y")
+    (tmp_path / "noise.tsv").write_text(HEADER + "".join(f"{name}.ogg\t\t\t1\t\t\n" for name in names))
+    halves = [
+        [[path.stem for path in files] for files in noise_files(tmp_path, half)]
+        for half in typing.get_args(tables.Half)
+    ]
+    assert halves == [
+        [["a1", "b1", "b3", "d"], ["1-5-A-3", "1-6-A-3", "1-7-B-3", "rain-B", "x"]],
+        [["c"], ["rain-C", "y"]],
+    ]
+    unfit = {path.stem for path in unfit_to_test(tmp_path)}
+    assert unfit == {*speakers, *names} - {"c", "rain-C", "y"}
+
+
 def test_the_corpora_keep_their_halves_apart(shared_data: Path) -> None:
     (train_voices, train_noises), (test_voices, test_noises) = (
         noise_files(shared_data, "train"),
@@ -109,6 +135,14 @@ def test_the_corpora_keep_their_halves_apart(shared_data: Path) -> None:
     assert train_voices
     assert train_noises
     assert not {*train_voices, *train_noises} & {*test_voices, *test_noises}
+    assert not {path.parent.name for path in train_voices} & {path.parent.name for path in test_voices}  # speakers
+    train_recordings, test_recordings = (
+        {path.stem[:-2] for path in noises if path.parent.parent.name == "esc10"}
+        for noises in (train_noises, test_noises)
+    )
+    assert not train_recordings & test_recordings
+    assert len(test_voices) > 100
+    assert len(test_noises) > 100
 
 
 def test_the_corpus_has_its_clips_and_their_words_are_aligned(shared_data: Path) -> None:
