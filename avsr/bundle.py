@@ -230,7 +230,10 @@ def _checked_names(path: Path) -> dict[str, int]:
         raise BundleError(f"{path}: holds {', '.join(map(repr, extra))}, which no bundle has; move it elsewhere")
     limits = {name: limit for name, limit in MAX_BYTES.items() if name in entries}
     for name, limit in limits.items():
-        status = entries[name].lstat()
+        try:
+            status = entries[name].lstat()
+        except OSError as error:
+            raise BundleError(f"{path}: {name} cannot be looked at: {error.strerror}") from error
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{path}: {name} is a link or not a plain file; put the file itself there")
         if status.st_size > limit:

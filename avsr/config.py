@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -206,8 +206,9 @@ def _explain(detail: ErrorDetails, cls: type[Section]) -> str:
 def _section_at(path: tuple[int | str, ...], cls: type[Section]) -> type[Section]:
     for part in path:
         annotation = cls.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            cls = annotation
+        for kind in (annotation, *get_args(annotation)):  # ``LmConfig | None`` is one, too
+            if isinstance(kind, type) and issubclass(kind, Section):
+                cls = kind
     return cls
 
 

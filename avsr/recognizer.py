@@ -64,7 +64,10 @@ def load_model(
             raise ConfigError(f"threads {threads} are too few; use 1 or more, or None for torch's choice")
         torch.set_num_threads(threads)
     bundle = load_bundle(model)
-    num_pieces, vocab_size = Tokenizer(bundle.tokenizer_bytes).vocab_size, bundle.config.model.vocab_size
+    try:
+        num_pieces, vocab_size = Tokenizer(bundle.tokenizer_bytes).vocab_size, bundle.config.model.vocab_size
+    except InputError as error:
+        raise BundleError(f"{bundle.path}: {error}") from error
     if num_pieces != vocab_size:
         raise BundleError(f"{bundle.path}: the tokenizer has {num_pieces} pieces, config.yaml says {vocab_size}")
     with torch.device("meta"):  # sizes only: the weights are the bundle's, and their sizes are checked against these

@@ -21,7 +21,7 @@ from avsr.lips import Landmarker
 from avsr.media import AudioPacket
 from avsr.media.align import MAX_TIME_S
 from avsr.model import ModelState
-from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Sense, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_MS, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Sense, VideoFrame
 
 SLEEP_TICKS = 750
 """After so long without either sense (30 s) the network sleeps; with the next tick that has one it begins afresh.
@@ -36,15 +36,16 @@ MAX_UNREAD_FINALS = 10_000
 class StreamState:
     """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown.
 
-    ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks without
-    either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks`` and ``visible_ticks`` count those with each
-    since the start.
+    ``waiting`` are the ticks, one by one, of a chunk of ``chunk_ticks`` that is not whole. ``absent_ticks`` counts the
+    ticks without either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks`` and ``visible_ticks`` count
+    those with each since the start.
     """
 
     front: FrontEndState
     mel: LogMelState
     model: ModelState
     captioner: CaptionerState
+    chunk_ticks: int
     waiting: tuple[SenseTicks, ...] = ()
     next_frame_us: int = 0
     absent_ticks: int = 0
@@ -99,7 +100,26 @@ class Stream:
             log_mel.init_state(),
             network.init_state(),
             captioner.init_state(),
+            chunk_ticks,
         )
+
+    @property
+    def state(self) -> StreamState:
+        """All that the stream has learnt; another stream of the same model and settings can go on from it.
+
+        Raises:
+            InputError: it is set to the state of a stream with other chunks.
+        """
+        return self._state
+
+    @state.setter
+    def state(self, state: StreamState) -> None:
+        if state.chunk_ticks != self._chunk_ticks:
+            raise InputError(
+                f"the state is of a stream with chunks of {state.chunk_ticks * TICK_MS} ms, and this one's are of "
+                f"{self._chunk_ticks * TICK_MS} ms; open one with the same chunk_ms"
+            )
+        self._state = state
 
     def accept_audio(self, samples: npt.NDArray[Any], sample_rate: int, t: float | None = None) -> None:
         """Push sound: f32 in [-1, 1] or i16, (n,) or (n, channels), of any rate.
@@ -153,7 +173,7 @@ class Stream:
             raise InputError("the stream is finished; open another one with Recognizer.stream()")
         if not abs(t) <= MAX_TIME_S:
             raise InputError(f"the {sense} cannot be passed over up to the time {t}; give seconds since the start")
-        front = self._front.pass_over(sense, int(t // TICK_S), self.state.front)
+        front = self._front.pass_over(sense, round(t * 1e6) // TICK_US, self.state.front)
         self.state = replace(self.state, front=front)
         self._pump(time.perf_counter())
 

@@ -16,6 +16,7 @@ from avsr import bundle as bundles
 from avsr.bundle import LM_FILE, MAX_BYTES, list_bundles, load_bundle, save_bundle
 from avsr.config import BundleConfig, FeatureConfig, ModelConfig
 from avsr.errors import BundleError
+from avsr.recognizer import load_model
 
 CONFIG = BundleConfig(
     name="tiny",
@@ -207,6 +208,20 @@ def test_a_spoilt_bundle_is_refused_with_the_reason(saved: Path, case: str) -> N
     with pytest.raises(BundleError, match=says) as raised:
         load_bundle(saved)
     assert str(saved) in str(raised.value)
+
+
+def test_a_file_that_cannot_be_looked_at_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(BundleError, match=r"config\.yaml cannot be looked at: Permission denied"):
+        load_bundle(saved)
+
+
+def test_a_tokenizer_that_is_none_is_the_fault_of_its_bundle(saved: Path) -> None:
+    with pytest.raises(BundleError, match=rf"{saved}: the tokenizer model cannot be read"):
+        load_model(saved)
 
 
 def test_sizes_are_checked_before_anything_is_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

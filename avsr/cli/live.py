@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,8 +61,9 @@ def run(
 ) -> None:
     """Caption a microphone and a camera live, until Ctrl-C."""
     offset_ms = _offset(av_offset_ms)
-    if text_file is not None and text_file in (save, record):
-        raise InputError(f"{text_file} cannot be two files at once; give --text-file another name")
+    given = [os.path.realpath(path) for path in (save, record, text_file) if path is not None]
+    if len(set(given)) < len(given):
+        raise InputError("--save, --record and --text-file are three files; give each a name of its own")
     devices = _devices(camera, mic, modality)
 
     from avsr.cli.screen import open_screen
@@ -96,7 +98,7 @@ def run(
 
         def poll() -> None:
             """A disk that is full must be known of before the end."""
-            for output in (*files, *([] if recorder is None else [recorder])):
+            for output in (*files, *([] if recorder is None else [recorder]), screen):
                 if output.problem is not None and output.problem not in told:
                     told.add(output.problem)
                     screen.take(Notice(output.problem, stream.duration_s))
@@ -164,4 +166,5 @@ def _closing(file: CaptionFile | LineFile) -> Iterator[CaptionFile | LineFile]:
 
 def _note(text: str | None) -> None:
     if text:
-        print(f"avsr: {text}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"avsr: {text}", file=sys.stderr)

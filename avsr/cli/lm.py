@@ -66,9 +66,10 @@ def run(
         raise InputError(f"--output {output}: a language model is called NAME.arpa, or NAME.arpa.gz to be packed")
     config = NgramConfig(order=order, min_counts=_counts(min_count), vocab_size=vocab_size)
     prepare_directory(output.parent)
+    others = list(_lines([test], test_split)) if test else []  # read now: what cannot be read must cost no training
     with _Steps(is_shown=not quiet and sys.stderr.isatty()) as steps:
         ngrams = train_ngrams(steps.reading(_lines(texts, split)), config, on_progress=steps.show)
-        fit = measure_fit(ngrams, _lines([test], test_split)) if test else None
+        fit = measure_fit(ngrams, others) if test else None
         steps.show(f"writing {output}")
         num_bytes = _write(ngrams, output)
     if quiet:

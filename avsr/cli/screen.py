@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from avsr.captions.live import LiveView
+from avsr.cli.output import give_up_stdout
 from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Device, Done, Event, Notice, Ready, State, Status, as_json
 from avsr.types import Caption
@@ -25,7 +26,9 @@ REFRESH_S = 0.1
 def open_screen(captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> Iterator[PlainScreen | LiveScreen]:
     """Show a session: live where standard output is a terminal and neither ``jsonl`` nor ``quiet`` asks otherwise."""
     if jsonl or quiet or not sys.stdout.isatty():
-        yield PlainScreen(captioner, jsonl=jsonl, quiet=quiet)
+        plain = PlainScreen(captioner, jsonl=jsonl, quiet=quiet)
+        yield plain
+        plain.close()
         return
     screen = LiveScreen(captioner)
     with screen.live:
@@ -33,24 +36,57 @@ def open_screen(captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> Iterat
 
 
 class PlainScreen:
-    """A `Listener`: finals, or all events as JSON, on standard output; else what happens to devices on error."""
+    """A `Listener`: finals, or all events as JSON, on standard output; else what happens to devices on error.
+
+    A disk that is full for a while costs nothing: what is said waits in the buffer, and the session goes on.
+    """
 
     def __init__(self, captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> None:
         self._captioner, self._jsonl, self._quiet = captioner, jsonl, quiet
+        self._error: OSError | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why standard output does not have everything yet, for people; None where nothing is wrong."""
+        error = self._error
+        return None if error is None else f"standard output cannot be written to at the moment: {error.strerror}"
 
     def take(self, event: Event) -> None:
         """Print what is asked for."""
         if self._jsonl:
-            print(json.dumps(as_json(event, self._captioner.offset_ms), ensure_ascii=False), flush=True)
+            self._print(json.dumps(as_json(event, self._captioner.offset_ms), ensure_ascii=False))
         elif isinstance(event, Caption):
             if event.is_final:
-                print(event.text, flush=True)
+                self._print(event.text)
         elif not self._quiet:
-            for line in _describe(event):
-                print(f"avsr: {line}", file=sys.stderr)
+            with suppress(OSError):
+                for line in _describe(event):
+                    print(f"avsr: {line}", file=sys.stderr)
 
     def refresh(self) -> None:
         """Plain output does not move."""
+
+    def close(self) -> None:
+        """Write what waits.
+
+        Raises:
+            AvsrError: it still cannot be written.
+        """
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise give_up_stdout(error) from error
+
+    def _print(self, line: str) -> None:
+        try:
+            print(line, flush=True)
+            self._error = None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._error = error
 
 
 class LiveScreen:
@@ -62,6 +98,10 @@ class LiveScreen:
         self._view = LiveView()
         self._drawn_s = 0.0
         self.live = Live(self._view.draw(), console=self._console, auto_refresh=False)
+
+    @property
+    def problem(self) -> None:
+        """A terminal has room."""
 
     def take(self, event: Event) -> None:
         """Print a final or a message above the view; keep a partial for it."""

@@ -10,7 +10,8 @@ import typer
 
 from avsr.cli.interrupt import INTERRUPTED, until_interrupted
 from avsr.cli.options import ChunkOption, ModalityOption
-from avsr.errors import AvsrError, MissingExtraError
+from avsr.cli.output import write_stdout
+from avsr.errors import AvsrError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from avsr.serve.protocol import AnyEvent
@@ -37,6 +38,8 @@ def run(
     try:
         import asyncio
 
+        from pydantic import ValidationError
+
         from avsr.serve.client import Client
     except ImportError as error:
         raise MissingExtraError(f"avsr send needs {error.name}; install it with: pip install 'avsr[serve]'") from error
@@ -47,18 +50,23 @@ def run(
     from avsr.serve.protocol import CaptionEvent, Config, Ready
     from avsr.types import Transcript
 
+    try:
+        config = Config(token=token, modality=modality, chunk_ms=chunk_ms)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(f"--{first['loc'][0]}: {first['msg'].lower()}") from error
     finals: list[Caption] = []
     ready: list[Ready] = []
 
     def take(event: AnyEvent) -> None:
         if output == "jsonl":
-            print(event.model_dump_json(), flush=True)
+            write_stdout(f"{event.model_dump_json()}\n")
         if isinstance(event, Ready):
             ready.append(event)
         if isinstance(event, CaptionEvent) and event.type == "final":
             finals.append(event.caption())
             if output == "txt":
-                print(event.text, flush=True)
+                write_stdout(f"{event.text}\n")
 
     client = Client(url, take, in_real_time=real_time)
     media = in_thread(partial(open_media, source, modality)).result()  # a pipe may be silent: Ctrl-C ends it
@@ -76,11 +84,11 @@ def run(
             source=name,
             warnings=warnings,
         )
-        sys.stdout.write(render(transcript, output))
+        write_stdout(render(transcript, output))
 
     try:
         with until_interrupted(client.stop):
-            done = asyncio.run(client.send(media, Config(token=token, modality=modality, chunk_ms=chunk_ms)))
+            done = asyncio.run(client.send(media, config))
     except AvsrError as error:
         write(finals[-1].end_s if finals else 0.0, (*media.warnings, *client.notes, str(error)))
         raise

@@ -56,9 +56,6 @@ def run(
         raise ConfigError(f"--max-speed {max_speed:g}: give a number from 1 to 1000")
     if token is not None and not token.strip():
         raise ConfigError("--token is empty, which would let everybody in; give a secret, or leave it out")
-    for path in (certificate, key):
-        if path is not None and not path.is_file():
-            raise ConfigError(f"{path}: there is no such file; check --certificate and --key")
     if certificate is not None and key is not None:
         check_certificate(certificate, key)
 

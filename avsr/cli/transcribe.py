@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +13,8 @@ from urllib.parse import urlsplit
 import typer
 
 from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
-from avsr.errors import AvsrError, InputError
+from avsr.cli.output import write_stdout
+from avsr.errors import InputError
 
 if TYPE_CHECKING:
     from avsr.cli.progress import ProgressBar
@@ -107,18 +107,6 @@ def output_stems(sources: list[str]) -> list[str]:
     return stems
 
 
-def _write_stdout(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise  # the reader has seen enough; typer ends quietly
-    except OSError as error:
-        # What could not be written stays in the buffer, and would fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise AvsrError(f"standard output cannot be written to: {error.strerror}; write to another place") from error
-
-
 def _stem(source: str) -> str:
     if source == PIPE:
         return "stdin"
@@ -189,7 +177,7 @@ class Job:
             paths = write_transcript(transcript, self.output, stem, self.formats)
             self._note("wrote " + ", ".join(map(str, paths)))
         elif not self._prints_text:
-            _write_stdout(render(transcript, self.formats[0]))
+            write_stdout(render(transcript, self.formats[0]))
         for warning in transcript.warnings:
             self._note(warning if str(transcript.source) in warning else f"{transcript.source}: {warning}")
 
@@ -227,7 +215,7 @@ class Sink:
     def write(self, line: str) -> None:
         """Print a line on standard output, clear of the bar."""
         with self.bar.hidden():
-            _write_stdout(f"{line}\n")
+            write_stdout(f"{line}\n")
 
     def so_far(self, recognizer: Recognizer, source: str, modality: Modality) -> Transcript:
         """Return a transcript of what was final when the work was interrupted."""

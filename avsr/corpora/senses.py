@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from avsr.errors import InputError, MediaError
 from avsr.frontend import FrontEnd, SenseTicks, join_ticks
 from avsr.lips import Face, FaceMesh, LipTracker
 from avsr.media import AudioAligner, AudioPacket
@@ -65,11 +68,25 @@ def _read_senses(path: Path, front: FrontEnd) -> SenseTicks:
 
     with open_media(path, front.modality) as media:
         for packet in media:
-            state = front.accept(packet, state)
+            with usable(media.name):
+                state = front.accept(packet, state)
             take()
     state = front.end(state)
     take()
     return join_ticks(pieces)
+
+
+@contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Say of which file it is that something cannot be used, such as its rate.
+
+    Raises:
+        MediaError: an InputError came up.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise MediaError(f"{name}: {error}") from error
 
 
 def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
@@ -85,7 +102,8 @@ def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
     with open_media(path) as media:
         for packet in media:
             if isinstance(packet, AudioPacket):
-                aligned, state = aligner.step(packet, state)
+                with usable(media.name):
+                    aligned, state = aligner.step(packet, state)
                 pieces += [piece.samples for piece in aligned]
             else:
                 frames.append(packet)

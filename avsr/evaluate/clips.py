@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from avsr.corpora import Utterance
+from avsr.corpora import Utterance, usable
 from avsr.lips import Face, FaceMesh, Landmarker
 from avsr.media import AudioAligner, AudioPacket, active_rms, open_media
 from avsr.media.noise import ACTIVE_MARGIN_DB, LEVEL_FRAME_SAMPLES
@@ -128,7 +128,8 @@ def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool]:
     with open_media(utterance.path) as media:
         for packet in media:
             if isinstance(packet, AudioPacket):
-                aligned, state = aligner.step(packet, state)
+                with usable(media.name):
+                    aligned, state = aligner.step(packet, state)
                 pieces += [piece.samples for piece in aligned]
             else:
                 has_pictures = True

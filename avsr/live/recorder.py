@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from avsr.errors import InputError
 from avsr.live.events import Device
 from avsr.media import AudioPacket, to_mono
-from avsr.types import VideoFrame
+from avsr.types import ByteArray, VideoFrame
 
 FORMATS = (".mp4", ".mkv", ".mov")
 MAX_WAITING = 600
@@ -27,6 +28,8 @@ JITTER_S = 0.03
 """Sound goes on without a break when its time is as close as this, as in `avsr.media.AudioAligner`."""
 MILLISECOND = Fraction(1, 1000)
 """Times of pictures, in every container; the live loop gives whole ones."""
+SOUND_CODECS = {".mov": "pcm_s16le"}
+"""Without loss, and known to the container; FLAC where it is."""
 DEFAULT_RATE, DEFAULT_SIZE = 48_000, (640, 480)
 """Of a device that is in use but has not delivered anything yet."""
 
@@ -113,7 +116,8 @@ class Recorder:
     def _begin(self) -> None:
         early, self._early = self._early, []
         if self._tracks is None and early:
-            self._tracks = _Tracks(self._container, self._devices, early)
+            codec = SOUND_CODECS.get(self._path.suffix.lower(), "flac")
+            self._tracks = _Tracks(self._container, codec, self._devices, early)
             for packet in early:
                 self._tracks.encode(packet)
 
@@ -121,7 +125,9 @@ class Recorder:
 class _Tracks:
     """The tracks of an open file, made to fit the first packets."""
 
-    def __init__(self, container: Any, devices: tuple[Device, ...], early: list[AudioPacket | VideoFrame]) -> None:
+    def __init__(
+        self, container: Any, codec: str, devices: tuple[Device, ...], early: list[AudioPacket | VideoFrame]
+    ) -> None:
         self._container = container
         self._sound: Any = None
         self._pictures: Any = None
@@ -129,7 +135,7 @@ class _Tracks:
         self._newest_ms = -1
         if "microphone" in devices:
             self._rate = next((p.sample_rate for p in early if isinstance(p, AudioPacket)), DEFAULT_RATE)
-            self._sound = container.add_stream("flac", rate=self._rate, layout="mono", format="s16")
+            self._sound = container.add_stream(codec, rate=self._rate, layout="mono", format="s16")
         if "camera" in devices:
             shape = next((p.rgb.shape for p in early if isinstance(p, VideoFrame)), DEFAULT_SIZE[::-1])
             options = {"preset": "ultrafast", "crf": "12"}
@@ -147,8 +153,8 @@ class _Tracks:
         packet_ms = round(packet.pts_us / 1000)
         if packet_ms > self._newest_ms:
             self._newest_ms = packet_ms
-            frame = av.VideoFrame.from_ndarray(packet.rgb, format="rgb24")
-            frame = frame.reformat(self._pictures.width, self._pictures.height, "yuv420p")
+            rgb = _fitted(packet.rgb, self._pictures.width, self._pictures.height)
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = packet_ms, MILLISECOND
             self._container.mux(self._pictures.encode(frame))
 
@@ -187,6 +193,18 @@ class _Tracks:
         places = np.arange(num_samples) * (sample_rate / self._rate)
         resampled: npt.NDArray[np.int16] = np.interp(places, np.arange(len(samples)), samples).astype(np.int16)
         return resampled
+
+
+def _fitted(rgb: ByteArray, width: int, height: int) -> ByteArray:
+    """Return a picture u8 (height, width, 3): what has another shape keeps its proportions, between black edges."""
+    scale = min(width / rgb.shape[1], height / rgb.shape[0])
+    if rgb.shape[0] // 2 * 2 == height and rgb.shape[1] // 2 * 2 == width:
+        return np.ascontiguousarray(rgb[:height, :width])
+    inner = max(1, round(scale * rgb.shape[1])), max(1, round(scale * rgb.shape[0]))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    fitted = np.zeros((height, width, 3), np.uint8)
+    fitted[top : top + inner[1], left : left + inner[0]] = cv2.resize(rgb, inner, interpolation=cv2.INTER_AREA)
+    return fitted
 
 
 def _as_i16(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,8 +35,8 @@ MAX_WAITING_CHARS = 2**20
 class Follower:
     """Keeps a file up to date, in a thread of its own: text that is settled, and a tail that is replaced.
 
-    Every version appears as a whole: a reader, or a crash, never meets half of one. What is settled is on the disk
-    only, and copied from version to version: memory does not grow with the file.
+    Every version appears as a whole: a reader, or a crash, never meets half of one. What is settled is kept in a file
+    without a name, which nobody else can change, and copied from there: memory does not grow with the file.
 
     Raises:
         InputError: the file cannot be written to.
@@ -42,11 +44,11 @@ class Follower:
 
     def __init__(self, path: Path, settled: str = "", tail: str = "") -> None:
         self._path = path
-        self._version: BinaryIO | None = None
         self._num_settled_bytes = 0
         self._error: OSError | None = None
         self._num_dropped = 0
         try:
+            self._kept: BinaryIO = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  it stays open
             self._write(settled, tail)
         except OSError as error:
             raise InputError(f"{path} cannot be written to: {error.strerror}; choose another place") from error
@@ -82,8 +84,8 @@ class Follower:
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
-        if self._version is not None:
-            self._version.close()
+        with suppress(OSError):  # of what it could not take, which is told below
+            self._kept.close()
         if self._error is not None:
             raise InputError(f"{self._path} could not be written to: {self._error.strerror}; what it holds is older")
         if self._num_dropped:
@@ -112,35 +114,27 @@ class Follower:
                 self._changed.wait_for(lambda: self._is_closed, rest_s)
 
     def _write(self, settled: str, tail: str) -> None:
+        added = settled.encode("utf-8", "replace")
+        self._kept.seek(self._num_settled_bytes)  # what a version that failed had put there is written over
+        self._kept.write(added)
         scratch = self._path.with_name(f".avsr-{uuid.uuid4().hex}.part")
-        version = scratch.open("x+b")
         try:
-            self._copy_settled(version)
-            version.write(settled.encode("utf-8", "replace"))
-            num_settled_bytes = version.tell()
-            version.write(tail.encode("utf-8", "replace"))
-            version.flush()
-            os.fsync(version.fileno())
+            with scratch.open("xb") as version:
+                self._copy_kept(self._num_settled_bytes + len(added), version)
+                version.write(tail.encode("utf-8", "replace"))
+                version.flush()
+                os.fsync(version.fileno())
             scratch.replace(self._path)
-        except BaseException:
-            version.close()
-            raise
         finally:
             scratch.unlink(missing_ok=True)
-        if self._version is not None:
-            self._version.close()
-        # Its content stays within reach though somebody moves or deletes the file.
-        self._version, self._num_settled_bytes = version, num_settled_bytes
+        self._num_settled_bytes += len(added)
 
-    def _copy_settled(self, version: BinaryIO) -> None:
-        if self._version is None:
-            return
-        self._version.seek(0)
-        num_left = self._num_settled_bytes
-        while num_left:
-            part = self._version.read(min(num_left, COPIED_BYTES))
+    def _copy_kept(self, num_bytes: int, version: BinaryIO) -> None:
+        self._kept.seek(0)
+        while num_bytes:
+            part = self._kept.read(min(num_bytes, COPIED_BYTES))
             version.write(part)
-            num_left -= len(part)
+            num_bytes -= len(part)
 
 
 class CaptionFile:
@@ -156,7 +150,7 @@ class CaptionFile:
         name = path.suffix.lower().lstrip(".")
         if name not in FORMATS:
             raise InputError(f"{path}: captions are saved as one of {', '.join(f'.{name}' for name in FORMATS)}")
-        if path.exists():
+        if _is_there(path):
             raise InputError(f"{path} is there already, and is not written over; choose another name")
         self._path, self._growth = path, open_growth(about, name)
         self._state: Any = self._growth.init_state()
@@ -203,7 +197,7 @@ class LineFile:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.exists() and not _has_few_lines(path):
+        if _is_there(path) and not _has_few_lines(path):
             raise InputError(
                 f"{path} is there already, and is not written over, since it is more than {NUM_LINES} lines of text; "
                 "choose another name, or remove it"
@@ -231,6 +225,13 @@ class LineFile:
             InputError: the file could not be written.
         """
         self._follower.close()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"{path} cannot be looked for: {error.strerror}; choose another place") from error
 
 
 def _has_few_lines(path: Path) -> bool:

@@ -249,7 +249,8 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
         file = str(Path(source).absolute())
     timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S) if is_url else None
     try:
-        container: InputContainer = av.open(file, mode="r", timeout=timeout)
+        # Tags may be in any encoding, and nobody looks at them.
+        container: InputContainer = av.open(file, mode="r", timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         advice = (
             "It is no audio or video file that FFmpeg knows, it is damaged, or its end is missing (an mp4 may keep its "

@@ -21,8 +21,8 @@ from avsr.types import SAMPLE_RATE, FloatArray
 
 MIN_RATE_HZ = 4_000
 MAX_RATE_HZ = 768_000
-MAX_ODD_RATE_HZ = 192_000
-"""Above it only multiples of 100 Hz: with another rate the filter would take hundreds of megabytes."""
+MAX_ODD_RATE_HZ = 48_000
+"""Above it only multiples of 100 Hz, as all real ones are: another rate takes a filter of up to a gigabyte."""
 MAX_CHANNELS = 64
 WILDEST = 1e6
 BLOCK_SAMPLES = 160
@@ -53,7 +53,7 @@ class Resampler:
     n input samples give ceil(n * 16000 / rate_hz) outputs in all: every output whose time lies inside the input.
 
     Raises:
-        InputError: the rate is not an integer from 4000 to 768000 Hz, or above 192000 Hz not a multiple of 100 Hz.
+        InputError: the rate is not an integer from 4000 to 768000 Hz, or above 48000 Hz not a multiple of 100 Hz.
     """
 
     def __init__(self, rate_hz: int) -> None:

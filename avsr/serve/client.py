@@ -56,6 +56,14 @@ class _TryAgainError(Exception):
     """The server refuses, but not for good."""
 
 
+class _ListenerError(Exception):
+    """What ``on_event`` raised, wrapped: an error of its files is none of the connection."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @dataclass(frozen=True, slots=True)
 class _Base:
     """Where the server's stream begins within the client's, after others that servers have lost.
@@ -155,10 +163,13 @@ class Client:
 
         Raises:
             AvsrError: the server cannot be reached or refuses, or the connection is lost for good.
+            Exception: whatever ``on_event`` raised.
         """
         self._loop = asyncio.get_running_loop()
         try:
             return await self._send(messages(packets), config)
+        except _ListenerError as wrapped:
+            raise wrapped.error from None
         finally:
             if self._pulling is not None:
                 await asyncio.wait({self._pulling}, timeout=READ_S)
@@ -234,7 +245,13 @@ class Client:
             spoken = self._partial if self._partial and self._partial.words else None
             begun_s = min(event.time, spoken.start) if spoken else event.time
             self._forget_before(max(self._final_end_s, begun_s - LEAD_S))
-        self._on_event(event)
+        self._tell(event)
+
+    def _tell(self, event: AnyEvent) -> None:
+        try:
+            self._on_event(event)
+        except Exception as error:
+            raise _ListenerError(error) from error
 
     def _refused(self, event: ErrorEvent) -> None:
         """Raise what the refusal means: that the stream must begin anew, that it may work later, or the end."""
@@ -260,7 +277,7 @@ class Client:
         if partial.words:
             update = {"revision": partial.revision + 1, "text": "", "stable_chars": 0, "words": ()}
             partial = partial.model_copy(update=update)
-            self._on_event(partial)
+            self._tell(partial)
         return partial.revision + 1
 
     async def _send_media(self, socket: ClientConnection, outgoing: Iterator[Sound | Picture]) -> None:

@@ -144,18 +144,17 @@ class Service:
         self._network.close()
 
     async def _open(self, config: Config) -> Seat:
-        if self.num_sessions >= self.limits.max_sessions and not self._make_room():
-            raise ProtocolError(
-                "busy",
-                f"all {self.limits.max_sessions} streams that this server holds are in use; try again later",
-                retry=True,
-            )
+        if self._is_full and not self._waiting_seats():
+            raise self._busy()
         self._num_opening += 1
         self._num_opened += 1
         try:
             session = await self._compute(self._new_session, config, self._num_opened)
         finally:
             self._num_opening -= 1
+        if self._is_full and not self._make_room():  # somebody came back meanwhile
+            self._threads.submit(session.close)
+            raise self._busy()
         seat = self._seats[session.secret] = Seat(session)
         self.metrics.add("avsr_sessions_total")
         log("session_opened", session=session.number, modality=config.modality, chunk_ms=session.chunk_ms)
@@ -189,11 +188,26 @@ class Service:
 
     def _make_room(self) -> bool:
         """Give up the stream that has been without a connection for longest; return whether there was one."""
-        waiting = [seat for seat in self._seats.values() if seat.is_free.is_set()]
+        waiting = self._waiting_seats()
         if not waiting:
             return False
         self._close(min(waiting, key=lambda seat: seat.expiry.when() if seat.expiry else 0.0))
         return True
+
+    @property
+    def _is_full(self) -> bool:
+        return self.num_sessions >= self.limits.max_sessions
+
+    def _waiting_seats(self) -> list[Seat]:
+        """Return those of streams that nobody is connected to."""
+        return [seat for seat in self._seats.values() if seat.is_free.is_set()]
+
+    def _busy(self) -> ProtocolError:
+        return ProtocolError(
+            "busy",
+            f"all {self.limits.max_sessions} streams that this server holds are in use; try again later",
+            retry=True,
+        )
 
     def _close(self, seat: Seat) -> None:
         if seat.expiry is not None:

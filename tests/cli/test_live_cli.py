@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from stand_ins import LampFace, pictures, sound, tiny_recognizer
 
 from avsr import cli, recognizer
+from avsr.cli.screen import PlainScreen
 from avsr.errors import DeviceError
 from avsr.live import recorder
+from avsr.live.captioner import LiveCaptioner
 from avsr.media import camera, microphone
 from avsr.media.camera import CameraInfo
 from avsr.media.capture import Picture, Sound
 from avsr.media.microphone import MicrophoneInfo
+from avsr.types import Caption, Word
 
 PLAYED_S = 2.5
 
@@ -133,6 +138,30 @@ def test_plain_output_is_the_finals_alone(monkeypatch: pytest.MonkeyPatch, capsy
     assert errors == ""
 
 
+class Disk(io.StringIO):
+    """What is written is there when it is flushed, if there is room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.is_full = "", False
+
+    def flush(self) -> None:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        self.kept = self.getvalue()
+
+
+def test_a_full_standard_output_ends_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", disk := Disk())
+    screen = PlainScreen(cast(LiveCaptioner, None), jsonl=False, quiet=True)
+    for segment, text in enumerate(("bin", "blue", "now")):
+        disk.is_full = segment == 1
+        screen.take(Caption(segment, 0, True, (Word(text, 0.0, 1.0, 0.9),), len(text), 0.0, 1.0, 0.5, 1.0))
+        assert (screen.problem is not None) == disk.is_full
+    screen.close()
+    assert disk.kept == "bin\nblue\nnow\n"
+
+
 @pytest.mark.usefixtures("devices")
 def test_a_terminal_shows_the_senses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -163,7 +192,8 @@ def test_no_device_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch, capsys: p
         (["--av-offset-ms", "soon"], "--av-offset-ms"),
         (["--av-offset-ms", "nan"], "--av-offset-ms"),
         (["--record", "talk.doc"], "talk.doc"),
-        (["--save", "talk.txt", "--text-file", "talk.txt"], "another name"),
+        (["--save", "talk.txt", "--text-file", "./talk.txt"], "a name of its own"),
+        (["--save", "talk.mp4", "--record", str(Path.cwd() / "talk.mp4")], "a name of its own"),
     ],
 )
 def test_wrong_use_is_said_before_anything_is_opened(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import avsr
 from avsr.corpora import (
     AlignedWord,
+    Utterance,
     noise_files,
     parse_alignment,
     read_clip,
@@ -20,7 +22,8 @@ from avsr.corpora import (
     read_table,
     unfit_to_test,
 )
-from avsr.errors import InputError
+from avsr.errors import InputError, MediaError
+from avsr.evaluate.clips import Clip
 from avsr.types import TICK_SAMPLES, VideoFrame
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
@@ -166,3 +169,19 @@ def test_sound_alone_is_read_without_looking_for_faces(monkeypatch: pytest.Monke
     senses = read_senses(DEMO_CLIP.with_name("babble.ogg"), "av")
     assert senses.heard.all()
     assert not senses.visible.any()
+
+
+def test_what_cannot_be_used_in_a_file_is_said_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "slow.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(2000)
+        file.writeframes(bytes(4000))
+    for read in (
+        lambda path: read_senses(path, "audio"),
+        read_clip,
+        lambda path: Clip(Utterance(path, "", "", "", ())),
+    ):
+        with pytest.raises(MediaError, match=r"slow\.wav: .*2000 Hz"):
+            read(path)

@@ -183,6 +183,13 @@ def test_a_sense_that_is_passed_over_is_not_waited_for(engine: Recognizer, clip:
         stream.pass_over("audio", 1.0)
 
 
+@pytest.mark.parametrize("num_ticks", [1, 8, 25, 50, 75, 249])
+def test_a_sense_is_passed_over_up_to_the_very_tick(engine: Recognizer, num_ticks: int) -> None:
+    with engine.stream(landmarker=LampFace()) as stream:
+        stream.pass_over("video", num_ticks * TICK_S)
+        assert stream.state.front.video.next_tick == num_ticks
+
+
 def test_senses_without_times_go_on_where_they_were_given_up(engine: Recognizer) -> None:
     samples, frames = sound(16.0), [frame.rgb for frame in pictures(16.0)]
     for pausing in ("audio", "video"):

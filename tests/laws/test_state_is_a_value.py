@@ -11,6 +11,7 @@ import pytest
 from stand_ins import Heard, LampFace, Packet, listen, pictures, sound
 
 import avsr
+from avsr.errors import InputError
 from avsr.recognizer import Recognizer
 from avsr.stream import StreamState
 from avsr.types import SAMPLE_RATE
@@ -90,3 +91,13 @@ def test_pictures_without_times_go_on_where_the_state_ends(engine: Recognizer) -
     assert whole.num_words >= 5
     assert np.mean([caption.face_visible for caption in whole.finals]) == 1.0
     assert say(20).captions == whole.captions
+
+
+def test_a_state_of_other_chunks_is_refused(engine: Recognizer) -> None:
+    """Its waiting ticks would never make a chunk."""
+    stream, other = engine.stream(chunk_ms=320), engine.stream(chunk_ms=160)
+    stream.accept_audio(sound(0.5), SAMPLE_RATE)
+    before = other.state
+    with pytest.raises(InputError, match="chunks of 320 ms, and this one's are of 160 ms"):
+        other.state = stream.state
+    assert other.state is before

@@ -40,7 +40,7 @@ def played(path: Path) -> tuple[list[AudioPacket], list[VideoFrame]]:
     return [p for p in found if isinstance(p, AudioPacket)], [p for p in found if isinstance(p, VideoFrame)]
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
 def test_sound_is_kept_to_the_bit_and_pictures_to_the_millisecond(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"talk.{suffix}"
     sounds, frames = packets(1.0)
@@ -78,6 +78,17 @@ def test_another_camera_and_another_microphone_fit_in(tmp_path: Path) -> None:
     assert len(kept) >= 0.9 * RATE
     assert set(kept[round(0.41 * RATE) : round(0.89 * RATE)].tolist()) == {500}
     assert seen[-1].rgb.shape == (48, 64, 3)
+
+
+def test_a_picture_of_another_shape_keeps_its_proportions(tmp_path: Path) -> None:
+    """Lips that are squeezed are read otherwise."""
+    path = tmp_path / "talk.mkv"
+    sounds, frames = packets(0.4)
+    tall = VideoFrame(np.full((120, 40, 3), 200, np.uint8), 600_000)  # of 48 rows it takes 16 columns of 64
+    record(path, [*frames, *sounds, tall])
+    rgb = played(path)[1][-1].rgb.astype(int)
+    assert rgb[4:-4, 26:38].min() > 150
+    assert max(rgb[:, :20].max(), rgb[:, 44:].max()) < 60
 
 
 def test_a_sense_that_never_came_leaves_the_other(tmp_path: Path) -> None:

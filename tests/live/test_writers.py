@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from avsr.errors import InputError
 from avsr.live import writers
@@ -124,6 +125,38 @@ def test_a_long_talk_takes_no_memory(tmp_path: Path) -> None:
     assert text.count(" --> ") == text.count("bin blue at f two now") + 1 == 301
 
 
+def test_what_another_program_does_to_the_file_costs_no_captions(tmp_path: Path) -> None:
+    """An editor that saves in place shortens the very file that was written."""
+    path = tmp_path / "talk.txt"
+    file = CaptionFile(path, ABOUT)
+    file.take(caption(0, "bin blue"))
+    wait_until(lambda: path.read_text() == "bin blue\n")
+    with path.open("w") as edited:
+        edited.write("x")
+    file.take(caption(1, "set white"))
+    wait_until(lambda: path.read_text() == "bin blue\nset white\n")
+    file.close()
+
+
+def test_a_version_that_failed_is_not_told_twice(tmp_path: Path) -> None:
+    path = tmp_path / "talk.txt"
+    file = CaptionFile(path, ABOUT)
+    file.take(caption(0, "bin blue"))
+    wait_until(lambda: path.read_text() == "bin blue\n")
+    with full_disk(12):
+        file.take(caption(1, "set white at f"))
+        wait_until(lambda: file.problem is not None)
+    file.take(caption(2, "now"))
+    file.close()
+    assert path.read_text() == "bin blue\nset white at f\nnow\n"
+
+
+def test_a_name_that_cannot_be_looked_for_is_refused(tmp_path: Path) -> None:
+    for make in (lambda path: CaptionFile(path, ABOUT), LineFile):
+        with pytest.raises(InputError, match=r"cannot be looked for: File name too long"):
+            make(tmp_path / f"{300 * 'x'}.srt")
+
+
 def test_what_waits_for_a_full_disk_is_written_later_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, folder = tmp_path / "in" / "talk.txt", tmp_path / "in"
     folder.mkdir()
@@ -173,7 +206,7 @@ def test_a_full_disk_is_told_at_the_end(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_writers import ABOUT, caption
 from avsr.live.writers import CaptionFile
 file = CaptionFile(Path(sys.argv[1]), ABOUT)
@@ -186,7 +219,7 @@ for segment in range(100_000):
 
 def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "talk.json"
-    command = [sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WRITER, str(path), *map(str, Path(__file__).parents[:2])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "writing\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from avsr.errors import AvsrError
 from avsr.serve.app import is_trusted
+from avsr.serve.logs import log
 from avsr.serve.protocol import Config
 
 Serve = Callable[..., Server]
@@ -127,3 +130,20 @@ def test_who_takes_long_over_a_request_is_hung_up_on(
         time.sleep(0.6)
         say(client, type="end")  # a websocket stays
         assert hear(client, "done")
+
+
+def test_a_log_that_takes_nothing_stops_no_stream(
+    serve: Serve, clip: list[Packet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    server = serve(logs_text=True)
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert run_client(server, clip[:120])[-1].type == "done"
+    with contextlib.closing(io.StringIO()) as closed:
+        pass
+    log("final", to=closed)
+    monkeypatch.undo()
+    assert server.service.num_sessions == 0

@@ -172,3 +172,16 @@ def test_finals_are_written_though_the_stream_ends_in_an_error(
     written = json.loads(said.out)
     assert len(written["segments"]) == len(told) - 1 > 0
     assert any("out of luck" in warning for warning in written["warnings"])
+
+
+def test_an_error_of_the_listener_is_none_of_the_connection(serve: Callable[..., Server]) -> None:
+    server, told = serve(), []
+
+    def fail(event: AnyEvent) -> None:
+        told.append(event)
+        if isinstance(event, CaptionEvent):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        asyncio.run(Client(server.url, fail).send(packets_of(sound(3.0), []), Config()))
+    assert [event.type for event in told].count("ready") == 1, "it does not connect again"

@@ -65,10 +65,11 @@ def test_what_listening_beyond_this_machine_exposes_is_said() -> None:
     ("arguments", "said"),
     [
         (["serve", "--certificate", "x.pem"], "belong together"),
-        (["serve", "--certificate", "x.pem", "--key", "y.pem"], "no such file"),
+        (["serve", "--certificate", "x.pem", "--key", "y.pem"], "cannot be used for TLS: No such file"),
         (["serve", "--token", ""], "everybody"),
         (["serve", "--max-speed", "inf"], "from 1 to 1000"),
         (["serve", "--max-speed", "nan"], "from 1 to 1000"),
+        (["send", str(CLIP), "--token", 1001 * "x"], "--token: string should have at most 1000 characters"),
         (["send", str(CLIP), "--url", "ws://a..b/ws"], "a..b"),
         (["send", str(CLIP), "--url", "http://127.0.0.1:9"], "avsr serve"),
         (["send", str(CLIP), "--url", "ws://127.0.0.1:99999/ws"], "no address"),

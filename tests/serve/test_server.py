@@ -162,14 +162,15 @@ def test_the_client_takes_up_a_lost_connection_by_itself(serve: Serve, clip: lis
     events: list[AnyEvent] = []
     num_cuts = 0
 
-    def cut(event: AnyEvent) -> None:
-        nonlocal num_cuts
-        events.append(event)
-        if isinstance(event, Status) and num_cuts < 2:
-            num_cuts += 1
-            raise ConnectionClosed(None, None)
+    class CutClient(Client):
+        def _take(self, text: str | bytes) -> None:
+            nonlocal num_cuts
+            super()._take(text)
+            if isinstance(events[-1], Status) and num_cuts < 2:
+                num_cuts += 1
+                raise ConnectionClosed(None, None)
 
-    asyncio.run(Client(server.url, cut).send(clip, Config()))
+    asyncio.run(CutClient(server.url, events.append).send(clip, Config()))
     assert num_cuts == 2
     assert server.service.metrics.value("avsr_resumed_total") == 2
     assert finals_of(events) == rounded(expected.finals)
@@ -250,6 +251,8 @@ def test_beyond_capacity_clients_are_told_busy_at_once(serve: Serve, clip: list[
             assert hear_all(second) == []
             assert second.close_code == 1013
     wait_until(lambda: server.service._seats[session].is_free.is_set())
+    assert refusal(server, json.dumps({"type": "config", "chunk_ms": 7}))[0] == "bad_config"
+    assert session in server.service._seats, "who is refused takes nobody's place"
     with server.talk() as third:  # the first one's place, which it may have wanted to come back to, is given away
         say(third, type="config")
         assert hear(third)["type"] == "ready"

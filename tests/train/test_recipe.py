@@ -67,6 +67,13 @@ def test_a_network_that_no_bundle_may_hold_is_refused() -> None:
     assert recipe_of(model=large | {"ff_mult": 1, "num_audio_layers": 1})
 
 
+def test_a_wrong_field_of_a_section_that_may_be_missing_is_explained(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text((RECIPES / "adapt.yaml").read_text().replace("lm: {order: 2}", "lm: {ordr: 2}"))
+    with pytest.raises(ConfigError, match=r"lm\.ordr: unknown field; known here: .*order"):
+        load_config(recipe, RecipeConfig)
+
+
 @pytest.mark.parametrize("wrong", ["dimm: 192", "vocab_size: 9"])
 def test_a_wrong_size_is_named_where_it_stands(wrong: str, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
