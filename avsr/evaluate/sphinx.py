@@ -75,6 +75,7 @@ class PocketSphinx:
         """Decode the sound, letters as letters ("a." as "a")."""
         if not len(samples):
             return ""
+        self._decoder.reinit_feat()  # what was heard before must not matter
         _decode(self._decoder, samples)
         found = self._decoder.hyp()
         return SPELLED_LETTER.sub(r"\1", found.hypstr) if found else ""
