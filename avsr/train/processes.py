@@ -11,6 +11,7 @@ need. A process that is alone is the same with nobody to talk to.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,4 +96,6 @@ def join_processes(backend: str) -> Iterator[Processes]:
             int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
         )
     finally:
+        # What still holds the group would keep its threads, which abort the process when Python ends before them.
+        gc.collect()
         dist.destroy_process_group()
