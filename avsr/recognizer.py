@@ -12,11 +12,12 @@ from avsr_kernels import KernelsUnavailableError, check_kernels
 
 from avsr.bundle import LM_FILE, MAX_LM_TEXT_BYTES, Bundle, load_bundle
 from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm, read_arpa
-from avsr.errors import BundleError, ConfigError, DeviceError, InputError, MediaError
+from avsr.errors import BundleError, ConfigError, DeviceError, InputError
 from avsr.features import LogMel
 from avsr.frontend import DEFAULT_PATIENCE_S, FrontEnd
 from avsr.lips import FaceMesh, Landmarker, LipTracker
 from avsr.media import open_media
+from avsr.media.naming import usable
 from avsr.model import AvsrModel
 from avsr.stream import Network, Stream
 from avsr.traced import TracedNetwork
@@ -221,10 +222,8 @@ class Recognizer:
         ):
             begun = time.perf_counter()
             for packet in media:
-                try:
+                with usable(media.name):
                     stream.accept(packet)
-                except InputError as error:
-                    raise MediaError(f"{media.name}: {error}") from error
                 collect(stream.captions())
                 if on_progress:
                     on_progress(media.position_s, media.duration_s)

@@ -1,7 +1,7 @@
 """Corpora: tables of clips and published layouts, and their clips as the engine sees and hears them."""
 
 from avsr.corpora.layouts import read_corpus
-from avsr.corpora.senses import read_clip, read_senses, usable
+from avsr.corpora.senses import read_clip, read_senses
 from avsr.corpora.tables import (
     AlignedWord,
     Utterance,
@@ -23,5 +23,4 @@ __all__ = [
     "read_senses",
     "read_table",
     "unfit_to_test",
-    "usable",
 ]

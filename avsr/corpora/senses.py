@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from avsr.errors import InputError, MediaError
 from avsr.frontend import FrontEnd, SenseTicks, join_ticks
 from avsr.lips import Face, FaceMesh, LipTracker
 from avsr.media import AudioAligner, AudioPacket
+from avsr.media.naming import usable
 from avsr.types import ByteArray, FloatArray, Modality, VideoFrame
 
 CHUNK_TICKS = 25
@@ -74,19 +72,6 @@ def _read_senses(path: Path, front: FrontEnd) -> SenseTicks:
     state = front.end(state)
     take()
     return join_ticks(pieces)
-
-
-@contextmanager
-def usable(name: str) -> Iterator[None]:
-    """Say of which file it is that something cannot be used, such as its rate.
-
-    Raises:
-        MediaError: an InputError came up.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise MediaError(f"{name}: {error}") from error
 
 
 def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:

@@ -11,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from avsr.corpora import Utterance, usable
+from avsr.corpora import Utterance
 from avsr.lips import Face, FaceMesh, Landmarker
 from avsr.media import AudioAligner, AudioPacket, active_rms, open_media
+from avsr.media.naming import usable
 from avsr.media.noise import ACTIVE_MARGIN_DB, LEVEL_FRAME_SAMPLES
 from avsr.recognizer import MAX_FACES
 from avsr.types import SAMPLE_RATE, ByteArray, FloatArray, VideoFrame

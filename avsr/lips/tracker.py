@@ -62,8 +62,7 @@ class LipTracker:
         A repeated picture repeats the last answer; nothing is learnt from it, so that who is read, and where, settles
         in as many new pictures whatever their rate, which is later where they are fewer than 25 a second.
 
-        Without a face the last crop is held for a while; after that the
-        frame is not ``visible``.
+        Without a face the last crop is held for a while; after that the frame is not ``visible``.
         """
         tick = x.video.tick
         if x.video.frame is None:

@@ -197,9 +197,9 @@ class _Tracks:
 
 def _fitted(rgb: ByteArray, width: int, height: int) -> ByteArray:
     """Return a picture u8 (height, width, 3): what has another shape keeps its proportions, between black edges."""
-    scale = min(width / rgb.shape[1], height / rgb.shape[0])
     if rgb.shape[0] // 2 * 2 == height and rgb.shape[1] // 2 * 2 == width:
         return np.ascontiguousarray(rgb[:height, :width])
+    scale = min(width / rgb.shape[1], height / rgb.shape[0])
     inner = max(1, round(scale * rgb.shape[1])), max(1, round(scale * rgb.shape[0]))
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
     fitted = np.zeros((height, width, 3), np.uint8)

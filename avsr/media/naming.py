@@ -1,10 +1,14 @@
-"""What sources are called where names are shown, logged, piped and written."""
+"""What sources are called where names are shown, logged, piped and written, and in errors."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from avsr.errors import InputError, MediaError
 
 
 def name_of(source: str | Path | BinaryIO) -> str:
@@ -19,3 +23,16 @@ def name_of(source: str | Path | BinaryIO) -> str:
 def without_password(url: str) -> str:
     """Return ``url`` without the user and the password in it."""
     return re.sub(r"://[^/?#]*@", "://", url)
+
+
+@contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Say of which file it is that something cannot be used, such as its rate.
+
+    Raises:
+        MediaError: an InputError came up.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise MediaError(f"{name}: {error}") from error

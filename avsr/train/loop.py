@@ -158,7 +158,7 @@ class Trainer:
                 stack.enter_context(lock(self._directory, patience_s=STOP_PATIENCE_S))
             stop = stack.enter_context(StopRequest())
             stack.callback(self._tracker.close)
-            stack.callback(self._part)
+            stack.callback(self._let_go)
             self._begin()
             self._learn(stop)
             summary = self._finish()
@@ -194,8 +194,8 @@ class Trainer:
             objective if self._processes.count == 1 else DistributedDataParallel(objective, broadcast_buffers=False)
         )
 
-    def _part(self) -> None:
-        """Let go of what holds on to the other processes, which is to be gone before they part."""
+    def _let_go(self) -> None:
+        """Hold on to the other processes no longer, so that all of them can part."""
         self._compute = self._objective
 
     def _load(self, name: str, saved: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -103,3 +104,20 @@ def test_a_video_without_pictures_says_so(tmp_path, suffix):
         container.start_encoding()
     with pytest.raises(MediaError, match=r"empty or damaged|its end is missing"), open_media(path) as media:
         list(media)
+
+
+def test_a_tag_in_another_encoding_is_nobodys_business(tmp_path: Path) -> None:
+    title = "Müller".encode("latin-1") + b"\0\0"
+    tags = b"INFOINAM" + struct.pack("<I", len(title)) + title
+    samples = np.zeros(1600, "<i2").tobytes()
+    chunks = b"".join(
+        name + struct.pack("<I", len(data)) + data
+        for name, data in (
+            (b"fmt ", struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)),
+            (b"LIST", tags),
+            (b"data", samples),
+        )
+    )
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
+    with open_media(tmp_path / "a.wav") as media:
+        assert sum(len(packet.samples) for packet in media) == 1600

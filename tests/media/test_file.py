@@ -395,20 +395,3 @@ def test_real_recordings_are_read(shared_data):
         assert [tick.frame.pts_us for tick in aligned.ticks] == [40_000 * tick for tick in range(75)]
         assert 73 <= len(aligned.heard) <= 76 and aligned.heard[:73].all()
         assert 0.001 < np.abs(aligned.samples).max() <= 1.0
-
-
-def test_a_tag_in_another_encoding_is_nobodys_business(tmp_path: Path) -> None:
-    title = "Müller".encode("latin-1") + b"\0\0"
-    tags = b"INFOINAM" + struct.pack("<I", len(title)) + title
-    samples = np.zeros(1600, "<i2").tobytes()
-    chunks = b"".join(
-        name + struct.pack("<I", len(data)) + data
-        for name, data in (
-            (b"fmt ", struct.pack("<HHIIHH", 1, 1, 16_000, 32_000, 2, 16)),
-            (b"LIST", tags),
-            (b"data", samples),
-        )
-    )
-    (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
-    _, sound, _, _ = _deliveries(tmp_path / "a.wav")
-    assert sum(len(packet.samples) for packet in sound) == 1600
