@@ -64,13 +64,28 @@ def _decide(choice: str, device: torch.device, dtype: torch.dtype, head_dim: int
             raise KernelsUnavailableError(f"AVSR_KERNELS=triton, but {obstacle}; set AVSR_KERNELS=reference or auto")
         return True
     fused = obstacle is None and device.type == "cuda"
-    _log_once(f"attention on {device} in {dtype}: {'Triton kernels' if fused else 'PyTorch'}")
+    if device.type == "cuda" and obstacle is not None:
+        _log_once(logging.WARNING, f"attention on {device} in {dtype}: PyTorch, because {obstacle}")
+    else:
+        _log_once(logging.INFO, f"attention on {device} in {dtype}: {'Triton kernels' if fused else 'PyTorch'}")
     return fused
 
 
 @cache
-def _log_once(message: str) -> None:
-    _log.info(message)
+def _log_once(level: int, message: str) -> None:
+    _log.log(level, message)
+
+
+@cache
+def _cannot_launch() -> str | None:
+    """Let Triton build now, with the machine's C compiler, what it calls the driver with; say what went wrong."""
+    try:
+        from triton.runtime.driver import driver
+
+        driver.active.get_current_target()
+    except Exception as error:  # of many kinds: no compiler, no headers, no driver, a cache that cannot be written
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _obstacle(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
@@ -82,6 +97,8 @@ def _obstacle(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | 
             return "the kernels are made for NVIDIA GPUs, and this PyTorch is for AMD's"
         if torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
             return f"{torch.cuda.get_device_name(device)} is older than compute capability 8.0"
+        if (why := _cannot_launch()) is not None:
+            return f"Triton cannot launch kernels here; it needs a C compiler and Python's headers: {why}"
     elif os.environ.get("TRITON_INTERPRET") != "1":
         return f"Triton kernels run on CUDA GPUs, not on {device.type} (TRITON_INTERPRET=1 simulates one, slowly)"
     if dtype not in DTYPES:

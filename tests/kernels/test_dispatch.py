@@ -68,6 +68,23 @@ def test_triton_refuses_what_it_has_no_kernel_for(
         dispatch.use_triton(query)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine on which Triton finds no driver")
+def test_a_gpu_for_which_triton_cannot_build_a_launcher_takes_the_reference(
+    choose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:  # type: ignore[no-untyped-def]
+    """As where there is no C compiler: it is said at once, not by a traceback at the first chunk."""
+    pytest.importorskip("triton")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    choose("triton")
+    with pytest.raises(KernelsUnavailableError, match="needs a C compiler"):
+        dispatch.check_kernels(torch.device("cuda"))
+    choose("auto")
+    dispatch.check_kernels(torch.device("cuda"))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "PyTorch, because Triton cannot launch kernels here" in record.getMessage()
+
+
 def test_the_reference_never_imports_triton() -> None:
     code = "import avsr_kernels, sys; sys.exit('triton' in sys.modules)"
     environment = os.environ | {"AVSR_KERNELS": "reference"}
