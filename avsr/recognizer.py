@@ -43,7 +43,7 @@ def load_model(
         model: name or directory; None for the default that comes with the package.
         lm: the language model of its streams: an ARPA file, used with the bundle's weights, or "none"; None for the
             one in the bundle, if there is one.
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda", for which convolutions lose TF32 in the whole process: float32 means float32.
         threads: processor threads for the network, for the whole process; None leaves torch's choice.
 
     Raises:
@@ -60,6 +60,8 @@ def load_model(
         check_kernels(torch.device(device))
     except KernelsUnavailableError as error:
         raise DeviceError(str(error)) from error
+    if device == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     if threads is not None:
         if threads < 1:
             raise ConfigError(f"threads {threads} are too few; use 1 or more, or None for torch's choice")

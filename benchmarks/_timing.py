@@ -86,9 +86,12 @@ def capture(work: Callable[[], object], *, warm_up: Call | None = None) -> tuple
             (warm_up or work)()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = work()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            outputs = work()
+    finally:
+        torch.cuda.set_stream(stream)  # which PyTorch leaves changed when the end of a capture fails
     return graph, outputs
 
 

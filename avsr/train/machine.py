@@ -38,7 +38,7 @@ class Machine:
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the network is run: bfloat16 on a GPU that has it."""
-        enabled = self.is_gpu and torch.cuda.is_bf16_supported()
+        enabled = self.is_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
