@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from avsr.lips import Landmarker
 from avsr.media import AudioPacket
 from avsr.media.align import MAX_TIME_S
 from avsr.model import ModelState
+from avsr.traced import map_tensors
 from avsr.types import SAMPLE_RATE, TICK_MS, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Sense, VideoFrame
 
 SLEEP_TICKS = 750
@@ -51,6 +52,11 @@ class StreamState:
     absent_ticks: int = 0
     heard_ticks: int = 0
     visible_ticks: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the network's part as it is on a processor: there may be no GPU where it is read."""
+        on_cpu = replace(self, model=map_tensors(self.model, torch.Tensor.cpu))
+        return StreamState, tuple(getattr(on_cpu, each.name) for each in fields(self))
 
 
 class Network(Protocol):
@@ -107,6 +113,8 @@ class Stream:
     def state(self) -> StreamState:
         """All that the stream has learnt; another stream of the same model and settings can go on from it.
 
+        The other stream may be on another device.
+
         Raises:
             InputError: it is set to the state of a stream with other chunks.
         """
@@ -119,7 +127,8 @@ class Stream:
                 f"the state is of a stream with chunks of {state.chunk_ticks * TICK_MS} ms, and this one's are of "
                 f"{self._chunk_ticks * TICK_MS} ms; open one with the same chunk_ms"
             )
-        self._state = state
+        device = self._network.device
+        self._state = replace(state, model=map_tensors(state.model, lambda tensor: tensor.to(device)))
 
     def accept_audio(self, samples: npt.NDArray[Any], sample_rate: int, t: float | None = None) -> None:
         """Push sound: f32 in [-1, 1] or i16, (n,) or (n, channels), of any rate.

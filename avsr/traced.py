@@ -52,6 +52,7 @@ class TracedNetwork:
         self._network = network
         self._weights = (*network.parameters(), *network.buffers())
         state = network.init_state()
+        self._prepared: set[tuple[int, bool]] = set()
         self._kinds = {ticks: _kinds(_inputs(_blank(ticks), state)) for ticks in network.config.chunk_sizes}
 
     @property
@@ -65,9 +66,18 @@ class TracedNetwork:
 
     def prepare(self, chunk_ticks: int, *, sees: bool) -> None:
         """Make now what a stream with such chunks, which ``sees`` or only hears, would wait for at its first ones."""
-        if chunk_ticks in self._kinds and self._can_trace(self._network.init_state()):
-            for any_visible in (False, True) if sees else (False,):
+        wanted = chunk_ticks, sees
+        if chunk_ticks not in self._kinds or self._network.training or wanted in self._prepared:
+            return
+        state = self._network.init_state()
+        for any_visible in (False, True) if sees else (False,):
+            if self._can_trace(state):
                 _graph(self._network, chunk_ticks, any_visible)
+            else:  # a GPU's first step compiles kernels
+                chunk = map_tensors(_blank(chunk_ticks, any_visible), lambda tensor: tensor.to(self.device))
+                with torch.inference_mode():
+                    self._network.step(chunk, state, chunk_ticks)
+        self._prepared.add(wanted)
 
     def step(self, chunk: AvChunk, state: ModelState, chunk_ticks: int) -> tuple[LogProbs, ModelState]:
         """Do as `AvsrModel.step`."""

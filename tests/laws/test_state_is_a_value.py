@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from stand_ins import Heard, LampFace, Packet, listen, pictures, sound
 
 import avsr
 from avsr.errors import InputError
 from avsr.recognizer import Recognizer
 from avsr.stream import StreamState
+from avsr.traced import tensors_of
 from avsr.types import SAMPLE_RATE
 
 
@@ -101,3 +103,17 @@ def test_a_state_of_other_chunks_is_refused(engine: Recognizer) -> None:
     with pytest.raises(InputError, match="chunks of 320 ms, and this one's are of 160 ms"):
         other.state = stream.state
     assert other.state is before
+
+
+def test_a_state_is_taken_to_the_device_of_the_stream(engine: Recognizer) -> None:
+    class Elsewhere:
+        """A network on another device than the states come from: one without values."""
+
+        device = torch.device("meta")
+        init_state = engine.traced.init_state
+        step = engine.traced.step
+
+    stream, other = engine.stream(), engine.stream(network=Elsewhere())
+    other.state = stream.state
+    assert {tensor.device.type for tensor in tensors_of(other.state.model)} == {"meta"}
+    assert {tensor.device.type for tensor in tensors_of(stream.state.model)} == {"cpu"}

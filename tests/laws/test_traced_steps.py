@@ -198,6 +198,16 @@ def test_a_prepared_network_records_nothing_later(eager_steps: list[int]) -> Non
     assert len(eager_steps) == 2
 
 
+def test_kernels_that_are_compiled_at_a_first_step_are_compiled_ahead_of_it(
+    eager_steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("avsr.traced.use_triton", lambda query: True)
+    traced = TracedNetwork(networks()[0])
+    for _ in range(3):  # once for all streams
+        traced.prepare(8, sees=True)
+        assert eager_steps == [1, 1]
+
+
 @torch.inference_mode()
 @pytest.mark.usefixtures("no_graphs")
 def test_networks_of_the_same_sizes_share_the_graphs_and_keep_their_weights(eager_steps: list[int]) -> None:
