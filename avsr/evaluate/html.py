@@ -77,6 +77,4 @@ def _table(table: Table) -> str:
 
 
 def _value(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    # A file name that is not UTF-8 must not keep the page from being written.
-    return escape(text.encode("utf-8", "replace").decode())
+    return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

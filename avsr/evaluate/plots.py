@@ -62,7 +62,11 @@ def plot_wer(scores: Sequence[Score], titles: Mapping[str, str], caption: str) -
     for panel in panels[::num_columns]:
         panel.set_ylabel("word error rate, %")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=num_legend_columns, frameon=False, fontsize=9)
+    legend = figure.legend(
+        handles, labels, loc="outside upper center", ncols=num_legend_columns, frameon=False, fontsize=9
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name with dollar signs is no formula
     figure.supxlabel(caption, fontsize=7)
     return figure
 
@@ -100,7 +104,7 @@ def _draw_panel(panel: Axes, scores: Sequence[Score], titles: Mapping[str, str],
         _draw_line(panel, sorted(points, key=lambda point: point[0]), title, colour, marker)
     panel.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
     panel.set_xlabel("signal-to-noise ratio, dB" if snrs_db else "")
-    panel.set_title(noise or CLEAN_NAME, fontsize=10)
+    panel.set_title(noise or CLEAN_NAME, fontsize=10, parse_math=False)
     panel.grid(True, color="0.9", linewidth=0.6)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)

@@ -126,9 +126,11 @@ def write_report(report: Report, directory: Path) -> list[Path]:
         "timings.json": _json(timings),
         "wer.png": figure_png,
         "wer.pdf": as_pdf(figure),
-        "report.html": render_html(
-            report.about, report.titles, report.scores, report.speakers, report.timings, RTF_RULE, figure_png
-        ).encode(),
+        "report.html": _bytes(
+            render_html(
+                report.about, report.titles, report.scores, report.speakers, report.timings, RTF_RULE, figure_png
+            )
+        ),
     }
     try:
         for name, content in files.items():
@@ -217,7 +219,7 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    return _bytes(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _table(rows: Iterable[Mapping[str, Any]], delimiter: str) -> bytes:
@@ -226,4 +228,9 @@ def _table(rows: Iterable[Mapping[str, Any]], delimiter: str) -> bytes:
     writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["clip"], delimiter=delimiter, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return buffer.getvalue().encode("utf-8", "surrogateescape")
+    return _bytes(buffer.getvalue())
+
+
+def _bytes(text: str) -> bytes:
+    """The names of files, of which ``text`` may tell, need not be UTF-8; what is written must be."""
+    return text.encode("utf-8", "replace")

@@ -121,6 +121,10 @@ def test_a_directory_is_a_kind_of_noise_with_all_its_sound_files(cafe: Path) -> 
     assert NoiseLibrary([kind], 0).draw("cafe", "a", 640).samples.any()
 
 
+def test_the_name_of_a_kind_can_be_shown_whatever_its_directory_is_called(cafe: Path) -> None:
+    assert parse_noise(str(cafe.rename(cafe.with_name("caf\udce9")))).name == "caf?"
+
+
 def test_a_table_gives_the_split_that_is_named_as_the_kind(tmp_path: Path) -> None:
     table = tmp_path / "speech.tsv"
     rows = [f"{i}.ogg\tv\t{split}\t1\t\t\n" for i, split in enumerate(["babble", "train", "babble"])]

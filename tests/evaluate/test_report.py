@@ -14,9 +14,10 @@ from fake_systems import FakeSystem, corpus, plan_of
 import avsr
 from avsr.errors import InputError, MissingExtraError
 from avsr.evaluate import plots
-from avsr.evaluate.bench import run
+from avsr.evaluate.bench import Plan, run
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.journal import Journal
+from avsr.evaluate.noises import NoiseKind, NoiseLibrary
 from avsr.evaluate.report import Report, make_report, write_report
 from avsr.evaluate.tables import speaker_table, wer_tables
 
@@ -100,6 +101,21 @@ def test_a_single_condition_can_be_drawn_too(conditions: list[Condition], tmp_pa
     bench(tmp_path, tmp_path / "out", conditions=conditions)
     assert (tmp_path / "out" / "wer.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "wer.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_no_name_of_a_file_keeps_the_report_from_being_written(tmp_path: Path) -> None:
+    clips = {f"\udcff{name}": utterance for name, utterance in corpus(tmp_path, BABBLE).items()}
+    noises = NoiseLibrary([NoiseKind("a$^{$b", (("rain\udcff.ogg", BABBLE),))], seed=0)
+    plan = Plan(clips, [FakeSystem("$^{$")], [CLEAN, Condition("a$^{$b", 0.0)], noises)
+    with Journal(tmp_path, {}) as journal:
+        left_out = run(plan, journal)
+        report = make_report(
+            plan, journal, left_out, "basic", manifest="t\udcff.tsv", split=None, limit=None, settings={}
+        )
+    for path in write_report(report, tmp_path):
+        assert path.suffix in (".png", ".pdf") or path.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "results.json").read_text())["manifest"] == "t?.tsv"
+    assert "rain?.ogg@" in (tmp_path / "conditions.tsv").read_text()
 
 
 def test_a_full_directory_is_one_error(tmp_path: Path) -> None:
