@@ -144,12 +144,12 @@ def run(
     prepare_directory(output)
     with Journal(output, settings) as journal:
         left_out = _measure(plan, journal, output, is_shown=not quiet and sys.stderr.isatty())
+        for clip, reason in left_out.items():
+            print(f"avsr: left out: {clip}: {reason}", file=sys.stderr)
         report = make_report(
             plan, journal, left_out, text_norm, manifest=str(manifest), split=split, limit=limit, settings=settings
         )
         paths = write_report(report, output)
-    for clip, reason in left_out.items():
-        print(f"avsr: left out: {clip}: {reason}", file=sys.stderr)
     if not quiet:
         _print_tables(report)
         print(f"avsr: wrote {', '.join(path.name for path in paths)} to {output}", file=sys.stderr)

@@ -69,8 +69,8 @@ class Journal:
             self._file = path.open("a+b")
             self._lock(directory)
             try:
-                _settle(directory / SETTINGS_FILE, settings)
                 self._read(path)
+                _settle(directory / SETTINGS_FILE, settings, binds=bool(self.mixes or self.results))
             except BaseException:
                 self._file.close()
                 raise
@@ -143,13 +143,16 @@ class Journal:
             ) from error
 
 
-def _settle(path: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse ``settings`` that contradict those in ``path``; else keep both, since a run may widen an earlier one."""
+def _settle(path: Path, settings: Mapping[str, Any], *, binds: bool) -> None:
+    """Refuse ``settings`` that contradict those in ``path``; else keep both, since a run may widen an earlier one.
+
+    Without ``binds`` nothing was measured with those in ``path``, and they are forgotten.
+    """
     known: dict[str, Any] = {}
-    if path.exists():
+    if binds and path.exists():
         try:
             known = dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise InputError(f"{path}: damaged; choose another -o DIR") from error
     for where, there, here in _differences(known, settings):
         raise InputError(

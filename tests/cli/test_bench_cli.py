@@ -150,6 +150,18 @@ def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
     assert (results["num_clips"], list(results["left_out"])) == (2, ["0.wav"])
 
 
+def test_it_is_said_why_no_clip_can_be_read_and_the_mended_table_goes_to_the_same_place(
+    bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = corpus.read_text()
+    corpus.write_text(HEADER + "nope.wav\ta\ttest\t1\tbin blue\t\n")
+    options = ["--modality", "audio", "-q", "-o", str(tmp_path / "out")]
+    assert bench(*options) == 2
+    assert "left out: nope.wav: There is no file" in capsys.readouterr().err
+    corpus.write_text(table)
+    assert bench(*options) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

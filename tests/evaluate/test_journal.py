@@ -75,10 +75,20 @@ def test_another_configuration_is_refused_and_changes_nothing(other: dict[str, o
 
 def test_a_run_may_be_widened(tmp_path: Path) -> None:
     more = {"seed": 0, "noise": {"cafe": "3"}, "systems": {"audio@320": {"model": "a"}}}
-    Journal(tmp_path, SETTINGS).__exit__(None, None, None)
-    Journal(tmp_path, more).__exit__(None, None, None)
+    for some in (SETTINGS, more):
+        with Journal(tmp_path, some) as journal:
+            journal.add_result(str(some), CLEAN, "av@320", result("bin"))
     with pytest.raises(InputError, match="noise rain"):
         Journal(tmp_path, {"noise": {"rain": "4"}})
+
+
+def test_settings_that_nothing_was_measured_with_bind_nobody(tmp_path: Path) -> None:
+    other = {**SETTINGS, "seed": 1}
+    Journal(tmp_path, SETTINGS).__exit__(None, None, None)
+    with Journal(tmp_path, other) as journal:
+        journal.add_result("a", CLEAN, "av@320", result("bin"))
+    with pytest.raises(InputError, match="seed was 1 and is 0 now"):
+        Journal(tmp_path, SETTINGS)
 
 
 def test_two_runs_do_not_write_to_one_journal(tmp_path: Path) -> None:
