@@ -10,9 +10,9 @@ import fcntl
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from types import TracebackType
+from types import TracebackType, UnionType
 from typing import Any
 
 from avsr.captions.files import write_whole
@@ -129,9 +129,16 @@ class Journal:
         condition = Condition(row["noise"], row["snr_db"])
         if "mix" in row:
             mix = Mix(**row["mix"])
+            _demand(str, *mix.sources, mix.key)
+            _demand(float | int | None, mix.speech_active_db, mix.noise_db)
             self.mixes[row["clip"], condition] = Mix(tuple(mix.sources), mix.key, mix.speech_active_db, mix.noise_db)
         else:
-            self.results[row["clip"], condition, row["system"]] = Result(**row["result"])
+            result = Result(**row["result"])
+            text, *numbers = astuple(result)
+            _demand(str, text)
+            _demand(float | int | None, *numbers)
+            _demand(float | int, result.work_s, result.duration_s)
+            self.results[row["clip"], condition, row["system"]] = result
 
     def _write(self, row: dict[str, Any]) -> None:
         try:
@@ -143,6 +150,12 @@ class Journal:
             ) from error
 
 
+def _demand(kind: type | UnionType, *values: object) -> None:
+    for value in values:
+        if not isinstance(value, kind):
+            raise TypeError(f"{value!r} is no {kind}")
+
+
 def _settle(path: Path, settings: Mapping[str, Any], *, binds: bool) -> None:
     """Refuse ``settings`` that contradict those in ``path``; else keep both, since a run may widen an earlier one.
 
@@ -151,7 +164,8 @@ def _settle(path: Path, settings: Mapping[str, Any], *, binds: bool) -> None:
     known: dict[str, Any] = {}
     if binds and path.exists():
         try:
-            known = dict(json.loads(path.read_text(encoding="utf-8")))
+            known = json.loads(path.read_text(encoding="utf-8"))
+            _demand(dict, known)
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: damaged; choose another -o DIR") from error
     for where, there, here in _differences(known, settings):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from avsr.errors import InputError
 from avsr.evaluate.conditions import CLEAN, Condition
-from avsr.evaluate.journal import JOURNAL_FILE, Journal, Mix, Result
+from avsr.evaluate.journal import JOURNAL_FILE, SETTINGS_FILE, Journal, Mix, Result
 
 SETTINGS = {"seed": 0, "noise": {"rain": "1"}, "systems": {"av@320": {"model": "a"}}}
 RAIN = Condition("rain", -5.0)
@@ -97,8 +99,34 @@ def test_two_runs_do_not_write_to_one_journal(tmp_path: Path) -> None:
     Journal(tmp_path, SETTINGS).__exit__(None, None, None)
 
 
-@pytest.mark.parametrize("line", ["{}", "nonsense", '{"clip": "a", "noise": null, "snr_db": null, "mix": {"x": 1}}'])
+def line_of(**values: object) -> str:
+    return json.dumps({"clip": "a", **asdict(RAIN), **values})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}",
+        "5",
+        "nonsense",
+        line_of(mix={"x": 1}),
+        line_of(mix=asdict(Mix((5,), "ff", None, None))),  # type: ignore[arg-type]
+        line_of(mix=asdict(Mix((), "ff", "loud", None))),  # type: ignore[arg-type]
+        line_of(system="av@320", result=asdict(result(5))),  # type: ignore[arg-type]
+        line_of(system="av@320", result={**asdict(result("bin")), "audio_weight": "0.5"}),
+        line_of(system="av@320", result={**asdict(result("bin")), "work_s": None}),
+    ],
+)
 def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
     (tmp_path / JOURNAL_FILE).write_text(f"{line}\n")
     with pytest.raises(InputError, match=rf"{JOURNAL_FILE}:1: damaged"):
+        Journal(tmp_path, SETTINGS)
+
+
+@pytest.mark.parametrize("content", ["5", "[]", "nonsense"])
+def test_damaged_settings_are_named(content: str, tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS) as journal:
+        journal.add_result("a", CLEAN, "av@320", result("bin"))
+    (tmp_path / SETTINGS_FILE).write_text(content)
+    with pytest.raises(InputError, match=rf"{SETTINGS_FILE}: damaged"):
         Journal(tmp_path, SETTINGS)
