@@ -19,7 +19,7 @@ from avsr.lips import FaceMesh, Landmarker, LipTracker
 from avsr.media import open_media
 from avsr.media.naming import usable
 from avsr.model import AvsrModel
-from avsr.stream import Network, Stream
+from avsr.stream import Network, Stream, StreamSettings
 from avsr.traced import TracedNetwork
 from avsr.types import TICK_MS, Caption, Modality, Transcript
 
@@ -49,7 +49,7 @@ def load_model(
     Raises:
         BundleError: the bundle is missing, damaged, of another version or does not fit this code.
         DeviceError: the device is not there, or ``AVSR_KERNELS`` asks for kernels that do not run on it.
-        ConfigError: ``threads`` is below 1.
+        ConfigError: ``threads`` is no whole number of 1 or more.
         InputError: ``lm`` cannot be read.
     """
     if device not in ("cpu", "cuda"):
@@ -63,8 +63,8 @@ def load_model(
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = False
     if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"threads {threads} are too few; use 1 or more, or None for torch's choice")
+        if not (isinstance(threads, int) and threads >= 1):
+            raise ConfigError(f"threads {threads!r} must be a whole number of 1 or more, or None for torch's choice")
         torch.set_num_threads(threads)
     bundle = load_bundle(model)
     try:
@@ -154,15 +154,20 @@ class Recognizer:
         if chunk_ms not in self.chunk_choices_ms:
             choices = ", ".join(str(choice) for choice in self.chunk_choices_ms)
             raise ConfigError(
-                f"chunk_ms {chunk_ms} is not one that {config.name} was trained for; use one of {choices}"
+                f"chunk_ms {chunk_ms!r} is not one that {config.name} was trained for; use one of {choices}"
             )
-        if beam is not None and beam < 1:
-            raise ConfigError(f"beam {beam} is too narrow; use 1 or more")
-        if not 0 < patience_s <= MAX_PATIENCE_S:
-            raise ConfigError(f"patience_s {patience_s} must be above 0 and at most {MAX_PATIENCE_S:g}")
+        if beam is not None and not (isinstance(beam, int) and beam >= 1):
+            raise ConfigError(f"beam {beam!r} must be a whole number of 1 or more")
+        if not (isinstance(patience_s, int | float) and 0 < patience_s <= MAX_PATIENCE_S):
+            raise ConfigError(f"patience_s {patience_s!r} must be above 0 and at most {MAX_PATIENCE_S:g}")
+        if isinstance(hotwords, str) or not all(isinstance(each, Hotword) for each in hotwords):
+            raise ConfigError(f'hotwords {hotwords!r} must be a list such as [avsr.Hotword("set white")]')
         decode = config.decode if beam is None else config.decode.model_copy(update={"beam_size": beam})
-        search = BeamSearch(decode, self.tokenizer, lm=self._chosen(lm), hotwords=hotwords)
+        chosen = self._chosen(lm)
+        search = BeamSearch(decode, self.tokenizer, lm=chosen, hotwords=hotwords)
         chunk_ticks = chunk_ms // TICK_MS
+        num_ngrams = chosen.num_ngrams if chosen else ()
+        settings = StreamSettings(f"{config.name} {config.version}", modality, chunk_ticks, num_ngrams, tuple(hotwords))
         if network is None:
             self.traced.prepare(chunk_ticks, sees=modality != "audio")
             network = self.traced
@@ -171,14 +176,14 @@ class Recognizer:
         tracker = None if modality == "audio" or landmarker is None else LipTracker(landmarker)
         front = FrontEnd(modality, tracker, patience_s)
         captioner = Captioner(decode, self.tokenizer, search)
-        return Stream(network, self.log_mel, front, captioner, chunk_ticks, landmarker)
+        return Stream(network, self.log_mel, front, captioner, settings, landmarker)
 
     def _chosen(self, lm: WordLm | Literal["none"] | None) -> WordLm | None:
-        if isinstance(lm, str):
-            if lm != NO_LM:
-                raise ConfigError(f"lm {lm!r} is unknown; use a WordLm, {NO_LM!r}, or None for the model's own")
-            return None
-        return self.lm if lm is None else lm
+        if lm is None or isinstance(lm, WordLm):
+            return self.lm if lm is None else lm
+        if lm != NO_LM:
+            raise ConfigError(f"lm {lm!r} is unknown; use a WordLm, {NO_LM!r}, or None for the model's own")
+        return None
 
     def transcribe(
         self,

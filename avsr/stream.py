@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avsr.decode import Captioner, CaptionerInput, CaptionerState
+from avsr.decode import Captioner, CaptionerInput, CaptionerState, Hotword
 from avsr.errors import InputError
 from avsr.features import LogMel, LogMelState
 from avsr.frontend import FrontEnd, FrontEndState, SenseTicks, join_ticks
@@ -22,7 +23,7 @@ from avsr.media import AudioPacket
 from avsr.media.align import MAX_TIME_S
 from avsr.model import ModelState
 from avsr.traced import map_tensors
-from avsr.types import SAMPLE_RATE, TICK_MS, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Sense, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Modality, Sense, VideoFrame
 
 SLEEP_TICKS = 750
 """After so long without either sense (30 s) the network sleeps; with the next tick that has one it begins afresh.
@@ -34,19 +35,33 @@ MAX_UNREAD_FINALS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What a stream's state means nothing without: only a stream of the same settings can go on from it.
+
+    ``num_ngrams`` are those of the language model, of each order; none without one.
+    """
+
+    model: str
+    modality: Modality
+    chunk_ticks: int
+    num_ngrams: tuple[int, ...] = ()
+    hotwords: tuple[Hotword, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StreamState:
     """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown.
 
-    ``waiting`` are the ticks, one by one, of a chunk of ``chunk_ticks`` that is not whole. ``absent_ticks`` counts the
-    ticks without either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks`` and ``visible_ticks`` count
-    those with each since the start.
+    ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks without
+    either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks`` and ``visible_ticks`` count those with each
+    since the start.
     """
 
+    settings: StreamSettings
     front: FrontEndState
     mel: LogMelState
     model: ModelState
     captioner: CaptionerState
-    chunk_ticks: int
     waiting: tuple[SenseTicks, ...] = ()
     next_frame_us: int = 0
     absent_ticks: int = 0
@@ -83,6 +98,8 @@ class Stream:
     pictures a second for video), or where its sense was given up. However the input is cut into packets, the finals are
     the same, as long as neither sense lags more than ``patience_s`` behind the other, after a gap in the pictures 0.2 s
     less. Close it (or use ``with``): it owns a face tracker.
+
+    Threads may share it, one to push sound and one to push pictures: they wait for each other.
     """
 
     def __init__(
@@ -91,22 +108,19 @@ class Stream:
         log_mel: LogMel,
         front: FrontEnd,
         captioner: Captioner,
-        chunk_ticks: int,
+        settings: StreamSettings,
         landmarker: Landmarker | None,
     ) -> None:
         self._network, self._log_mel, self._front, self._captioner = network, log_mel, front, captioner
-        self._chunk_ticks, self._landmarker = chunk_ticks, landmarker
+        self._settings, self._chunk_ticks, self._landmarker = settings, settings.chunk_ticks, landmarker
+        self._lock = threading.RLock()
         self._captions: deque[Caption] = deque()
         self._num_unread_dropped = 0
         self._finished = False
         self.on_ticks: Callable[[SenseTicks], None] | None = None
         """Called with every chunk of both senses as it is recognised: for level meters and the like."""
-        self.state = StreamState(
-            front.init_state(),
-            log_mel.init_state(),
-            network.init_state(),
-            captioner.init_state(),
-            chunk_ticks,
+        self._state = StreamState(
+            settings, front.init_state(), log_mel.init_state(), network.init_state(), captioner.init_state()
         )
 
     @property
@@ -116,19 +130,27 @@ class Stream:
         The other stream may be on another device.
 
         Raises:
-            InputError: it is set to the state of a stream with other chunks.
+            InputError: it is set to what no stream of this model and these settings can go on from.
         """
         return self._state
 
     @state.setter
     def state(self, state: StreamState) -> None:
-        if state.chunk_ticks != self._chunk_ticks:
-            raise InputError(
-                f"the state is of a stream with chunks of {state.chunk_ticks * TICK_MS} ms, and this one's are of "
-                f"{self._chunk_ticks * TICK_MS} ms; open one with the same chunk_ms"
-            )
+        if not isinstance(state, StreamState):
+            raise InputError(f"a stream goes on from what another one's `state` gave, not from {type(state).__name__}")
+        for name, theirs, ours in (
+            (each.name, getattr(state.settings, each.name), getattr(self._settings, each.name))
+            for each in fields(StreamSettings)
+        ):
+            if theirs != ours:
+                raise InputError(
+                    f"the state is of a stream with {name} {theirs!r}, and this one's is {ours!r}; open one like it"
+                )
+        if state.front.ended:
+            raise InputError("the state is of a stream that was finished; keep it before, to go on from it")
         device = self._network.device
-        self._state = replace(state, model=map_tensors(state.model, lambda tensor: tensor.to(device)))
+        with self._lock:
+            self._state = replace(state, model=map_tensors(state.model, lambda tensor: tensor.to(device)))
 
     def accept_audio(self, samples: npt.NDArray[Any], sample_rate: int, t: float | None = None) -> None:
         """Push sound: f32 in [-1, 1] or i16, (n,) or (n, channels), of any rate.
@@ -163,14 +185,14 @@ class Stream:
 
         Where recognising fails, in the network or the face tracker, the stream is over.
         """
-        if self._finished:
-            raise InputError("the stream is finished; open another one with Recognizer.stream()")
         arrived = time.perf_counter()
-        self.state = replace(self.state, front=self._front.accept(packet, self.state.front))
-        if isinstance(packet, VideoFrame):
-            next_frame_us = max(self.state.next_frame_us, packet.pts_us + TICK_US)
-            self.state = replace(self.state, next_frame_us=next_frame_us)
-        self._pump(arrived)
+        with self._lock:
+            self._check_open()
+            self._state = replace(self.state, front=self._front.accept(packet, self.state.front))
+            if isinstance(packet, VideoFrame):
+                next_frame_us = max(self.state.next_frame_us, packet.pts_us + TICK_US)
+                self._state = replace(self.state, next_frame_us=next_frame_us)
+            self._pump(arrived)
 
     def pass_over(self, sense: Sense, t: float) -> None:
         """Wait no longer for what a sense may still deliver before ``t``, seconds: its device is lost, or at rest.
@@ -178,35 +200,40 @@ class Stream:
         Raises:
             InputError: the time cannot be used, or the stream is finished.
         """
-        if self._finished:
-            raise InputError("the stream is finished; open another one with Recognizer.stream()")
         if not abs(t) <= MAX_TIME_S:
             raise InputError(f"the {sense} cannot be passed over up to the time {t}; give seconds since the start")
-        front = self._front.pass_over(sense, round(t * 1e6) // TICK_US, self.state.front)
-        self.state = replace(self.state, front=front)
-        self._pump(time.perf_counter())
+        with self._lock:
+            self._check_open()
+            front = self._front.pass_over(sense, round(t * 1e6) // TICK_US, self.state.front)
+            self._state = replace(self.state, front=front)
+            self._pump(time.perf_counter())
 
     def captions(self) -> Iterator[Caption]:
         """Yield what is new since the last call.
 
         Partials that newer ones overtook unread are dropped. Finals are kept, up to ``MAX_UNREAD_FINALS``.
         """
-        while self._captions:
-            yield self._captions.popleft()
+        while True:
+            with self._lock:
+                if not self._captions:
+                    return
+                caption = self._captions.popleft()
+            yield caption
 
     def finish(self) -> None:
         """Nothing more will arrive: flush every stage, after which ``captions`` gives the last captions.
 
         They are finals, but for a partial that came to nothing: an empty one takes it back.
         """
-        if self._finished:
-            return
-        self._finished = True
-        arrived = time.perf_counter()
-        self.state = replace(self.state, front=self._front.end(self.state.front))
-        self._pump(arrived)
-        self._publish(self._captioner.flush(self.state.captioner), arrived)
-        self.close()
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+            arrived = time.perf_counter()
+            self._state = replace(self.state, front=self._front.end(self.state.front))
+            self._pump(arrived)
+            self._publish(self._captioner.flush(self.state.captioner), arrived)
+            self.close()
 
     @property
     def duration_s(self) -> float:
@@ -231,9 +258,10 @@ class Stream:
 
     def close(self) -> None:
         """Release the face tracker; what is not finished is lost."""
-        self._finished = True
-        if self._landmarker:
-            self._landmarker.close()
+        with self._lock:
+            self._finished = True
+            if self._landmarker:
+                self._landmarker.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -242,6 +270,10 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise InputError("the stream is finished; open another one with Recognizer.stream()")
 
     def _pump(self, arrived: float) -> None:
         """Look for the lips of every tick that is there, and recognise every chunk that is whole.
@@ -266,14 +298,14 @@ class Stream:
             is_chunk = is_last or len(waiting) == self._chunk_ticks
             state = replace(self.state, front=front, waiting=() if is_chunk else waiting)
             if not is_chunk:
-                self.state = state
+                self._state = state
                 if tick is None:
                     return
                 continue
             ticks = join_ticks(waiting)
             if self.on_ticks is not None:
                 self.on_ticks(ticks)
-            captions, self.state = self._recognise(ticks, state)
+            captions, self._state = self._recognise(ticks, state)
             self._publish(captions, arrived)
 
     def _recognise(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:

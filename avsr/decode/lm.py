@@ -57,6 +57,11 @@ class WordLm:
             self.word_bonus if word_bonus is None else word_bonus,
         )
 
+    @property
+    def num_ngrams(self) -> tuple[int, ...]:
+        """How many n-grams are listed, of each order from 1 on."""
+        return self._ngrams.num_ngrams
+
     def start(self) -> LmContext:
         """Return the context at the beginning of a sentence."""
         return self._ngrams.start()

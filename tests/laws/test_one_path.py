@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from avsr.decode import BeamSearch, Captioner, CaptionerInput
 from avsr.frontend import FrontEnd
 from avsr.lips import LipTracker
 from avsr.media import AudioPacket, open_media
-from avsr.recognizer import Recognizer
+from avsr.recognizer import MAX_PATIENCE_S, Recognizer
 from avsr.types import SAMPLE_RATE, AvChunk, Caption, FloatArray, VideoFrame
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
@@ -67,6 +69,35 @@ def test_packet_size_never_changes_captions(engine: Recognizer, clip: list[Packe
     heard = listen(engine.stream(landmarker=LampFace()), recut(clip, seed))
     assert_same(heard, expected)
     assert_consistent(heard.captions)
+
+
+def test_threads_that_share_a_stream_never_change_captions(
+    engine: Recognizer, clip: list[Packet], expected: Heard
+) -> None:
+    """A microphone's and a camera's, while a third one reads."""
+    heard, is_over = Heard(), threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            heard.read(stream)
+
+    def push(kind: type[Packet]) -> None:
+        for packet in clip:
+            if isinstance(packet, kind):
+                stream.accept(packet)
+
+    with engine.stream(landmarker=LampFace(), patience_s=MAX_PATIENCE_S) as stream, ThreadPoolExecutor(3) as pool:
+        reading = pool.submit(read)
+        pushing = [pool.submit(push, kind) for kind in (AudioPacket, VideoFrame)]
+        try:
+            for each in pushing:
+                each.result()
+            stream.finish()
+        finally:
+            is_over.set()
+        reading.result()
+        heard.read(stream)
+    assert_same(heard, expected)
 
 
 @pytest.mark.parametrize("chunk_ms", [160, 640])

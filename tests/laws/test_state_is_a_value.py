@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from stand_ins import Heard, LampFace, Packet, listen, pictures, sound
+from stand_ins import LINES, Heard, LampFace, Packet, listen, pictures, sound
 
 import avsr
 from avsr.errors import InputError
 from avsr.recognizer import Recognizer
 from avsr.stream import StreamState
 from avsr.traced import tensors_of
+from avsr.train.ngram import NgramConfig, train_ngrams
 from avsr.types import SAMPLE_RATE
+
+SOME_LM = avsr.WordLm(train_ngrams(LINES, NgramConfig(order=2)))
 
 
 def stored(state: StreamState) -> StreamState:
@@ -95,14 +99,31 @@ def test_pictures_without_times_go_on_where_the_state_ends(engine: Recognizer) -
     assert say(20).captions == whole.captions
 
 
-def test_a_state_of_other_chunks_is_refused(engine: Recognizer) -> None:
-    """Its waiting ticks would never make a chunk."""
-    stream, other = engine.stream(chunk_ms=320), engine.stream(chunk_ms=160)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"chunk_ms": 160}, "chunk_ticks 8, and this one's is 4"),  # its waiting ticks would never make a chunk
+        ({"modality": "video"}, "modality 'av', and this one's is 'video'"),  # nobody would listen, or look
+        ({"lm": SOME_LM}, r"num_ngrams \(\), and"),  # its hypotheses know no such words
+        ({"hotwords": [avsr.Hotword("red")]}, "hotwords"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused(engine: Recognizer, settings: dict[str, Any], said: str) -> None:
+    stream, other = engine.stream(chunk_ms=320), engine.stream(**settings)
     stream.accept_audio(sound(0.5), SAMPLE_RATE)
     before = other.state
-    with pytest.raises(InputError, match="chunks of 320 ms, and this one's are of 160 ms"):
+    with pytest.raises(InputError, match=said):
         other.state = stream.state
     assert other.state is before
+
+
+def test_what_nothing_can_follow_is_refused(engine: Recognizer) -> None:
+    stream, other = engine.stream(landmarker=LampFace()), engine.stream()
+    stream.finish()
+    with pytest.raises(InputError, match="that was finished"):
+        other.state = stream.state
+    with pytest.raises(InputError, match="not from bytes"):
+        other.state = pickle.dumps(stream.state)  # type: ignore[assignment]
 
 
 def test_a_state_is_taken_to_the_device_of_the_stream(engine: Recognizer) -> None:
