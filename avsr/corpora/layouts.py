@@ -180,6 +180,6 @@ def _checked(words: tuple[AlignedWord, ...], path: Path) -> tuple[AlignedWord, .
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text: {error}") from error

@@ -171,7 +171,8 @@ class _Lines:
                         raise self.error(f"longer than {MAX_LINE_BYTES} bytes; this is no ARPA language model")
                     if self.bytes_left < 0:
                         raise self.error("the text up to here is larger than is allowed; prune the model")
-                    if line := raw.decode().strip():
+                    # Some editors begin a text with a byte-order mark.
+                    if line := raw.decode("utf-8-sig" if self.number == 1 else "utf-8").strip():
                         yield line
         except UnicodeDecodeError as error:
             raise self.error(f"not UTF-8 text ({error.reason}); save it as UTF-8") from error

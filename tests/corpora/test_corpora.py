@@ -72,6 +72,12 @@ def test_a_table_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
     assert (second.path, second.text, second.words) == (tmp_path / "b.wav", "", ())
 
 
+def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "some.tsv"
+    table.write_text(HEADER + "a.mp4\ts1\ttrain\t1\tbin\t\n", encoding="utf-8-sig")
+    assert [utterance.path for utterance in read_table(table)] == [tmp_path / "a.mp4"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -79,10 +85,23 @@ def test_a_table_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
         (HEADER.encode() + b"x.mp4\ts1\ttrain\t1\tbin\tbin:0-1\ny.mp4\ts1\ttrain\t1\tbin\tbin\n", r"some\.tsv:3"),
         (HEADER.encode() + b"x.mp4\ts1\ttrain\ny.mp4\ts1\n", r"some\.tsv:3: .*fewer cells"),
         (HEADER.encode() + b"\ts1\ttrain\t1\tbin\t\n", r"some\.tsv:2: lacks a path"),
+        (HEADER.encode() + b"x.mp4\ts1\ttrain\n\n\ny.mp4\ts1\n", r"some\.tsv:5: .*fewer cells"),
+        (b"", "lists no clip"),
+        (HEADER.encode() + b"\n", "lists no clip"),
         (b"\xff\xfe\x00", "cannot be read"),
         (HEADER.encode() + b"x" * 200_000, "cannot be read"),
     ],
-    ids=["no column", "bad alignment", "cut row", "no path", "not text", "endless field"],
+    ids=[
+        "no column",
+        "bad alignment",
+        "cut row",
+        "no path",
+        "blank lines",
+        "empty",
+        "no rows",
+        "not text",
+        "endless field",
+    ],
 )
 def test_a_wrong_table_is_refused_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:
     table = tmp_path / "some.tsv"

@@ -57,6 +57,13 @@ def test_grid_is_found_in_any_nesting(tmp_path: Path, video: str, alignment: str
     assert len(utterance.words) == 6
 
 
+def test_a_byte_order_mark_is_no_part_of_an_alignment(tmp_path: Path) -> None:
+    put(tmp_path / "s3" / "bbaf2n.mpg")
+    put(tmp_path / "s3" / "bbaf2n.align", f"\ufeff{ALIGNED}")
+    (utterance,) = read_corpus(tmp_path)
+    assert (utterance.problem, len(utterance.words)) == (None, 6)
+
+
 def test_grid_names_say_what_is_said_and_speakers_decide_the_split(tmp_path: Path) -> None:
     for speaker in ("s2", "s4"):
         for letter in "abcdefghijklmnopqrstuvxyz":

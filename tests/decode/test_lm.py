@@ -115,6 +115,11 @@ def test_an_order_may_be_empty(tmp_path: Path) -> None:
     assert ngrams.log_prob("bin", ngrams.log_prob("bin", ())[1])[0] == pytest.approx(-0.3 * math.log(10))
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(arpa: Path) -> None:
+    text = arpa.read_bytes().lstrip()
+    assert read_arpa(b"\xef\xbb\xbf" + text[text.index(b"\\data") :]).num_ngrams == (6, 4, 1)
+
+
 def test_gzip_reads_like_plain(arpa: Path, tmp_path: Path) -> None:
     packed = tmp_path / "tiny.arpa.gz"
     packed.write_bytes(gzip.compress(arpa.read_bytes()))
