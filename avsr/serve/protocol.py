@@ -22,7 +22,7 @@ MAX_TEXT_CHARS = 64 * 1024
 """Longest text message: a config with all the hotwords that are allowed fits easily."""
 MAX_TIME_S = 1e7
 """No stream lasts so long (115 days); times beyond are a client's mistake."""
-MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 192_000
 MAX_PACKET_S = 5.0
 """Longest packet of sound: what takes long to recognise must come in pieces."""
 
