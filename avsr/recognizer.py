@@ -160,7 +160,7 @@ class Recognizer:
             raise ConfigError(f"beam {beam!r} must be a whole number of 1 or more")
         if not (isinstance(patience_s, int | float) and 0 < patience_s <= MAX_PATIENCE_S):
             raise ConfigError(f"patience_s {patience_s!r} must be above 0 and at most {MAX_PATIENCE_S:g}")
-        if isinstance(hotwords, str) or not all(isinstance(each, Hotword) for each in hotwords):
+        if not isinstance(hotwords, Sequence) or not all(isinstance(each, Hotword) for each in hotwords):
             raise ConfigError(f'hotwords {hotwords!r} must be a list such as [avsr.Hotword("set white")]')
         decode = config.decode if beam is None else config.decode.model_copy(update={"beam_size": beam})
         chosen = self._chosen(lm)
