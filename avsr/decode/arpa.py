@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avsr.decode.lm import NgramOrder, NgramTable
+from avsr.decode.tokenizer import normalise_text
 from avsr.errors import InputError
 
 MAX_NGRAMS = 50_000_000
@@ -25,6 +26,8 @@ MAX_TEXT_BYTES = 4 << 30
 LEAST_LINE_BYTES = 16
 """A shorter line counts as much towards that: its n-gram takes so much memory."""
 MAX_LINE_BYTES = 65_536
+LEAST_USABLE_PERCENT = 10
+"""Of the words, so many are at least written as the engine writes them."""
 MAX_LOG10 = 1e30
 """Of probabilities and backoffs; what is kept has 32 bits."""
 
@@ -32,9 +35,12 @@ MAX_LOG10 = 1e30
 def read_arpa(source: bytes | str | Path, *, max_bytes: int = MAX_TEXT_BYTES) -> NgramTable:
     """Read an ARPA language model, plain or gzip, of any order: the path of one, or its bytes.
 
+    Words in capitals, as in many public models, are read in small letters, as the engine writes; where a model tells
+    "Blue" from "blue", the latter counts.
+
     Raises:
         InputError: the file cannot be read, is damaged or cut short, or is larger than `MAX_NGRAMS` or, unpacked, than
-            ``max_bytes``; the message names the line.
+            ``max_bytes``; the message names the line. Or hardly any of its words is one that the engine can write.
     """
     lines = _Lines(source if isinstance(source, bytes) else Path(source), max_bytes)
     counts = _read_counts(lines)
@@ -45,6 +51,8 @@ def read_arpa(source: bytes | str | Path, *, max_bytes: int = MAX_TEXT_BYTES) ->
         wanted = "\\end\\" if order == len(counts) else f"\\{order + 1}-grams:"
         if (line := lines.next(wanted)) != wanted:
             raise lines.error(f"{line[:40]!r} where {wanted} should follow {count} {order}-grams")
+    words = _in_small_letters(words)
+    _require_usable(list(words), lines.name)
     return NgramTable(words, orders)
 
 
@@ -116,6 +124,26 @@ def _read_order(
     return NgramOrder.packed(keys[by_key], np.array(log10_probs)[by_key], np.array(log10_backoffs)[by_key])
 
 
+def _in_small_letters(words: dict[str, int]) -> dict[str, int]:
+    """Return ``words`` under the names that the engine gives them, each still another one."""
+    named: dict[str, int] = {}
+    for word, word_id in words.items():
+        small = word.lower()
+        named[word if small in words or small in named else small] = word_id
+    return named
+
+
+def _require_usable(words: Sequence[str], name: str | Path) -> None:
+    """Refuse a model that can only harm, such as one of pieces of words, or of words with marks."""
+    least = -(-len(words) * LEAST_USABLE_PERCENT // 100)
+    if sum(1 for _ in islice((word for word in words if word == normalise_text(word)), least)) < least:
+        other = next((word for word in words if not word.startswith("<") and word != normalise_text(word)), words[0])
+        raise InputError(
+            f"{name}: hardly any of its words is spelled as the engine writes words, without marks: {other!r} is not; "
+            "learn another model from text: avsr lm TEXT -o FILE.arpa"
+        )
+
+
 def _keys(
     lines: _Lines, ids: npt.NDArray[np.int64], numbers: Sequence[int], num_words: int, below: Sequence[NgramOrder]
 ) -> npt.NDArray[np.int64]:
@@ -139,6 +167,7 @@ class _Lines:
 
     def __init__(self, source: bytes | Path, max_bytes: int) -> None:
         self._source, self.bytes_left, self.number = source, max_bytes, 0
+        self.name = "the language model" if isinstance(source, bytes) else source
         self._lines = self._read()
 
     def __iter__(self) -> Iterator[str]:
@@ -152,8 +181,7 @@ class _Lines:
 
     def error(self, problem: str, number: int | None = None) -> InputError:
         """Return an error at line ``number``; None for the line that was read last."""
-        where = "the language model" if isinstance(self._source, bytes) else self._source
-        return InputError(f"{where}, line {self.number if number is None else number}: {problem}")
+        return InputError(f"{self.name}, line {self.number if number is None else number}: {problem}")
 
     def _open(self) -> BinaryIO:
         return io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source.open("rb")

@@ -120,6 +120,30 @@ def test_a_byte_order_mark_is_no_part_of_the_text(arpa: Path) -> None:
     assert read_arpa(b"\xef\xbb\xbf" + text[text.index(b"\\data") :]).num_ngrams == (6, 4, 1)
 
 
+def test_a_model_in_capitals_scores_as_in_small_letters(arpa: Path) -> None:
+    small = read_arpa(arpa)
+    capitals = read_arpa("\n".join(line.upper() if "\t" in line else line for line in ARPA.splitlines()).encode())
+    for word in ("bin", "blue", "zebra"):
+        assert capitals.log_prob(word, capitals.start()) == small.log_prob(word, small.start())
+
+
+def test_a_word_in_small_letters_counts_before_its_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "cased.arpa"
+    path.write_text("\\data\\\nngram 1=4\n\\1-grams:\n-0.9\tMay\n-0.3\tmay\n-0.5\tKent\n-0.7\tKENT\n\\end\\\n")
+    ngrams = read_arpa(path)
+    scores = [ngrams.log_prob(word, ())[0] / math.log(10) for word in ("may", "May", "kent", "KENT")]
+    assert scores == pytest.approx([-0.3, -0.9, -0.5, -0.7])
+
+
+@pytest.mark.parametrize(
+    ("words", "example"), [(["<s>", "</s>"], "<s>"), (["<s>", "\u2581bin", "\u2581blue"], "\u2581bin")]
+)
+def test_a_model_of_no_word_that_can_be_heard_is_refused(words: list[str], example: str) -> None:
+    lines = ["\\data\\", f"ngram 1={len(words)}", "\\1-grams:", *(f"-0.5\t{word}" for word in words), "\\end\\\n"]
+    with pytest.raises(InputError, match=rf"hardly any of its words .*'{example}' is not; learn another"):
+        read_arpa("\n".join(lines).encode())
+
+
 def test_gzip_reads_like_plain(arpa: Path, tmp_path: Path) -> None:
     packed = tmp_path / "tiny.arpa.gz"
     packed.write_bytes(gzip.compress(arpa.read_bytes()))
