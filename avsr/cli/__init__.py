@@ -5,12 +5,12 @@ Verbs import the engine only when they run, so that ``avsr --help`` answers at o
 
 from __future__ import annotations
 
-import io
 import sys
 
 import typer
 
 from avsr.cli import bench, demo, devices, live, lm, models, prepare, send, serve, train, transcribe
+from avsr.cli.output import StdoutError, give_up_stdout, note, open_streams
 from avsr.errors import AvsrError
 
 app = typer.Typer(
@@ -36,12 +36,12 @@ app.command("bench")(bench.run)
 
 def main() -> None:
     """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
-    for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal cannot show must not end the work.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    open_streams()
     try:
         app()
     except AvsrError as error:
-        print(f"avsr: {error}", file=sys.stderr)
+        note(str(error))
+        sys.exit(2)
+    except StdoutError as error:
+        note(str(give_up_stdout(error)))
         sys.exit(2)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,10 +14,12 @@ import typer
 
 from avsr.cli.interrupt import until_interrupted
 from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
+from avsr.cli.output import note
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
     from avsr.live.events import Device
+    from avsr.live.recorder import Recorder
     from avsr.live.writers import CaptionFile, LineFile
     from avsr.media.capture import Source
     from avsr.recognizer import Recognizer
@@ -81,7 +82,7 @@ def run(
     with ExitStack() as closing:
         recorder = None if record is None else Recorder(record, devices)
         if recorder is not None:
-            closing.callback(lambda: _note(recorder.close()))
+            closing.callback(_close_recording, recorder)
         recognizer = load_model(model, lm=lm, device=device, threads=threads)
         config = recognizer.bundle.config
         if save is not None:
@@ -107,7 +108,7 @@ def run(
         run_session(captioner, _sources(devices, camera, mic), [*files, screen], stopping, poll)
     if not quiet:
         for line in captioner.figures.lines():
-            _note(line)
+            note(line)
 
 
 def _offset(text: str) -> float | None:
@@ -164,7 +165,7 @@ def _closing(file: CaptionFile | LineFile) -> Iterator[CaptionFile | LineFile]:
         file.close()
 
 
-def _note(text: str | None) -> None:
-    if text:
-        with suppress(OSError):
-            print(f"avsr: {text}", file=sys.stderr)
+def _close_recording(recorder: Recorder) -> None:
+    """Write the end of the recording, and say what went wrong, if anything did."""
+    if problem := recorder.close():
+        note(problem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from avsr.cli.interrupt import INTERRUPTED, until_interrupted
 from avsr.cli.options import ChunkOption, ModalityOption
-from avsr.cli.output import write_stdout
+from avsr.cli.output import note_about, write_stdout
 from avsr.errors import AvsrError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -98,6 +97,6 @@ def run(
     warnings = (*media.warnings, *client.notes, *done.notes)
     write(done.duration, warnings)
     for warning in warnings:
-        print(f"avsr: {name}: {warning}", file=sys.stderr)
+        note_about(name, warning)
     if client.is_stopped:
         raise typer.Exit(INTERRUPTED)

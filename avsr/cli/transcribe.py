@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import typer
 
 from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
-from avsr.cli.output import write_stdout
+from avsr.cli.output import note, note_about, write_stdout
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def run(
         raise InputError("several formats need a directory to write to; add -o DIR")
     if output is None and len(sources) > 1 and names != ["txt"]:
         raise InputError(f"several inputs make several {names[0]} files, which need a directory; add -o DIR")
-    if sources.count(PIPE) > 1 or (PIPE in sources and (sys.stdin is None or sys.stdin.isatty())):
+    if sources.count(PIPE) > 1 or (PIPE in sources and not _is_piped_in()):
         raise InputError(
             "-: nothing is piped in, or it is named twice; give a file, or pipe one in: ... | avsr transcribe -"
         )
@@ -89,10 +90,15 @@ def run(
             if len(sources) == 1:
                 raise
             num_failed += 1
-            print(f"avsr: {error}", file=sys.stderr)
+            note(str(error))
     if num_failed:
-        print(f"avsr: {num_failed} of {len(sources)} could not be transcribed", file=sys.stderr)
+        note(f"{num_failed} of {len(sources)} could not be transcribed")
         raise typer.Exit(1 if num_failed < len(sources) else 2)
+
+
+def _is_piped_in() -> bool:
+    """Whether standard input may hold anything: a terminal does not, nor what a daemon or a closed one is given."""
+    return not (sys.stdin.isatty() or os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat()))
 
 
 def output_stems(sources: list[str]) -> list[str]:
@@ -175,15 +181,13 @@ class Job:
 
         if self.output:
             paths = write_transcript(transcript, self.output, stem, self.formats)
-            self._note("wrote " + ", ".join(map(str, paths)))
+            if not self.quiet:
+                note("wrote " + ", ".join(map(str, paths)))
         elif not self._prints_text:
             write_stdout(render(transcript, self.formats[0]))
-        for warning in transcript.warnings:
-            self._note(warning if str(transcript.source) in warning else f"{transcript.source}: {warning}")
-
-    def _note(self, text: str) -> None:
         if not self.quiet:
-            print(f"avsr: {text}", file=sys.stderr)
+            for warning in transcript.warnings:
+                note_about(str(transcript.source), warning)
 
 
 @dataclass

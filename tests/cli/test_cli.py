@@ -156,14 +156,6 @@ def test_where_no_source_can_be_used_the_exit_is_that_of_wrong_input(
     assert err.splitlines()[-1] == "avsr: 2 of 2 could not be transcribed"
 
 
-def test_a_closed_standard_input_is_nothing_piped_in(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "stdin", None)
-    assert avsr(monkeypatch, "transcribe", "-") == 2
-    assert "nothing is piped in" in capsys.readouterr().err
-
-
 @pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize(
     ("arguments", "says"),
