@@ -29,7 +29,13 @@ def run(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="PACK", help="Where the pack goes; what is there already is kept."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PACK",
+            help="Where the pack goes. Files that it holds are not read again; clips that SOURCE does not list drop "
+            "out of it.",
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes. [all processors]")
@@ -82,6 +88,8 @@ def _prepare(source: Path, output: Path, jobs: int | None, *, is_shown: bool) ->
         progress = prepare(utterances, root, output, jobs=jobs, on_progress=show)
     num_ready = progress.num_files - len(progress.failed)
     print(f"{output}: {num_ready} of {progress.num_files} files are ready")
+    if progress.num_dropped:
+        print(f"{output}: {progress.num_dropped} clips that {source} does not list are no longer in the pack")
     if progress.failed:
         print(f"{output / FAILED_FILE}: why {len(progress.failed)} are not")
     return len(progress.failed)

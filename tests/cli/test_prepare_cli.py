@@ -51,6 +51,19 @@ def test_a_corpus_is_prepared_and_what_failed_is_told(
     assert "not in the pack" not in capsys.readouterr().out
 
 
+def test_clips_that_drop_out_of_the_pack_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+) -> None:
+    head, row, _ = table.read_text().splitlines()
+    (tmp_path / "c.ogg").symlink_to(SOUND)
+    table.write_text(f"{head}\n{row}\n{row.replace('a.ogg', 'c.ogg')}\n")
+    assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "-j", 1, "-q") == 0
+    assert "no longer" not in capsys.readouterr().out
+    table.write_text(f"{head}\n{row}\n")
+    assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "-j", 1, "-q") == 0
+    assert f"1 clips that {table} does not list are no longer in the pack" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -27,11 +27,15 @@ KILLED = "the process that read it was ended: the file breaks its decoder, or ne
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far `prepare` is, in media files; ``failed`` says why for each file that cannot be used."""
+    """How far `prepare` is, in media files; ``failed`` says why for each file that cannot be used.
+
+    ``num_dropped`` clips of the pack were of files that the corpus does not list.
+    """
 
     num_done: int
     num_files: int
     failed: dict[str, str]
+    num_dropped: int
 
 
 def prepare(
@@ -64,7 +68,8 @@ def prepare(
     num_files, num_untold = len(files) + len(failed), len(failed)
     with PackWriter(directory) as pack:
         known = {clip.path: (clip.num_ticks, media) for clip, media in pack.entries}
-        times = {(clip.path, clip.text): clip.words for clip, _ in pack.entries}
+        there = [clip for clip, _ in pack.entries]
+        times = {(clip.path, clip.text): clip.words for clip in there}
         if known and not known.keys() & files.keys():
             raise InputError(f"{directory}: holds the pack of another corpus; choose another directory")
         ready = [(name, *known[name]) for name in files if name in known]
@@ -73,7 +78,8 @@ def prepare(
         paths = {files[name][0].path: name for name in files if name not in known}
         if paths:
             (directory / FAILED_FILE).unlink(missing_ok=True)  # until all is done again, the pack is not finished
-        on_progress(Progress(num_untold + len(ready), num_files, failed))
+        num_dropped = sum(clip.path not in files and clip.path not in failed for clip in there)
+        on_progress(Progress(num_untold + len(ready), num_files, failed, num_dropped))
         for num_done, (path, result) in enumerate(
             work_on(list(paths), _try_to_encode, jobs or os.cpu_count() or 1), num_untold + len(ready) + 1
         ):
@@ -82,12 +88,12 @@ def prepare(
                 pack.add(_clips(name, files[name], result.num_ticks), result)
             else:
                 failed[name] = result or KILLED
-            on_progress(Progress(num_done, num_files, failed))
+            on_progress(Progress(num_done, num_files, failed, num_dropped))
         _write_failed(directory / FAILED_FILE, failed)
         if not pack.entries:
             reason = next(iter(failed.values()), "the corpus is empty")
             raise InputError(f"{directory}: nothing could be prepared; the first reason: {reason}")
-    return Progress(num_files, num_files, failed)
+    return Progress(num_files, num_files, failed, num_dropped)
 
 
 def encode(path: Path) -> EncodedClip:
