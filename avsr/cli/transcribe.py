@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import typer
 
 from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
-from avsr.cli.output import note, note_about, write_stdout
-from avsr.errors import InputError
+from avsr.cli.output import give_up_stdout, note, note_about, write_stdout
+from avsr.errors import AvsrError, InputError
 
 if TYPE_CHECKING:
     from avsr.cli.progress import ProgressBar
@@ -72,6 +72,7 @@ def run(
     if chunk_ms is not None and chunk_ms not in recognizer.chunk_choices_ms:
         choices = ", ".join(map(str, recognizer.chunk_choices_ms))
         raise InputError(f"--chunk-ms {chunk_ms}: the model was not trained for it; use one of {choices}")
+    printer = Printer(is_all=output is None)
     job = Job(
         recognizer=recognizer,
         modality=modality,
@@ -80,6 +81,7 @@ def run(
         formats=names,
         output=output,
         quiet=quiet,
+        printer=printer,
         with_titles=len(sources) > 1,
     )
     num_failed = 0
@@ -93,6 +95,9 @@ def run(
             note(str(error))
     if num_failed:
         note(f"{num_failed} of {len(sources)} could not be transcribed")
+    if printer.error is not None:
+        raise printer.error
+    if num_failed:
         raise typer.Exit(1 if num_failed < len(sources) else 2)
 
 
@@ -136,6 +141,7 @@ class Job:
     formats: list[str]
     output: Path | None
     quiet: bool
+    printer: Printer
     with_titles: bool
 
     def transcribe(self, source: str, stem: str) -> None:
@@ -151,7 +157,7 @@ class Job:
 
         name = name_of(source)
         with ProgressBar(name, is_shown=not self.quiet and sys.stderr.isatty()) as bar:
-            sink = Sink(bar, is_live=self._prints_text)
+            sink = Sink(bar, self.printer, is_live=self._prints_text)
             if self._prints_text and self.with_titles:
                 sink.write(f"==> {name} <==")
             try:
@@ -184,10 +190,39 @@ class Job:
             if not self.quiet:
                 note("wrote " + ", ".join(map(str, paths)))
         elif not self._prints_text:
-            write_stdout(render(transcript, self.formats[0]))
+            self.printer.write(render(transcript, self.formats[0]))
         if not self.quiet:
             for warning in transcript.warnings:
                 note_about(str(transcript.source), warning)
+
+
+@dataclass
+class Printer:
+    """Standard output; where it is not all that is made of the sources, the work goes on when it fails."""
+
+    is_all: bool
+    has_failed: bool = False
+    error: AvsrError | None = None
+
+    def write(self, text: str) -> None:
+        """Print ``text``, unless an earlier one could not be.
+
+        Raises:
+            AvsrError: it cannot be written, and nothing else will be.
+            BrokenPipeError: nobody reads it any more, and nothing else will be written.
+        """
+        if self.has_failed:
+            return
+        try:
+            write_stdout(text)
+        except (AvsrError, BrokenPipeError) as error:
+            if self.is_all:
+                raise
+            self.has_failed = True
+            if isinstance(error, AvsrError):
+                self.error = error
+            else:  # who has seen enough need not hear of it
+                give_up_stdout(error)
 
 
 @dataclass
@@ -195,6 +230,7 @@ class Sink:
     """Collects the finals of one source, and prints them as they come; once stopped, it ends who calls it."""
 
     bar: ProgressBar
+    printer: Printer
     is_live: bool
     finals: list[Caption] = field(default_factory=list)
     is_stopped: bool = False
@@ -219,7 +255,7 @@ class Sink:
     def write(self, line: str) -> None:
         """Print a line on standard output, clear of the bar."""
         with self.bar.hidden():
-            write_stdout(f"{line}\n")
+            self.printer.write(f"{line}\n")
 
     def so_far(self, recognizer: Recognizer, source: str, modality: Modality) -> Transcript:
         """Return a transcript of what was final when the work was interrupted."""

@@ -45,6 +45,19 @@ def test_every_file_is_written_whatever_becomes_of_the_streams(closed: str, tmp_
     assert (tmp_path / "out" / "a.txt").read_text() == "bin\n"
 
 
+def test_files_are_written_though_nobody_reads_on(tmp_path: Path) -> None:
+    done = shell("avsr transcribe a.mp4 b.mp4 c.mp4 -o out | true; exit ${PIPESTATUS[0]}", tmp_path)
+    assert (done.returncode, "cannot be written" in done.stderr) == (0, False)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_files_are_written_before_a_full_standard_output_is_told(tmp_path: Path) -> None:
+    done = shell("avsr transcribe a.mp4 b.mp4 -o out >/dev/full", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("avsr: standard output cannot be written to: No space left")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b.txt"]
+
+
 @pytest.mark.parametrize("verb", ["models", "devices", "--help"])
 def test_a_full_standard_output_is_one_message(verb: str, tmp_path: Path) -> None:
     done = shell(f"avsr {verb} >/dev/full", tmp_path)
