@@ -55,6 +55,8 @@ def windowed_attention(
         key_ticks = torch.arange(num_queries - num_keys, num_queries, device=query.device)
         query_ticks = key_ticks[num_keys - num_queries :]
         visible = visible & chunk_visible(query_ticks, key_ticks, chunk_ticks, left_ticks)
-    # cuDNN, which PyTorch may take on a GPU, hides by a large number, and so hides nothing where all is hidden.
+    if not query.is_cuda:  # PyTorch gives zeros, and gradients of zero, where all is hidden
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    # But cuDNN, which it may take on a GPU, hides by a large number, and so hides nothing where all is hidden.
     blind = ~visible.any(-1, keepdim=True)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=visible | blind).masked_fill(blind, 0.0)
