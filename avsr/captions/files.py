@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import json
 import os
@@ -23,17 +24,39 @@ def write_transcript(transcript: Transcript, directory: str | Path, stem: str, f
     """Write ``directory/stem.FORMAT`` for each format; return the paths.
 
     Raises:
-        InputError: a format is unknown or a file cannot be written.
+        InputError: a format is unknown, which is noticed before anything is written, or a file cannot be written; the
+            others are.
     """
-    directory = Path(directory)
-    texts = {directory / f"{stem}.{name}": render(transcript, name) for name in formats}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
+    texts = {name: render(transcript, name) for name in formats}
+    paths = caption_paths(directory, stem, texts)
+    written, problems = [], []
+    for path, text in zip(paths, texts.values(), strict=True):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, text)
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written to: {error.strerror}; choose another -o DIR") from error
-    return list(texts)
+            written.append(path)
+        except OSError as error:
+            problems.append(f"{path}: cannot be written to: {error.strerror}")
+    if problems:
+        rest = f" ({', '.join(map(str, written))}: written)" if written else ""
+        raise InputError(f"{'; '.join(problems)}; choose another -o DIR{rest}")
+    return written
+
+
+def caption_paths(directory: str | Path, stem: str, formats: Iterable[str]) -> list[Path]:
+    """Return where `write_transcript` writes.
+
+    Raises:
+        InputError: a name is too long for the file system.
+    """
+    paths = [Path(directory) / f"{stem}.{name}" for name in formats]
+    for path in paths:
+        try:
+            path.lstat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise InputError(f"{path}: the name is too long; rename the source, or leave -o out") from error
+    return paths
 
 
 def prepare_directory(directory: str | Path) -> None:

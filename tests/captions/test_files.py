@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from avsr.captions.files import FORMATS, prepare_directory, render, write_transcript
+from avsr.captions.files import FORMATS, caption_paths, prepare_directory, render, write_transcript
 from avsr.errors import InputError
 from avsr.types import Caption, Transcript, Word
 
@@ -87,6 +87,19 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path, monkeypatc
         write_transcript(NOTHING, tmp_path, "talk", ["txt"])
     assert path.read_text() == "bin blue\n"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_format_that_cannot_be_written_is_named_and_keeps_no_other_back(tmp_path: Path) -> None:
+    (tmp_path / "talk.srt").mkdir()
+    with pytest.raises(InputError, match=r"talk\.srt: cannot be written to: Is a directory"):
+        write_transcript(TRANSCRIPT, tmp_path, "talk", ["srt", "txt"])
+    assert (tmp_path / "talk.txt").read_text() == "bin blue\n"
+
+
+def test_a_name_that_is_too_long_says_what_cures_it(tmp_path: Path) -> None:
+    assert caption_paths(tmp_path, "x" * 250, ["json"])
+    with pytest.raises(InputError, match="name is too long; rename the source"):
+        caption_paths(tmp_path, "x" * 251, ["txt", "json"])
 
 
 def test_a_file_in_the_directorys_place_is_an_input_error(tmp_path: Path) -> None:
