@@ -52,7 +52,10 @@ def run(
         bool, typer.Option("--quiet", "-q", help="No progress, no notes, and with -o no text on standard output.")
     ] = False,
 ) -> None:
-    """Transcribe media files: text on standard output, caption files with -o."""
+    """Transcribe media files: text on standard output, caption files with -o.
+
+    Ctrl-C keeps what is final: as NAME.partial.FORMAT where NAME.FORMAT is there already.
+    """
     names = list(dict.fromkeys(chosen.value for chosen in formats or [])) or ["txt"]
     if output is None and len(names) > 1:
         raise InputError("several formats need a directory to write to; add -o DIR")
@@ -145,17 +148,20 @@ class Job:
     with_titles: bool
 
     def transcribe(self, source: str, stem: str) -> None:
-        """Transcribe one source and write what was asked for; on Ctrl-C what is final so far.
+        """Transcribe one source and write what was asked for; on Ctrl-C what is final so far, over no other file.
 
         Raises:
             AvsrError: the source cannot be used, or a file not written.
             KeyboardInterrupt: passed on, after writing.
         """
+        from avsr.captions.files import caption_paths
         from avsr.cli.interrupt import interruptible
         from avsr.cli.progress import ProgressBar
         from avsr.media.naming import name_of
 
         name = name_of(source)
+        if self.output:
+            caption_paths(self.output, stem, self.formats)  # better now than after the work
         with ProgressBar(name, is_shown=not self.quiet and sys.stderr.isatty()) as bar:
             sink = Sink(bar, self.printer, is_live=self._prints_text)
             if self._prints_text and self.with_titles:
@@ -163,7 +169,7 @@ class Job:
             try:
                 transcript = interruptible(partial(self._recognise, source, sink), sink.stop)
             except KeyboardInterrupt:
-                self._write(sink.so_far(self.recognizer, name, self.modality), stem)
+                self._write_part(sink.so_far(self.recognizer, name, self.modality), stem)
                 raise
         self._write(transcript, stem)
 
@@ -182,18 +188,37 @@ class Job:
         """Text is printed as it becomes final, unless another format is, or nothing should be."""
         return not self.quiet if self.output else self.formats == ["txt"]
 
+    def _write_part(self, transcript: Transcript, stem: str) -> None:
+        """Write what there is of a transcript, if anything, beside files that are there already and may be whole."""
+        from avsr.captions.files import caption_paths
+
+        if self.output and not transcript.words:
+            if not self.quiet:
+                note(f"{transcript.source}: interrupted before anything was final; nothing is written")
+            return
+        try:
+            part, number = stem, 0
+            while self.output and any(map(os.path.lexists, caption_paths(self.output, part, self.formats))):
+                number += 1
+                part = f"{stem}.partial" if number == 1 else f"{stem}.partial-{number}"
+            self._write(transcript, part)
+        except AvsrError as error:
+            note(str(error))
+
     def _write(self, transcript: Transcript, stem: str) -> None:
         from avsr.captions.files import render, write_transcript
 
-        if self.output:
-            paths = write_transcript(transcript, self.output, stem, self.formats)
+        try:
+            if self.output:
+                paths = write_transcript(transcript, self.output, stem, self.formats)
+                if not self.quiet:
+                    note("wrote " + ", ".join(map(str, paths)))
+            elif not self._prints_text:
+                self.printer.write(render(transcript, self.formats[0]))
+        finally:
             if not self.quiet:
-                note("wrote " + ", ".join(map(str, paths)))
-        elif not self._prints_text:
-            self.printer.write(render(transcript, self.formats[0]))
-        if not self.quiet:
-            for warning in transcript.warnings:
-                note_about(str(transcript.source), warning)
+                for warning in transcript.warnings:
+                    note_about(str(transcript.source), warning)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from avsr import cli
-from avsr.errors import BundleError, MediaError
+from avsr.errors import BundleError, InputError, MediaError
 from avsr.types import Caption, Modality, Transcript, Word
 
 
@@ -200,6 +200,48 @@ def test_ctrl_c_keeps_what_was_final(
     )
     assert "interrupted at 1.0 s" in document["warnings"][0]
     assert "interrupted at 1.0 s" in capsys.readouterr().err
+
+
+def test_ctrl_c_spares_files_that_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, fake: FakeRecognizer
+) -> None:
+    fake.heard = ("bin blue", None)
+    for name in ("a.srt", "a.partial.txt"):
+        (tmp_path / name).write_text("precious")
+    assert avsr(monkeypatch, "transcribe", "a.mp4", "-o", str(tmp_path), "--format", "srt", "--format", "txt") == 130
+    texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert texts.pop("a.partial-2.srt").endswith("bin blue\n\n")
+    assert texts == {"a.srt": "precious", "a.partial.txt": "precious", "a.partial-2.txt": "bin blue\n"}
+    assert f"wrote {tmp_path / 'a.partial-2.srt'}" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_anything_is_final_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, fake: FakeRecognizer
+) -> None:
+    fake.heard = (None,)
+    assert avsr(monkeypatch, "transcribe", "a.mp4", "-o", str(tmp_path)) == 130
+    assert list(tmp_path.iterdir()) == []
+    assert "a.mp4: interrupted before anything was final; nothing is written" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_work_though_what_was_final_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, fake: FakeRecognizer
+) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("no room; choose another -o DIR")
+
+    fake.heard = ("bin blue", None)
+    monkeypatch.setattr("avsr.captions.files.write_transcript", refuse)
+    assert avsr(monkeypatch, "transcribe", "a.mp4", "b.mp4", "-o", str(tmp_path)) == 130
+    assert "avsr: no room" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_is_told_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, fake: FakeRecognizer
+) -> None:
+    assert avsr(monkeypatch, "transcribe", f"{'x' * 251}.mp4", "b.mp4", "-o", str(tmp_path), "--format", "json") == 1
+    assert [call["source"] for call in fake.calls if "source" in call] == ["b.mp4"]
+    assert "the name is too long" in capsys.readouterr().err
 
 
 def test_a_broken_model_is_listed_with_the_reason(
