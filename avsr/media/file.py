@@ -18,7 +18,6 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from avsr.errors import MediaError
-from avsr.media.align import AudioPacket
 from avsr.media.naming import name_of
 from avsr.media.tracks import AudioTrack, Delivery, VideoTrack
 from avsr.types import Modality
@@ -125,7 +124,8 @@ class MediaFile:
 
     def _deliveries(self) -> Iterator[Delivery]:
         packets = self._packets()
-        newest: Fraction | None = None
+        newest: dict[int, Fraction] = {}
+        returns_at: Fraction | None = None
         disordered = delivered_any = False
         while True:
             for track in self._tracks:
@@ -143,14 +143,18 @@ class MediaFile:
             time, index = min(ready)
             if self._origin is None:
                 self._origin = time
-            disordered |= newest is not None and newest - time > DISORDER_S
-            newest = time if newest is None else max(newest, time)
+            # Sound: pictures that run backwards do not come this far.
+            if returns_at is None and newest.get(index, time) - time > DISORDER_S:
+                returns_at = newest[index] - self._origin
+            disordered |= max(newest.values(), default=time) - time > DISORDER_S
+            newest[index] = max(newest.get(index, time), time)
+            length = self._tracks[index].next_length
             delivery = self._tracks[index].take(self._origin)
             if delivery is not None:
-                self._position = max(self._position, time - self._origin + _length(delivery))
+                self._position = max(self._position, time - self._origin + length)
                 delivered_any = True
                 yield delivery
-        self._warn_at_end(disordered)
+        self._warn_at_end(disordered, returns_at)
         if not delivered_any:
             raise MediaError(
                 f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged. "
@@ -167,7 +171,7 @@ class MediaFile:
         except (av.FFmpegError, OSError) as error:
             self._warnings.append(f"{self.name} breaks off after {self.position_s:.1f} s: {_reason(error)}.")
 
-    def _warn_at_end(self, disordered: bool) -> None:
+    def _warn_at_end(self, disordered: bool, returns_at: Fraction | None) -> None:
         for track, kind in ((self._audio, "audio"), (self._video, "video")):
             if track is not None and track.num_errors:
                 self._warnings.append(f"{self.name}: the {kind} is damaged in places ({track.num_errors}).")
@@ -175,7 +179,12 @@ class MediaFile:
             self._warnings.append(
                 f"{self.name}: {self._video.num_out_of_order} pictures with times that run backwards were left out."
             )
-        if disordered:
+        if returns_at is not None:
+            self._warnings.append(
+                f"{self.name}: after {float(returns_at):.1f} s the times of the sound run backwards, as where files "
+                "were joined; what has a time that was heard already is left out."
+            )
+        elif disordered:
             self._warnings.append(f"{self.name}: sound and pictures lie too far apart in the file to be read together.")
         duration_s = self.duration_s
         if not self._warnings and duration_s and self.position_s < 0.95 * duration_s - SHORT_BY_S:
@@ -183,12 +192,6 @@ class MediaFile:
                 f"{self.name} ends after {self.position_s:.1f} s of the {duration_s:.1f} s that it states; "
                 "the end may be missing."
             )
-
-
-def _length(delivery: Delivery) -> Fraction:
-    if isinstance(delivery, AudioPacket):
-        return Fraction(len(delivery.samples), delivery.sample_rate)
-    return Fraction(0)
 
 
 def _choose(streams: tuple[Any, ...]) -> Any:

@@ -67,6 +67,11 @@ class Track(ABC, Generic[StreamT, FrameT]):
         """When the next frame begins; None while none is decoded."""
         return self._decoded[0][0] if self._decoded else None
 
+    @property
+    def next_length(self) -> Fraction:
+        """How long the next frame lasts, in seconds."""
+        return self._length_of(self._decoded[0][1])
+
     def put(self, packet: Packet[Any] | None) -> None:
         """Queue a packet; None ends the track."""
         self._packets.append(packet)
@@ -98,6 +103,10 @@ class Track(ABC, Generic[StreamT, FrameT]):
     def _time_of(self, frame: FrameT) -> Fraction | None:
         """Return when a frame begins; None leaves it out."""
 
+    @abstractmethod
+    def _length_of(self, frame: FrameT) -> Fraction:
+        """Return how long a frame lasts, in seconds."""
+
     def _stamped_time(self, frame: FrameT) -> Fraction:
         if frame.pts is None or frame.time_base is None:
             return self._expected
@@ -125,8 +134,11 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
         if frame.samples == 0 or frame.sample_rate == 0:
             return None
         time = self._stamped_time(frame)
-        self._expected = time + Fraction(frame.samples, frame.sample_rate)
+        self._expected = time + self._length_of(frame)
         return time
+
+    def _length_of(self, frame: av.AudioFrame) -> Fraction:
+        return Fraction(frame.samples, frame.sample_rate)
 
 
 class VideoTrack(Track[VideoStream, av.VideoFrame]):
@@ -174,6 +186,9 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
         self._newest = time
         self._expected = time + self._interval
         return time
+
+    def _length_of(self, frame: av.VideoFrame) -> Fraction:
+        return frame.duration * frame.time_base if frame.duration and frame.time_base else self._interval
 
     def _decoding_time(self, frame: av.VideoFrame) -> Fraction:
         if frame.dts is None or frame.time_base is None:

@@ -383,6 +383,14 @@ def test_badly_interleaved_files_are_read_whole_within_the_bound(tmp_path):
     assert len(media.warnings) == 1 and "too far apart" in media.warnings[0]
 
 
+def test_the_last_picture_lasts_as_long_as_any_other(tmp_path):
+    path = tmp_path / "slow.mp4"
+    write_clip(path, fps=1, frame_times_s=even_times_s(1, 3.0), audio_rate=None)
+    _, _, pictures, media = _deliveries(path)
+    assert len(pictures) == 3 and media.position_s == 3.0
+    assert media.warnings == ()
+
+
 # Real recordings
 
 
