@@ -108,9 +108,12 @@ class Track(ABC, Generic[StreamT, FrameT]):
         """Return how long a frame lasts, in seconds."""
 
     def _stamped_time(self, frame: FrameT) -> Fraction:
-        if frame.pts is None or frame.time_base is None:
-            return self._expected
-        return frame.pts * frame.time_base
+        time_base = self._time_base_of(frame)
+        return self._expected if frame.pts is None or time_base is None else frame.pts * time_base
+
+    def _time_base_of(self, frame: FrameT) -> Fraction | None:
+        # Of the last frames, which the decoder keeps until the end, PyAV does not state it.
+        return frame.time_base or self.stream.time_base
 
 
 class AudioTrack(Track[AudioStream, av.AudioFrame]):
@@ -188,14 +191,16 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
         return time
 
     def _length_of(self, frame: av.VideoFrame) -> Fraction:
-        return frame.duration * frame.time_base if frame.duration and frame.time_base else self._interval
+        time_base = self._time_base_of(frame)
+        return frame.duration * time_base if frame.duration and time_base else self._interval
 
     def _decoding_time(self, frame: av.VideoFrame) -> Fraction:
-        if frame.dts is None or frame.time_base is None:
+        time_base = self._time_base_of(frame)
+        if frame.dts is None or time_base is None:
             return self._expected
         if self._decoder_delay is None:
-            self._decoder_delay = frame.dts * frame.time_base - self._expected
-        return frame.dts * frame.time_base - self._decoder_delay
+            self._decoder_delay = frame.dts * time_base - self._expected
+        return frame.dts * time_base - self._decoder_delay
 
     def _to_rgb(self, frame: av.VideoFrame) -> ByteArray:
         aspect = float(self.stream.sample_aspect_ratio or 1)

@@ -116,41 +116,6 @@ def test_pictures_that_no_tick_shows_are_left_out_and_change_nothing(tmp_path):
     assert [tick.frame.pts_us for tick in _align(path).ticks] == [40_000 * tick for tick in range(25)]
 
 
-@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
-@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
-def test_reordered_pictures_come_in_order(tmp_path, suffix, codec):
-    path = tmp_path / f"reordered{suffix}"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.max_b_frames = 2
-        for index in range(40):
-            rgb = np.full((48, 64, 3), 40 + index * 4, dtype=np.uint8)
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    _, _, pictures, media = _deliveries(path)
-    assert [frame.pts_us for frame in pictures] == [40_000 * index for index in range(40)]
-    levels = np.array([frame.rgb.mean() for frame in pictures])
-    assert np.abs(levels - (40 + 4 * np.arange(40))).max() < 8
-    assert media.warnings == ()
-
-
-def test_missing_times_follow_from_the_frame_rate(tmp_path):
-    path = tmp_path / "raw.h264"
-    with av.open(str(path), "w", format="h264") as container:
-        stream = container.add_stream("libx264", rate=20)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(20):
-            container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
-        container.mux(stream.encode())
-    with open_media(path) as media:
-        times_us = [frame.pts_us for frame in media]
-    assert len(times_us) == 20
-    np.testing.assert_allclose(np.diff(times_us), np.diff(times_us)[0], atol=2)
-
-
 # Tracks
 
 
@@ -381,14 +346,6 @@ def test_badly_interleaved_files_are_read_whole_within_the_bound(tmp_path):
     # 512 pictures wait, the others come before the sound is found.
     assert isinstance(items[150], VideoFrame) and items[150].pts_us == 15_000_000
     assert len(media.warnings) == 1 and "too far apart" in media.warnings[0]
-
-
-def test_the_last_picture_lasts_as_long_as_any_other(tmp_path):
-    path = tmp_path / "slow.mp4"
-    write_clip(path, fps=1, frame_times_s=even_times_s(1, 3.0), audio_rate=None)
-    _, _, pictures, media = _deliveries(path)
-    assert len(pictures) == 3 and media.position_s == 3.0
-    assert media.warnings == ()
 
 
 # Real recordings
