@@ -230,6 +230,8 @@ def _is_url(source: str | Path | BinaryIO) -> bool:
 def _check_path(source: str | Path | BinaryIO, name: str) -> None:
     if not isinstance(source, str | Path) or str(source) == "-" or _is_url(source):
         return
+    if not str(source):
+        raise MediaError("The name of the file is empty; give one (an unset variable of the shell leaves none).")
     path = Path(source)
     try:
         if path.is_dir():

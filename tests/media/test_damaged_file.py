@@ -38,6 +38,8 @@ def test_what_is_no_media_is_refused_with_a_reason(tmp_path):
         with pytest.raises(MediaError, match=reason) as caught:
             open_media(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
+    with pytest.raises(MediaError, match="name of the file is empty"):
+        open_media("")
     with pytest.raises(MediaError, match="the open file"):
         open_media(io.BytesIO(b""))
     with pytest.raises(MediaError, match="Check the address"):
