@@ -73,16 +73,16 @@ def prepare_directory(directory: str | Path) -> None:
         raise InputError(f"{directory}: cannot be written to: {error.strerror}; choose another -o DIR") from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file such that whoever reads it, and whenever this process dies, finds the old text or the new one.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file such that whoever reads it, and whenever this process dies, finds all of the old or of the new.
 
     Raises:
         OSError: it cannot be written.
     """
     scratch = path.with_name(f".avsr-{uuid.uuid4().hex}.part")
     try:
-        with scratch.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with scratch.open("xb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

@@ -113,16 +113,14 @@ def _lines(texts: Iterable[Path], split: str) -> Iterator[str]:
 
 def _write(ngrams: NgramTable, output: Path) -> int:
     """Write all or nothing; return how many bytes."""
+    from avsr.captions.files import write_whole
     from avsr.decode import write_arpa
     from avsr.train.ngram import pack
 
     data = pack(ngrams) if output.suffix == ".gz" else write_arpa(ngrams)
-    scratch = output.with_name(f".{output.name}.part")
     try:
-        scratch.write_bytes(data)
-        scratch.replace(output)
+        write_whole(output, data)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise InputError(f"{output}: cannot be written: {error.strerror}; choose another --output") from error
     return len(data)
 

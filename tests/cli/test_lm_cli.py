@@ -54,6 +54,12 @@ def test_less_is_listed_where_asked(lm: Lm, capsys: pytest.CaptureFixture[str]) 
     assert "white" not in ngrams
 
 
+def test_what_another_run_is_writing_is_not_touched(lm: Lm, tmp_path: Path) -> None:
+    (tmp_path / ".w.arpa.part").write_text("half of another model")
+    assert lm("a.txt", "-o", "w.arpa", "-q") == 0
+    assert (tmp_path / ".w.arpa.part").read_text() == "half of another model"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
