@@ -1,4 +1,5 @@
-"""The command line: one small module a verb. Exit codes: 0 done, 1 some files failed, 2 wrong use or input, 130 Ctrl-C.
+"""The command line: one small module a verb. Exit codes: 0 done, 1 some files failed, 2 wrong use or input; 130 Ctrl-C,
+129 and 143 SIGHUP and SIGTERM, which end the work as Ctrl-C does. `live` and `serve` end in no other way: 0.
 
 Verbs import the engine only when they run, so that ``avsr --help`` answers at once.
 """
@@ -10,6 +11,7 @@ import sys
 import typer
 
 from avsr.cli import bench, demo, devices, live, lm, models, prepare, send, serve, train, transcribe
+from avsr.cli.interrupt import heed_wishes
 from avsr.cli.output import StdoutError, give_up_stdout, note, open_streams
 from avsr.errors import AvsrError
 
@@ -37,11 +39,12 @@ app.command("bench")(bench.run)
 def main() -> None:
     """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
     open_streams()
-    try:
-        app()
-    except AvsrError as error:
-        note(str(error))
-        sys.exit(2)
-    except StdoutError as error:
-        note(str(give_up_stdout(error)))
-        sys.exit(2)
+    with heed_wishes():
+        try:
+            app()
+        except AvsrError as error:
+            note(str(error))
+            sys.exit(2)
+        except StdoutError as error:
+            note(str(give_up_stdout(error)))
+            sys.exit(2)

@@ -1,11 +1,13 @@
-"""Ctrl-C that ends in order what is under way, even where it waits for a pipe that says nothing."""
+"""Ctrl-C, SIGTERM and SIGHUP end in order what is under way, even where it waits for a pipe that says nothing."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,22 +18,57 @@ STOP_S = 2.0
 """How long work may take to end after Ctrl-C; what takes longer waits for something that may never come."""
 POLL_S = 0.2
 """How long the main thread waits in one go: on Windows a wait hears no Ctrl-C."""
+WISHES = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
+"""The system's wish to stop, and the end of the terminal."""
+
+
+@dataclass
+class _Heard:
+    """The first of `WISHES` that came; a process is told all of them."""
+
+    wish: int | None = None
+
+
+_heard = _Heard()
+
+
+@contextmanager
+def heed_wishes() -> Iterator[None]:
+    """Let `WISHES` do what Ctrl-C does, but exit with 128 and their number; for the whole of a command.
+
+    Only the first one counts: they come in pairs, from a shell and from the system.
+    """
+    _heard.wish = None
+
+    def interrupt(number: int, frame: object) -> None:
+        if _heard.wish is None:
+            _heard.wish = number
+            raise KeyboardInterrupt
+
+    with _handled(interrupt, *WISHES):
+        try:
+            yield
+        except SystemExit as exited:
+            if exited.code != INTERRUPTED or _heard.wish is None:
+                raise
+            raise SystemExit(128 + _heard.wish) from None
 
 
 @contextmanager
 def until_interrupted(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on Ctrl-C or SIGTERM, to end in order; a second one ends at once."""
+    """Call ``stop`` on Ctrl-C or one of `WISHES`, to end in order; a second Ctrl-C ends at once."""
 
     def interrupt(number: int, frame: object) -> None:
-        signal.signal(number, signal.default_int_handler)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+        elif _heard.wish is None:
+            _heard.wish = number
+        else:
+            return
         stop()
 
-    old = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled(interrupt, signal.SIGINT, *WISHES):
         yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def interruptible(work: Callable[[], T], stop: Callable[[], None]) -> T:
@@ -52,3 +89,17 @@ def interruptible(work: Callable[[], T], stop: Callable[[], None]) -> T:
         stop()
         wait((future,), STOP_S)
         raise
+
+
+@contextmanager
+def _handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[None]:
+    """Let ``handler`` hear signals, but for the wishes that whoever started this lets nobody hear, as nohup SIGHUP."""
+    old = {number: signal.getsignal(number) for number in numbers}
+    heard = [number for number in numbers if number == signal.SIGINT or old[number] is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, old[number])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from avsr.cli.interrupt import until_interrupted
 from avsr.cli.options import DeviceOption, LmOption, ModelOption, ThreadsOption
+from avsr.cli.output import note
 from avsr.errors import ConfigError, DeviceError, MissingExtraError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -89,7 +91,8 @@ def run(
     )
     if host not in LOOPBACK:
         note(exposure(host, has_token=token is not None, has_tls=certificate is not None))
-    server.run(sockets=[listener])
+    with until_interrupted(partial(setattr, server, "should_exit", True)):  # uvicorn hears no SIGHUP
+        server.run(sockets=[listener])
 
 
 def check_certificate(certificate: Path, key: Path) -> None:
@@ -138,8 +141,3 @@ def exposure(host: str, *, has_token: bool, has_tls: bool) -> str:
         f"warning: {who} {use} send sound and pictures here and use this machine's processor."
         f"{seen}{browser}{open_network}"
     )
-
-
-def note(text: str) -> None:
-    """Say something to the person who started the server."""
-    print(f"avsr: {text}", file=sys.stderr, flush=True)

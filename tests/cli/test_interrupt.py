@@ -1,4 +1,4 @@
-"""Ctrl-C is heard wherever the work waits."""
+"""Ctrl-C, SIGTERM and SIGHUP are heard wherever the work waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from avsr.cli.interrupt import interruptible
+from avsr.cli.interrupt import heed_wishes, interruptible, until_interrupted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals work otherwise there")
 
@@ -33,8 +33,18 @@ avsr.cli.main()
 """
 
 
-@pytest.mark.parametrize("kind", ["pipe", "fifo"])
-def test_ctrl_c_ends_a_source_that_stalls_and_keeps_what_was_final(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        ("pipe", (signal.SIGINT,)),
+        ("fifo", (signal.SIGINT,)),
+        ("pipe", (signal.SIGTERM, signal.SIGTERM)),
+        ("pipe", (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)),
+    ],
+)
+def test_a_source_that_stalls_is_ended_and_what_was_final_kept(
+    kind: str, numbers: tuple[int, ...], tmp_path: Path
+) -> None:
     source = "-"
     if kind == "fifo":
         source = str(tmp_path / "stdin")
@@ -45,12 +55,37 @@ def test_ctrl_c_ends_a_source_that_stalls_and_keeps_what_was_final(kind: str, tm
         assert process.stderr is not None
         assert process.stdout.readline() == b"bin\n"
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.2)
+        assert process.wait(60) == 128 + numbers[0]
         told = process.stderr.read()
     assert (tmp_path / "stdin.txt").read_text() == "bin\n"
     assert b"interrupted at 0.0 s" in told
     assert b"Traceback" not in told
+
+
+def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
+    command = ["nohup", sys.executable, "-c", ENGINE, "transcribe", "-", "-o", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"bin\n"
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_the_work_is_asked_to_stop_once_by_wishes_that_come_in_pairs() -> None:
+    asked: list[int] = []
+    before = signal.getsignal(signal.SIGHUP)
+    with heed_wishes():
+        with until_interrupted(lambda: asked.append(1)):
+            for number in (signal.SIGHUP, signal.SIGTERM):
+                signal.raise_signal(number)
+        signal.raise_signal(signal.SIGHUP)
+    assert asked == [1]
+    assert signal.getsignal(signal.SIGHUP) is before
 
 
 def test_ctrl_c_lets_the_work_end_first() -> None:

@@ -30,9 +30,10 @@ PLAYED_S = 2.5
 
 
 class PlayedMicrophone:
-    """Plays sound in real time; at its end Ctrl-C is pressed."""
+    """Plays sound in real time; at its end Ctrl-C is pressed, or another signal comes."""
 
     name = "played"
+    signal_at_end = signal.SIGINT
 
     def __init__(self) -> None:
         self._samples = (sound(PLAYED_S) * 32768).astype(np.int16)
@@ -41,7 +42,7 @@ class PlayedMicrophone:
 
     def read(self) -> Sound:
         if self._place >= len(self._samples):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.signal_at_end)
             time.sleep(0.5)
             raise DeviceError("played to its end")
         start, self._place = self._place, self._place + 320
@@ -127,6 +128,16 @@ def test_a_session_tells_saves_and_records(
     assert (tmp_path / "talk.mp4").stat().st_size > 1000
     assert (tmp_path / "lines.txt").read_text().splitlines() == finals[-2:]
     assert "work on a chunk" in errors
+
+
+@pytest.mark.usefixtures("devices")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
+def test_a_terminal_that_is_closed_ends_a_session_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(PlayedMicrophone, "signal_at_end", signal.SIGHUP)
+    files = ["--save", str(tmp_path / "talk.txt"), "--record", str(tmp_path / "talk.mp4")]
+    assert run(monkeypatch, "live", "--quiet", *files) == 0
+    assert (tmp_path / "talk.txt").read_text()
+    assert (tmp_path / "talk.mp4").stat().st_size > 1000
 
 
 @pytest.mark.usefixtures("devices")

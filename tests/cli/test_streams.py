@@ -83,6 +83,24 @@ def test_what_a_daemon_is_given_is_nothing_piped_in(nothing: str, tmp_path: Path
     assert "nothing is piped in" in done.stderr
 
 
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    code = (
+        "import signal, sys, avsr.cli.output as output\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "output.open_streams()\n"
+        "output.note('ready')\n"
+        "sys.stdin.readline()\n"
+        "output.note('on'); output.write_stdout('and'); print('on', 9000 * ' ')\n"
+    )
+    ours, its = os.openpty()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=its, stderr=its) as process:
+        os.close(its)
+        assert os.read(ours, 100) == b"avsr: ready\r\n"
+        os.close(ours)
+        process.communicate(b"\n")
+    assert process.returncode == 0
+
+
 def test_a_note_names_its_source_once(capsys: pytest.CaptureFixture[str]) -> None:
     note_about("x.ogg", "no face was seen")
     note_about("x.ogg", "x.ogg: its end is missing")
