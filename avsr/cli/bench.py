@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from avsr.cli.options import DeviceOption, LmOption, ModelOption, ThreadsOption
+from avsr.cli.output import note
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def run(
     selection = select_clips(manifest, split, limit)
     if selection.num_untold and not quiet:
         first = f"; {len(selection.problems)} cannot be used: {selection.problems[0]}" if selection.problems else ""
-        print(f"avsr: passed over {selection.num_untold} clips without a transcript{first}", file=sys.stderr)
+        note(f"passed over {selection.num_untold} clips without a transcript{first}")
     kinds = parse_noises(noise or [], unfit_to_test(held_out) if held_out else set())
     conditions = grid([kind.name for kind in kinds], parse_snrs(snr or (ALL_SNRS if kinds else CLEAN_NAME)))
     modalities = _modalities(modality)
@@ -145,14 +146,14 @@ def run(
     with Journal(output, settings) as journal:
         left_out = _measure(plan, journal, output, is_shown=not quiet and sys.stderr.isatty())
         for clip, reason in left_out.items():
-            print(f"avsr: left out: {clip}: {reason}", file=sys.stderr)
+            note(f"left out: {clip}: {reason}")
         report = make_report(
             plan, journal, left_out, text_norm, manifest=str(manifest), split=split, limit=limit, settings=settings
         )
         paths = write_report(report, output)
     if not quiet:
         _print_tables(report)
-        print(f"avsr: wrote {', '.join(path.name for path in paths)} to {output}", file=sys.stderr)
+        note(f"wrote {', '.join(path.name for path in paths)} to {output}")
     if left_out:
         raise typer.Exit(1)
 
@@ -241,7 +242,7 @@ def _measure(plan: Plan, journal: Journal, output: Path, *, is_shown: bool) -> d
             return measure(plan, journal, advance)
         except KeyboardInterrupt:
             progress.stop()
-            print(f"avsr: stopped at {num_done} of {num_rows}; the same command goes on in {output}", file=sys.stderr)
+            note(f"stopped at {num_done} of {num_rows}; the same command goes on in {output}")
             raise
 
 

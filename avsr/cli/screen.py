@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from avsr.captions.live import LiveView
-from avsr.cli.output import give_up_stdout
+from avsr.cli.output import give_up_stdout, note
 from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Device, Done, Event, Notice, Ready, State, Status, as_json
 from avsr.types import Caption
@@ -59,9 +59,8 @@ class PlainScreen:
             if event.is_final:
                 self._print(event.text)
         elif not self._quiet:
-            with suppress(OSError):
-                for line in _describe(event):
-                    print(f"avsr: {line}", file=sys.stderr)
+            for line in _describe(event):
+                note(line)
 
     def refresh(self) -> None:
         """Plain output does not move."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from avsr.cli.interrupt import INTERRUPTED
+from avsr.cli.output import note
 
 
 class Device(str, Enum):
@@ -78,7 +78,7 @@ def run(
             run_recipe(settings, data, work, output, start=begin_from, machine=machine, on_report=table.show)
             is_first = machine.processes.is_first
     except KeyboardInterrupt:
-        print(f"\navsr: stopped. {work} keeps what is done; run the same command again to go on.", file=sys.stderr)
+        note(f"stopped. {work} keeps what is done; run the same command again to go on.")
         raise typer.Exit(INTERRUPTED) from None
     if is_first:
         print(f"{output}: done. Try it: avsr transcribe --model {output} FILE")

@@ -201,3 +201,14 @@ def test_ctrl_c_ends_a_pipe_that_never_says_anything() -> None:
         assert process.stderr is not None
         assert process.wait(90) == 130
         assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
+def test_a_server_whose_terminal_is_closed_ends_in_order(engine: Recognizer) -> None:
+    arguments = command("serve", "--port", "0", "--model", str(engine.bundle.path))
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "captions at" in process.stderr.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGHUP)
+        assert (process.wait(60), process.stderr.read()) == (0, "")
