@@ -8,9 +8,12 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the system's wish to stop, and the end of the terminal."""
+
 
 class StopRequest:
-    """While entered, SIGINT and SIGTERM are only noted; a second Ctrl-C interrupts at once.
+    """While entered, `SIGNALS` are only noted; a second Ctrl-C interrupts at once.
 
     A process that was started to train one branch is also asked to stop by its parent's death.
     """
@@ -26,7 +29,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 before = signal.getsignal(number)
                 if before is not signal.SIG_IGN:
                     self._before[number] = before

@@ -21,6 +21,7 @@ from avsr.train import loop
 from avsr.train.disk import lock
 from avsr.train.loop import CHECKPOINT, WEIGHTS
 from avsr.train.machine import Machine
+from avsr.train.stopping import SIGNALS
 from avsr.train.tracking import LOG_FILE, Report, StageNote, StageProgress
 
 EAGER = Machine(checkpoint_every_s=0.0)
@@ -103,7 +104,7 @@ def test_a_process_killed_in_the_middle_of_an_epoch_is_gone_on_with_exactly(
     assert same_weights(killed, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_run_that_is_told_to_stop_finishes_its_step_and_keeps_it(
     make_trainer: MakeTrainer, tmp_path: Path, number: signal.Signals
 ) -> None:
