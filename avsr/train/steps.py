@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from avsr.train.batch import Batch, Collator
 from avsr.train.packs.prepared import Clip, ClipData, Media, PreparedCorpus
 from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
+from avsr.train.stopping import leave_terminal_to_parent
 from avsr.types import TICK_S
 
 
@@ -211,8 +211,7 @@ class _Positions:
 
 
 def _begin_work(_: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the trainer decides when its workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_terminal_to_parent()
     cv2.setNumThreads(1)
 
 

@@ -12,6 +12,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the system's wish to stop, and the end of the terminal."""
 
 
+def leave_terminal_to_parent() -> None:
+    """Pass over what a terminal says to all processes at once: the one that this one works for decides when to end."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class StopRequest:
     """While entered, `SIGNALS` are only noted; a second Ctrl-C interrupts at once.
 

@@ -85,9 +85,13 @@ def test_workers_never_change_what_is_learnt_from(maker_of: Any) -> None:
 
 
 class Doomed(StepMaker):
-    """Something takes all the memory."""
+    """The terminal ends, which is for the trainer to hear; then something takes all the memory."""
+
+    has_lived: Path
 
     def __getitem__(self, position: Position) -> Step:
+        os.kill(os.getpid(), signal.SIGHUP)
+        self.has_lived.touch()
         os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(position)
 
@@ -103,8 +107,11 @@ def test_what_ends_a_worker_is_told_in_our_own_words(
     for workers in (0, 1):
         with pytest.raises(InputError, match=r"^\S+: 0\.mp4 is damaged in it"):
             list(make_steps(StepMaker(*parts), Position(0, 0), workers=workers))
+    doomed = Doomed(*parts)
+    doomed.has_lived = tmp_path / "has_lived"
     with pytest.raises(AvsrError, match=r"^DataLoader worker .* with fewer --workers"):
-        list(make_steps(Doomed(*parts), Position(0, 0), workers=1))
+        list(make_steps(doomed, Position(0, 0), workers=1))
+    assert doomed.has_lived.exists()
 
 
 def test_a_step_is_the_same_whatever_was_made_before(maker_of: Any) -> None:

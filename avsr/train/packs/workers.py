@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from typing import TypeVar
 
 import cv2
+
+from avsr.train.stopping import leave_terminal_to_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,7 +59,7 @@ def open_executor(jobs: int) -> Executor:
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    leave_terminal_to_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
