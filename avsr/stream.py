@@ -166,16 +166,15 @@ class Stream:
         Raises:
             InputError: the picture or its time cannot be used, or the stream is finished.
         """
+        arrived = time.perf_counter()
         rgb = np.array(rgb)  # a copy: it waits for its sound, and cameras like to use their buffers again
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise InputError(f"a picture must be u8 (H, W, 3), not {rgb.dtype} {rgb.shape}; convert it to RGB first")
-        if t is None:
-            pts_us = max(self.state.next_frame_us, self.state.front.video.next_tick * TICK_US)
-        elif abs(t) <= MAX_TIME_S:
-            pts_us = round(t * 1e6)
-        else:
+        if t is not None and not abs(t) <= MAX_TIME_S:
             raise InputError(f"a picture has the time {t}; give seconds since the start, or None")
-        self.accept(VideoFrame(rgb, pts_us))
+        with self._lock:
+            next_us = max(self.state.next_frame_us, self.state.front.video.next_tick * TICK_US)
+            self._accept(VideoFrame(rgb, next_us if t is None else round(t * 1e6)), arrived)
 
     def accept(self, packet: AudioPacket | VideoFrame) -> None:
         """Push sound or a picture as the media layer delivers it.
@@ -187,12 +186,7 @@ class Stream:
         """
         arrived = time.perf_counter()
         with self._lock:
-            self._check_open()
-            self._state = replace(self.state, front=self._front.accept(packet, self.state.front))
-            if isinstance(packet, VideoFrame):
-                next_frame_us = max(self.state.next_frame_us, packet.pts_us + TICK_US)
-                self._state = replace(self.state, next_frame_us=next_frame_us)
-            self._pump(arrived)
+            self._accept(packet, arrived)
 
     def pass_over(self, sense: Sense, t: float) -> None:
         """Wait no longer for what a sense may still deliver before ``t``, seconds: its device is lost, or at rest.
@@ -270,6 +264,14 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _accept(self, packet: AudioPacket | VideoFrame, arrived: float) -> None:
+        self._check_open()
+        self._state = replace(self.state, front=self._front.accept(packet, self.state.front))
+        if isinstance(packet, VideoFrame):
+            next_frame_us = max(self.state.next_frame_us, packet.pts_us + TICK_US)
+            self._state = replace(self.state, next_frame_us=next_frame_us)
+        self._pump(arrived)
 
     def _check_open(self) -> None:
         if self._finished:

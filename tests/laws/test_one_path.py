@@ -16,7 +16,7 @@ from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sou
 
 import avsr
 from avsr.decode import BeamSearch, Captioner, CaptionerInput
-from avsr.frontend import FrontEnd
+from avsr.frontend import FrontEnd, SenseTicks
 from avsr.lips import LipTracker
 from avsr.media import AudioPacket, open_media
 from avsr.recognizer import MAX_PATIENCE_S, Recognizer
@@ -98,6 +98,24 @@ def test_threads_that_share_a_stream_never_change_captions(
         reading.result()
         heard.read(stream)
     assert_same(heard, expected)
+
+
+def test_a_picture_without_a_time_comes_after_what_another_thread_is_pushing(engine: Recognizer) -> None:
+    """Sound that gives the pictures up is being recognised: the picture's time is not one that is over by then."""
+    stream, picture = engine.stream(landmarker=LampFace()), pictures(0.04)[0].rgb
+    camera = threading.Thread(target=stream.accept_video, args=(picture,))
+
+    def while_recognising(_: SenseTicks) -> None:
+        if camera.ident is None:
+            camera.start()
+            camera.join(0.2)
+
+    stream.accept_video(picture)
+    stream.on_ticks = while_recognising
+    stream.accept_audio(sound(4.0), SAMPLE_RATE)
+    camera.join()
+    assert stream.state.front.video.dropped_frames == 0
+    stream.close()
 
 
 @pytest.mark.parametrize("chunk_ms", [160, 640])
