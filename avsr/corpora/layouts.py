@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from avsr.corpora.tables import AlignedWord, Utterance, read_table
+from avsr.corpora.tables import COLUMNS, AlignedWord, Utterance, read_table
 from avsr.errors import InputError
 
 
@@ -27,10 +27,12 @@ def read_corpus(source: Path) -> list[Utterance]:
     Of a directory, a clip whose transcript is missing or malformed has no text, and a ``problem`` that says so.
 
     Raises:
-        InputError: it is none of these, or the table or a list of LRS2 is malformed.
+        InputError: it is none of these, lists no clip, or the table or a list of LRS2 is malformed.
     """
     if not source.is_dir():
-        return read_table(source)
+        if listed := read_table(source):
+            return listed
+        raise InputError(f"{source}: lists no clip; give a line with the columns {', '.join(COLUMNS)} and one for each")
     if (source / "main").is_dir():
         utterances = list(_lrs2(source))
     elif any((source / part).is_dir() for part in LRS3_SPLITS):

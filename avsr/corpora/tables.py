@@ -47,8 +47,7 @@ def read_table(table: Path) -> list[Utterance]:
     """Read every row.
 
     Raises:
-        InputError: the table is missing, lists no clip, lacks a column, or has a row without a path or with a malformed
-            alignment.
+        InputError: the table is missing, lacks a column, or has a row without a path or with a malformed alignment.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin it with a byte-order mark
@@ -56,9 +55,7 @@ def read_table(table: Path) -> list[Utterance]:
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read as a table of utterances: {error}") from error
-    if not rows:
-        raise InputError(f"{table}: lists no clip; give a line with the columns {', '.join(COLUMNS)} and one for each")
-    missing = [column for column in COLUMNS if column not in rows[0][1]]
+    missing = [column for column in COLUMNS if rows and column not in rows[0][1]]
     if missing:
         raise InputError(f"{table}: lacks the column(s) {', '.join(missing)}")
     return [_utterance(row, table, f"{table}:{line}") for line, row in rows]
