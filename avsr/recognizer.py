@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -63,7 +64,7 @@ def load_model(
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = False
     if threads is not None:
-        if not (isinstance(threads, int) and threads >= 1):
+        if not (isinstance(threads, Integral) and threads >= 1):
             raise ConfigError(f"threads {threads!r} must be a whole number of 1 or more, or None for torch's choice")
         torch.set_num_threads(threads)
     bundle = load_bundle(model)
@@ -156,9 +157,9 @@ class Recognizer:
             raise ConfigError(
                 f"chunk_ms {chunk_ms!r} is not one that {config.name} was trained for; use one of {choices}"
             )
-        if beam is not None and not (isinstance(beam, int) and beam >= 1):
+        if beam is not None and not (isinstance(beam, Integral) and beam >= 1):
             raise ConfigError(f"beam {beam!r} must be a whole number of 1 or more")
-        if not (isinstance(patience_s, int | float) and 0 < patience_s <= MAX_PATIENCE_S):
+        if not (isinstance(patience_s, Real) and 0 < patience_s <= MAX_PATIENCE_S):
             raise ConfigError(f"patience_s {patience_s!r} must be above 0 and at most {MAX_PATIENCE_S:g}")
         if not isinstance(hotwords, Sequence) or not all(isinstance(each, Hotword) for each in hotwords):
             raise ConfigError(f'hotwords {hotwords!r} must be a list such as [avsr.Hotword("set white")]')

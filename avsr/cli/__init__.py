@@ -1,6 +1,6 @@
 """The command line: one small module a verb. Exit codes: 0 done, 1 some files failed, 2 wrong use or input; 130 Ctrl-C,
-129 and 143 SIGHUP and SIGTERM, which end the work as Ctrl-C does. `live` and `serve` end in no other way: 0. `train` is
-asked by all three to end after the step at hand: 130.
+129 and 143 SIGHUP and SIGTERM, which end the work as Ctrl-C does. `live` and `serve` end in no other way: 0. A step of
+`train` is ended first, and then it is 130 after all three.
 
 Verbs import the engine only when they run, so that ``avsr --help`` answers at once.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ WISHES = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, sign
 
 @dataclass
 class _Heard:
-    """The first of `WISHES` that came; a process is told all of them."""
+    """Which of `WISHES` came, and when; a process is told all of them."""
 
     wish: int | None = None
+    at_s: float = 0.0
 
 
 _heard = _Heard()
@@ -36,13 +38,13 @@ _heard = _Heard()
 def heed_wishes() -> Iterator[None]:
     """Let `WISHES` do what Ctrl-C does, but exit with 128 and their number; for the whole of a command.
 
-    Only the first one counts: they come in pairs, from a shell and from the system.
+    They come in pairs, from a shell and from the system, of which one counts; a later one ends what still goes on.
     """
     _heard.wish = None
 
     def interrupt(number: int, frame: object) -> None:
-        if _heard.wish is None:
-            _heard.wish = number
+        if _heard.wish is None or time.monotonic() - _heard.at_s > STOP_S:
+            _heard.wish, _heard.at_s = number, time.monotonic()
             raise KeyboardInterrupt
 
     with _handled(interrupt, *WISHES):
@@ -62,7 +64,7 @@ def until_interrupted(stop: Callable[[], None]) -> Iterator[None]:
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
         elif _heard.wish is None:
-            _heard.wish = number
+            _heard.wish, _heard.at_s = number, time.monotonic()
         else:
             return
         stop()
