@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from types import FrameType
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -23,50 +23,44 @@ WISHES = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, sign
 """The system's wish to stop, and the end of the terminal."""
 
 
-@dataclass
-class _Heard:
-    """Which of `WISHES` came, and when; a process is told all of them."""
-
-    wish: int | None = None
-    at_s: float = 0.0
-
-
-_heard = _Heard()
-
-
 @contextmanager
 def heed_wishes() -> Iterator[None]:
     """Let `WISHES` do what Ctrl-C does, but exit with 128 and their number; for the whole of a command.
 
     They come in pairs, from a shell and from the system, of which one counts; a later one ends what still goes on.
     """
-    _heard.wish = None
+    wish, heard_at_s = None, 0.0
 
-    def interrupt(number: int, frame: object) -> None:
-        if _heard.wish is None or time.monotonic() - _heard.at_s > STOP_S:
-            _heard.wish, _heard.at_s = number, time.monotonic()
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal wish, heard_at_s
+        if wish is None or time.monotonic() - heard_at_s > STOP_S:
+            wish, heard_at_s = number, time.monotonic()
             raise KeyboardInterrupt
 
     with _handled(interrupt, *WISHES):
         try:
             yield
         except SystemExit as exited:
-            if exited.code != INTERRUPTED or _heard.wish is None:
+            if exited.code != INTERRUPTED or wish is None:
                 raise
-            raise SystemExit(128 + _heard.wish) from None
+            raise SystemExit(128 + wish) from None
 
 
 @contextmanager
 def until_interrupted(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` on Ctrl-C or one of `WISHES`, to end in order; a second Ctrl-C ends at once."""
+    heed: dict[int, Any] = {number: signal.getsignal(number) for number in WISHES}
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
-        elif _heard.wish is None:
-            _heard.wish, _heard.at_s = number, time.monotonic()
-        else:
-            return
+        elif callable(handler := heed[number]):
+            try:
+                handler(number, frame)
+            except KeyboardInterrupt:  # it counts
+                pass
+            else:
+                return
         stop()
 
     with _handled(interrupt, signal.SIGINT, *WISHES):
@@ -94,7 +88,7 @@ def interruptible(work: Callable[[], T], stop: Callable[[], None]) -> T:
 
 
 @contextmanager
-def _handled(handler: Callable[[int, object], None], *numbers: int) -> Iterator[None]:
+def _handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
     """Let ``handler`` hear signals, but for the wishes that whoever started this lets nobody hear, as nohup SIGHUP."""
     old = {number: signal.getsignal(number) for number in numbers}
     heard = [number for number in numbers if number == signal.SIGINT or old[number] is not signal.SIG_IGN]
