@@ -17,6 +17,7 @@ import numpy as np
 
 from avsr.corpora import name_in, read_senses, read_table
 from avsr.errors import InputError, MediaError
+from avsr.media.naming import as_utf8
 from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, looped, loud_start, sum_voices
 from avsr.types import FloatArray
 
@@ -80,7 +81,7 @@ def parse_noise(spec: str, left_out: Collection[Path] = ()) -> NoiseKind:
     given_name, _, tail = spec.partition("=")
     path, name = (Path(tail), given_name) if tail and not Path(spec).exists() else (Path(spec), "")
     name = name or (path.resolve().name if path.is_dir() else path.stem)
-    name = name.encode("utf-8", "replace").decode()  # it need not be UTF-8, and the figure that it is drawn in wants it
+    name = as_utf8(name)
     if path.is_dir():
         found = [(p.relative_to(path).as_posix(), p) for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES]
     elif path.suffix == ".tsv":

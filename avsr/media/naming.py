@@ -16,8 +16,12 @@ def name_of(source: str | Path | BinaryIO) -> str:
     if str(source) == "-":
         return "standard input"
     name = source if isinstance(source, str | Path) else getattr(source, "name", "the open file")
-    # The name of a file need not be UTF-8, and what is printed and written must be.
-    return without_password(str(name).encode("utf-8", "replace").decode("utf-8"))
+    return without_password(as_utf8(str(name)))
+
+
+def as_utf8(text: str) -> str:
+    """Return ``text`` as it can be printed and written: the name of a file need not be UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def without_password(url: str) -> str:
