@@ -18,6 +18,7 @@ import shutil
 import stat
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,11 @@ class Bundle:
         return len(self.weights) + len(self.tokenizer_bytes) + len(self.lm_bytes or b"") + len(self.card.encode())
 
     @property
+    def identity(self) -> str:
+        """Its name, version and hash: what no other bundle has."""
+        return f"{self.config.name} {self.config.version} {self.sha256}"
+
+    @cached_property
     def sha256(self) -> str:
         """The beginning of a hash of all that makes its captions."""
         content = hashlib.sha256(self.weights)

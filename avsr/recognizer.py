@@ -168,7 +168,7 @@ class Recognizer:
         search = BeamSearch(decode, self.tokenizer, lm=chosen, hotwords=hotwords)
         chunk_ticks = chunk_ms // TICK_MS
         num_ngrams = chosen.num_ngrams if chosen else ()
-        settings = StreamSettings(f"{config.name} {config.version}", modality, chunk_ticks, num_ngrams, tuple(hotwords))
+        settings = StreamSettings(self.bundle.identity, modality, chunk_ticks, num_ngrams, tuple(hotwords))
         if network is None:
             self.traced.prepare(chunk_ticks, sees=modality != "audio")
             network = self.traced

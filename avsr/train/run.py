@@ -145,7 +145,7 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     The language model is learnt anew by every run, so that it may change: it is left out. Settings are compared, not
     texts: one that a newer version knows, and that is off, makes no other recipe.
     """
-    noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {_named(start)}\n"
+    noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {start.identity}\n"
     text = dump_config(recipe.model_copy(update={"lm": None}))
     try:
         if not any((work / branch).exists() for branch in (*APART, "fusion")):
@@ -157,11 +157,6 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
         raise InputError(f"{work}: cannot be written to ({error.strerror}); choose another --work") from error
     if not is_from_there or dump_config(load_config(noted, RecipeConfig).model_copy(update={"lm": None})) != text:
         raise InputError(f"{work}: holds the work of another recipe or model ({noted}); choose another --work")
-
-
-def _named(start: Bundle) -> str:
-    """Name a model so that no other one has the same name."""
-    return f"{start.config.name} {start.config.version} {start.sha256}"
 
 
 def _check_spelling(tokenizer: Tokenizer, packs: Packs) -> None:

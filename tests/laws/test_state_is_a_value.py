@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,14 @@ def test_a_state_of_other_settings_is_refused(engine: Recognizer, settings: dict
     with pytest.raises(InputError, match=said):
         other.state = stream.state
     assert other.state is before
+
+
+def test_a_state_of_another_model_of_the_same_name_is_refused(engine: Recognizer) -> None:
+    decode = engine.bundle.config.decode.model_copy(update={"beam_size": 1})
+    retuned = replace(engine.bundle, config=engine.bundle.config.model_copy(update={"decode": decode}))
+    other = Recognizer(retuned, engine.network).stream()
+    with pytest.raises(InputError, match="with model "):
+        other.state = engine.stream().state
 
 
 def test_what_nothing_can_follow_is_refused(engine: Recognizer) -> None:
