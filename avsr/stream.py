@@ -38,7 +38,8 @@ MAX_UNREAD_FINALS = 10_000
 class StreamSettings:
     """What a stream's state means nothing without: only a stream of the same settings can go on from it.
 
-    ``num_ngrams`` are those of the language model, of each order; none without one.
+    ``model`` is its bundle's ``identity``; ``num_ngrams`` are those of the language model, of each order, none without
+    one.
     """
 
     model: str
