@@ -8,9 +8,11 @@ Verbs import the engine only when they run, so that ``avsr --help`` answers at o
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from avsr import __version__
 from avsr.cli import bench, demo, devices, live, lm, models, prepare, send, serve, train, transcribe
 from avsr.cli.interrupt import heed_wishes
 from avsr.cli.output import StdoutError, give_up_stdout, note, open_streams
@@ -24,6 +26,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"avsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take what stands before a verb."""
+
+
 app.command("transcribe")(transcribe.run)
 app.command("live")(live.run)
 app.command("devices")(devices.run)

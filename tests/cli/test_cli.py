@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -311,3 +312,8 @@ def test_help_answers_without_loading_the_engine() -> None:
     done = subprocess.run([sys.executable, "-m", "avsr", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "transcribe" in done.stdout
     assert time.perf_counter() - start_s < 5, "an order above the usual half second: something heavy is imported"
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    done = subprocess.run([sys.executable, "-m", "avsr", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"avsr {version('avsr')}\n"
