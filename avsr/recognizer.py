@@ -167,8 +167,8 @@ class Recognizer:
         chosen = self._chosen(lm)
         search = BeamSearch(decode, self.tokenizer, lm=chosen, hotwords=hotwords)
         chunk_ticks = chunk_ms // TICK_MS
-        num_ngrams = chosen.num_ngrams if chosen else ()
-        settings = StreamSettings(self.bundle.identity, modality, chunk_ticks, num_ngrams, tuple(hotwords))
+        lm_sha256 = chosen.sha256 if chosen else None
+        settings = StreamSettings(self.bundle.identity, modality, chunk_ticks, lm_sha256, tuple(hotwords))
         if network is None:
             self.traced.prepare(chunk_ticks, sees=modality != "audio")
             network = self.traced

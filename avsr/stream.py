@@ -38,14 +38,13 @@ MAX_UNREAD_FINALS = 10_000
 class StreamSettings:
     """What a stream's state means nothing without: only a stream of the same settings can go on from it.
 
-    ``model`` is its bundle's ``identity``; ``num_ngrams`` are those of the language model, of each order, none without
-    one.
+    ``model`` is its bundle's ``identity``; ``lm`` the language model's ``sha256``, None without one.
     """
 
     model: str
     modality: Modality
     chunk_ticks: int
-    num_ngrams: tuple[int, ...] = ()
+    lm: str | None = None
     hotwords: tuple[Hotword, ...] = ()
 
 

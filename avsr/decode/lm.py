@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,9 +59,9 @@ class WordLm:
         )
 
     @property
-    def num_ngrams(self) -> tuple[int, ...]:
-        """How many n-grams are listed, of each order from 1 on."""
-        return self._ngrams.num_ngrams
+    def sha256(self) -> str:
+        """The beginning of a hash of its n-grams: models that differ in weight or bonus alone have the same."""
+        return self._ngrams.sha256
 
     def start(self) -> LmContext:
         """Return the context at the beginning of a sentence."""
@@ -99,6 +100,15 @@ class NgramTable:
     def num_ngrams(self) -> tuple[int, ...]:
         """How many n-grams are listed, of each order from 1 on."""
         return tuple(len(order.keys) for order in self._orders)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The beginning of a hash of all that it lists."""
+        content = hashlib.sha256("\0".join(self._words).encode())
+        for order in self._orders:
+            for column in order:
+                content.update(column)
+        return content.hexdigest()[:16]
 
     def start(self) -> LmContext:
         """Return the context at the beginning of a sentence."""

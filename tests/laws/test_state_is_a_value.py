@@ -105,7 +105,7 @@ def test_pictures_without_times_go_on_where_the_state_ends(engine: Recognizer) -
     [
         ({"chunk_ms": 160}, "chunk_ticks 8, and this one's is 4"),  # its waiting ticks would never make a chunk
         ({"modality": "video"}, "modality 'av', and this one's is 'video'"),  # nobody would listen, or look
-        ({"lm": SOME_LM}, r"num_ngrams \(\), and"),  # its hypotheses know no such words
+        ({"lm": SOME_LM}, "lm None, and"),  # its hypotheses know no such words
         ({"hotwords": [avsr.Hotword("red")]}, "hotwords"),
     ],
 )
@@ -123,6 +123,13 @@ def test_a_state_of_another_model_of_the_same_name_is_refused(engine: Recognizer
     other = Recognizer(namesake, engine.network).stream()
     with pytest.raises(InputError, match="with model "):
         other.state = engine.stream().state
+
+
+def test_a_state_of_another_lm_with_as_many_ngrams_is_refused(engine: Recognizer) -> None:
+    other = avsr.WordLm(train_ngrams([line.replace(" ", "s ") for line in LINES], NgramConfig(order=2)))
+    with pytest.raises(InputError, match="with lm "):
+        engine.stream(lm=other).state = engine.stream(lm=SOME_LM).state
+    engine.stream(lm=SOME_LM.weighted(2.0)).state = engine.stream(lm=SOME_LM).state  # its words are the same
 
 
 def test_what_nothing_can_follow_is_refused(engine: Recognizer) -> None:
