@@ -14,7 +14,7 @@ demo: .venv/.installed ## caption a talking head by sound, by lips and by both, 
 
 # One process more than processors: many tests wait, for a clip to be spoken or a server to give up.
 test: .venv/.installed-dev ## run every test
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist loadfile
 
 check: .venv/.installed-dev ## format, lint, types and layers; changes nothing
 	$(BIN)/ruff format --check $(OURS)
