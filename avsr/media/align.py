@@ -186,11 +186,12 @@ class AudioAligner:
         """
         if tick * TICK_SAMPLES <= state.frontier_sample:
             return AlignedAudio(), state
-        writer = _Writer(state)
-        if state.run is not None:
-            writer.end_run(state.run)
+        writer, run = _Writer(state), state.run
+        if run is not None and run.next_sample < tick * TICK_SAMPLES:  # else it begins later, and goes on
+            writer.end_run(run)
+            run = None
         writer.silence(tick * TICK_SAMPLES - writer.frontier_sample)
-        return writer.result(None)
+        return writer.result(run)
 
     def flush(self, state: AudioAlignerState) -> AlignedAudio:
         """Return what is left; the last tick is filled up with zeros."""

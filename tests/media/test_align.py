@@ -227,6 +227,25 @@ def test_advance_goes_on_without_sound_and_late_sound_is_dropped():
     assert [(piece.start_tick, piece.heard.tolist()) for piece in resumed] == [(9, [True])]
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    start_sample=st.integers(640, 16_000),
+    rate=st.sampled_from([8_000, 16_000, 44_100, 48_000]),
+    cut_ms=st.integers(1, 30),
+)
+def test_giving_up_the_time_before_a_sound_begins_never_changes_it(start_sample, rate, cut_ms):
+    """However little of it has come: its resampler may hold all of that back still."""
+    samples, cut = _noise(rate // 5), max(1, rate * cut_ms // 1000)
+    packets = [AudioPacket(samples[:cut], rate, start_sample / 16_000), AudioPacket(samples[cut:], rate)]
+    expected, *_ = _align_audio(packets)
+    aligner = AudioAligner()
+    first, state = aligner.step(packets[0], aligner.init_state())
+    given_up, state = aligner.advance(start_sample // 640, state)
+    rest, state = aligner.step(packets[1], state)
+    pieces = [*first, *given_up, *rest, *aligner.flush(state)]
+    assert np.array_equal(np.concatenate([piece.samples for piece in pieces]), expected)
+
+
 def test_nothing_gives_nothing():
     aligner = AudioAligner()
     aligned, state = aligner.step(AudioPacket(np.zeros((0, 2)), 48000, 5.0), aligner.init_state())
