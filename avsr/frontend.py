@@ -73,6 +73,12 @@ class SenseTicks:
             return None
         return level_db(self.samples[index * TICK_SAMPLES : (index + 1) * TICK_SAMPLES])
 
+    @property
+    def num_audible(self) -> int:
+        """How many ticks have sound that is more than the zeros of a muted microphone."""
+        levels_db = (self.loudness_db(index) for index in range(self.num_ticks))
+        return sum(level_db is not None and level_db >= MUTED_DB for level_db in levels_db)
+
     def mouth_and_voice(self) -> tuple[list[float | None], list[float | None]]:
         """How open the mouth and how loud the sound is, tick by tick; None where not seen or heard."""
         openings = [lip.mouth_opening if lip.visible else None for lip in self.lips]
@@ -207,7 +213,7 @@ class FrontEnd:
             if _end_of(part) > tick
         )
         pictures = tuple(
-            replace(part, start_tick=max(part.start_tick, tick), shown=None)
+            part if part.start_tick >= tick else replace(part, start_tick=tick, shown=None)
             for part in state.pictures
             if part.stop_tick > tick
         )

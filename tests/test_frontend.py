@@ -13,9 +13,9 @@ from stand_ins import LampFace, Packet, packets_of, pictures, sound
 
 from avsr.errors import InputError
 from avsr.frontend import MUTED_TICKS, FrontEnd, FrontEndState, SenseTicks
-from avsr.lips import LipConfig, LipTracker
+from avsr.lips import Face, LipConfig, LipTracker
 from avsr.media import AudioPacket
-from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, Modality, Sense, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, ByteArray, Modality, Sense, VideoFrame
 
 SAMPLES, FRAMES = sound(2.0), pictures(2.0)
 PATIENCE_S = 1.0
@@ -90,6 +90,38 @@ def test_absence_that_is_skipped_ends_a_mute_as_absence_that_is_taken_does() -> 
     (taken, _), (skipped, _) = front.take(101, muted), front.take(1, front.skip_absence(25, muted))
     assert taken is not None and skipped is not None
     assert (skipped.start_tick, skipped.heard[0]) == (125, taken.heard[100])
+
+
+class CountingFace(LampFace):
+    """Counts the pictures that are looked at."""
+
+    num_pictures = 0
+
+    def __call__(self, rgb: ByteArray) -> list[Face]:
+        """Find the lamp."""
+        self.num_pictures += 1
+        return super().__call__(rgb)
+
+
+@pytest.mark.parametrize("is_lit", [True, False])
+@pytest.mark.parametrize("num_waiting", [1, 5, 12])
+def test_a_picture_is_looked_at_once_however_many_wait_when_the_network_wakes(num_waiting: int, is_lit: bool) -> None:
+    face = CountingFace()
+    front = FrontEnd("av", LipTracker(face), PATIENCE_S)
+    frames = [
+        VideoFrame(frame.rgb if is_lit else np.zeros_like(frame.rgb), frame.pts_us + 100_000_000)
+        for frame in pictures(3.0, 10.0)
+    ]
+    state = front.init_state()
+    for index, frame in enumerate(frames):
+        state = front.accept(frame, state)
+        if index >= num_waiting:
+            samples = SAMPLES[:1600]
+            late = AudioPacket(samples, SAMPLE_RATE, 100.0 + (index - num_waiting) * 0.1)
+            state = front.accept(late, state)
+        _, state = drain(front, 1, front.skip_absence(8, state))
+    _, state = drain(front, 1, front.end(state))
+    assert face.num_pictures == len(frames)
 
 
 @settings(deadline=None, max_examples=40)

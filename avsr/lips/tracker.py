@@ -67,8 +67,10 @@ class LipTracker:
         tick = x.video.tick
         if x.video.frame is None:
             return self._lost(tick, state)
-        if x.video.repeated and state.last is not None:
-            return self._lost(tick, state) if state.lost_ticks else (replace(state.last, tick=tick), state)
+        if x.video.repeated:
+            if state.last is None or state.lost_ticks:
+                return self._lost(tick, state)
+            return replace(state.last, tick=tick), state
 
         rgb = x.video.frame.rgb
         face, speaker = self._picker.step(self._landmarker(rgb), x.audio_db, state.speaker)
