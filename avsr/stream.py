@@ -19,8 +19,10 @@ from avsr.errors import InputError
 from avsr.features import LogMel, LogMelState
 from avsr.frontend import FrontEnd, FrontEndState, SenseTicks, join_ticks
 from avsr.lips import Landmarker
+from avsr.lips.landmarks import shrink_to
 from avsr.media import AudioPacket
-from avsr.media.align import MAX_TIME_S
+from avsr.media.align import is_time
+from avsr.media.tracks import MAX_SIDE_PIXELS
 from avsr.model import ModelState
 from avsr.traced import map_tensors
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Modality, Sense, VideoFrame
@@ -32,6 +34,9 @@ Its left context is far shorter than that, so nothing is forgotten that it could
 """
 MAX_UNREAD_FINALS = 10_000
 """Finals kept for a reader who does not come; the oldest are dropped and counted."""
+
+TOO_LOUD = 8.0
+"""So many times full scale no recording is: those are the numbers of integers, not divided by theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class StreamState:
 
     ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks without
     either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks`` and ``visible_ticks`` count those with each
-    since the start.
+    since the start, of the sound those that could be heard. ``loudest`` is the largest sample, 1 being full scale.
     """
 
     settings: StreamSettings
@@ -67,6 +72,7 @@ class StreamState:
     absent_ticks: int = 0
     heard_ticks: int = 0
     visible_ticks: int = 0
+    loudest: float = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the network's part as it is on a processor: there may be no GPU where it is read."""
@@ -161,17 +167,19 @@ class Stream:
         self.accept(AudioPacket(samples, sample_rate, t))
 
     def accept_video(self, rgb: npt.NDArray[np.uint8], t: float | None = None) -> None:
-        """Push a picture: u8 (H, W, 3), upright.
+        """Push a picture: u8 (H, W, 3), upright. Of a large one a copy of at most ``MAX_SIDE_PIXELS`` is kept.
 
         Raises:
             InputError: the picture or its time cannot be used, or the stream is finished.
         """
         arrived = time.perf_counter()
-        rgb = np.array(rgb)  # a copy: it waits for its sound, and cameras like to use their buffers again
+        rgb = np.asarray(rgb)
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise InputError(f"a picture must be u8 (H, W, 3), not {rgb.dtype} {rgb.shape}; convert it to RGB first")
-        if t is not None and not abs(t) <= MAX_TIME_S:
-            raise InputError(f"a picture has the time {t}; give seconds since the start, or None")
+        if t is not None and not is_time(t):
+            raise InputError(f"a picture has the time {t!r}; give seconds since the start, or None")
+        # A copy: it waits for its sound, and cameras like to use their buffers again.
+        rgb = np.array(shrink_to(np.ascontiguousarray(rgb), MAX_SIDE_PIXELS))
         with self._lock:
             next_us = max(self.state.next_frame_us, self.state.front.video.next_tick * TICK_US)
             self._accept(VideoFrame(rgb, next_us if t is None else round(t * 1e6)), arrived)
@@ -194,8 +202,10 @@ class Stream:
         Raises:
             InputError: the time cannot be used, or the stream is finished.
         """
-        if not abs(t) <= MAX_TIME_S:
-            raise InputError(f"the {sense} cannot be passed over up to the time {t}; give seconds since the start")
+        if sense not in ("audio", "video"):
+            raise InputError(f"there is no sense {sense!r} to pass over; use 'audio' or 'video'")
+        if not is_time(t):
+            raise InputError(f"the {sense} cannot be passed over up to the time {t!r}; give seconds since the start")
         with self._lock:
             self._check_open()
             front = self._front.pass_over(sense, round(t * 1e6) // TICK_US, self.state.front)
@@ -242,6 +252,8 @@ class Stream:
             found.append("no face was seen")
         if self._front.modality != "video" and not state.heard_ticks:
             found.append("no sound was heard")
+        if state.loudest > TOO_LOUD:
+            found.append(f"the sound is up to {state.loudest:.0f} times full scale; give i16, or f32 in [-1, 1]")
         if audio.dropped_samples:
             found.append(f"{audio.dropped_samples / SAMPLE_RATE:.2f} s of sound came twice or too late and was dropped")
         if video.dropped_frames:
@@ -314,7 +326,8 @@ class Stream:
         """Take one chunk through the network and the search, unless nothing has been there for long."""
         state = replace(
             state,
-            heard_ticks=state.heard_ticks + int(ticks.heard.sum()),
+            heard_ticks=state.heard_ticks + ticks.num_audible,
+            loudest=max(state.loudest, float(np.abs(ticks.samples).max())),
             visible_ticks=state.visible_ticks + int(ticks.visible.sum()),
         )
         is_absent = not (ticks.heard.any() or ticks.visible.any())

@@ -180,8 +180,9 @@ class _Lines:
         return line
 
     def error(self, problem: str, number: int | None = None) -> InputError:
-        """Return an error at line ``number``; None for the line that was read last."""
-        return InputError(f"{self.name}, line {self.number if number is None else number}: {problem}")
+        """Return an error at line ``number``; None for the line that was read last, if there is one."""
+        number = self.number if number is None else number
+        return InputError(f"{self.name}{f', line {number}' if number else ''}: {problem}")
 
     def _open(self) -> BinaryIO:
         return io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source.open("rb")
@@ -205,4 +206,6 @@ class _Lines:
         except UnicodeDecodeError as error:
             raise self.error(f"not UTF-8 text ({error.reason}); save it as UTF-8") from error
         except (OSError, EOFError, zlib.error) as error:
-            raise self.error(f"cannot be read: {error}") from error
+            if reason := getattr(error, "strerror", None):
+                raise self.error(f"cannot be read ({reason}); give an ARPA file, plain or gzip") from error
+            raise self.error(f"cannot be read: {error}; copy it again") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +26,17 @@ class Hotword:
     """A word or phrase to favour; ``boost`` is added to the log score of each text that says it.
 
     Raises:
-        ConfigError: a boost that is not a number of at least 0.
+        ConfigError: a phrase that is no text, or a boost that is not a number of at least 0.
     """
 
     phrase: str
     boost: float = 4.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.boost < float("inf"):
-            raise ConfigError(f"hotword {self.phrase!r}: boost {self.boost} must be a number of 0 or more")
+        if not isinstance(self.phrase, str):
+            raise ConfigError(f"hotword {self.phrase!r}: must be a text")
+        if not (isinstance(self.boost, Real) and 0 <= self.boost < float("inf")):
+            raise ConfigError(f"hotword {self.phrase!r}: boost {self.boost!r} must be a number of 0 or more")
 
 
 class HotwordMatcher:

@@ -34,6 +34,11 @@ ROUNDING_US = 2_000
 """Containers round times, often to whole milliseconds; this much never makes a tick more at the end."""
 
 
+def is_time(t_s: object) -> bool:
+    """Tell whether this is a number of seconds that a timestamp may have."""
+    return isinstance(t_s, int | float | np.integer | np.floating) and abs(float(t_s)) <= MAX_TIME_S  # NaN is not
+
+
 @dataclass(frozen=True, slots=True)
 class AudioPacket:
     """Sound as it arrives: ``samples`` (n,) or (n, channels), any type that `to_mono` takes, at ``sample_rate`` Hz.
@@ -149,8 +154,8 @@ class AudioAligner:
         """
         mono = to_mono(packet.samples)
         resampler = resampler_for(packet.sample_rate)
-        if packet.t_s is not None and not abs(packet.t_s) <= MAX_TIME_S:
-            raise InputError(f"An audio packet has the time {packet.t_s}; give seconds since the start, or None.")
+        if packet.t_s is not None and not is_time(packet.t_s):
+            raise InputError(f"An audio packet has the time {packet.t_s!r}; give seconds since the start, or None.")
         if len(mono) == 0:
             return AlignedAudio(), state
         run, duration_s = state.run, len(mono) / packet.sample_rate

@@ -6,6 +6,7 @@ kept: stream time 0 is the beginning of the track that begins first.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -228,6 +229,10 @@ def _is_url(source: str | Path | BinaryIO) -> bool:
 
 
 def _check_path(source: str | Path | BinaryIO, name: str) -> None:
+    if isinstance(source, io.TextIOBase):
+        raise MediaError(f"{name} is open as text; open it in mode 'rb'.")
+    if not (isinstance(source, str | Path) or hasattr(source, "read")):
+        raise MediaError(f"{type(source).__name__} is no path, URL or open file; put bytes into io.BytesIO.")
     if not isinstance(source, str | Path) or str(source) == "-" or _is_url(source):
         return
     if not str(source):

@@ -125,7 +125,10 @@ def to_mono(samples: npt.NDArray[Any]) -> FloatArray:
     Raises:
         InputError: the shape or the sample type is another one.
     """
-    samples = np.asarray(samples)
+    try:
+        samples = np.asarray(samples)
+    except ValueError as error:  # lists of other lengths than each other
+        raise InputError(f"The audio is no array ({error}); give (n,) or (n, channels).") from error
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
         raise InputError(
             f"The audio has shape {samples.shape}; give (n,) or (n, channels) with 1 to {MAX_CHANNELS} channels."

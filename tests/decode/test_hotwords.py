@@ -61,9 +61,11 @@ def test_hotwords_that_cannot_be_are_refused(letters: Tokenizer) -> None:
         HotwordMatcher(letters, [Hotword("...")])
     with pytest.raises(TextError, match="no piece for 7"):
         HotwordMatcher(letters, [Hotword("area 7")])
-    for boost in (-1.0, float("nan"), float("inf")):
+    for boost in (-1.0, float("nan"), float("inf"), "4"):
         with pytest.raises(ConfigError, match="boost"):
-            Hotword("york", boost)
+            Hotword("york", boost)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="hotword 5: must be a text"):
+        Hotword(5)  # type: ignore[arg-type]
 
 
 def _bonus(matcher: HotwordMatcher, tokens: list[int]) -> float:

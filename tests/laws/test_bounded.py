@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 from itertools import cycle, islice
 
+import numpy as np
 import pytest
 from stand_ins import Heard, LampFace, Packet, pictures, sound, time_s
 
@@ -55,6 +56,13 @@ def test_sound_without_pictures_queues_no_longer_than_the_patience() -> None:
         assert (state.sound_end - state.next_tick) * TICK_S <= PATIENCE_S + CHUNK_TICKS * TICK_S
     assert state.next_tick * TICK_S >= 30 - PATIENCE_S - CHUNK_TICKS * TICK_S
     assert len(state.sound) <= (PATIENCE_S + CHUNK_TICKS * TICK_S) / 0.5 + 1
+
+
+def test_a_large_picture_waits_as_a_small_one(engine: Recognizer) -> None:
+    with engine.stream(landmarker=LampFace()) as stream:
+        stream.accept_video(np.zeros((2160, 3840, 3), np.uint8)[:, ::-1])
+        waiting = stream.state.front.video.latest
+    assert waiting is not None and waiting.rgb.shape == (720, 1280, 3)
 
 
 @pytest.mark.parametrize("rate_hz", [10.0, 25.0, 240.0])
