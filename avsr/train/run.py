@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,14 +16,16 @@ from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.card import model_card
-from avsr.train.disk import STOP_PATIENCE_S, lock
+from avsr.train.disk import STOP_PATIENCE_S, lock, whole_file
 from avsr.train.gather import (
     CORPUS_PACK,
     DEV_SPLIT,
     NOISE_PACK,
+    NOISE_SPLIT,
     SPEECH_PACK,
     TALKERS_PACK,
     TRAIN_SPLIT,
+    VOICE_SPLIT,
     VOICES_PACK,
     Packs,
     gather_packs,
@@ -31,13 +34,15 @@ from avsr.train.gather import (
 from avsr.train.loop import Trainer
 from avsr.train.machine import Machine
 from avsr.train.ngram import LmConfig, build_lm
-from avsr.train.packs.prepared import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
+from avsr.train.packs.prepared import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus, fingerprint
 from avsr.train.plan import Source
 from avsr.train.recipe import APART, Branch, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.tracking import OnReport, print_notes
 
-TOKENIZER_FILE, FEATURES_FILE, RECIPE_FILE = "tokenizer.model", "features.yaml", "recipe.yaml"
+TOKENIZER_FILE, FEATURES_FILE = "tokenizer.model", "features.yaml"
+RECIPE_FILE, CLIPS_FILE = "recipe.yaml", "clips.json"
+USED_SPLITS = (TRAIN_SPLIT, DEV_SPLIT, VOICE_SPLIT, NOISE_SPLIT)
 
 
 def run_recipe(
@@ -59,8 +64,8 @@ def run_recipe(
     Of several processes (``torchrun``) the first alone writes; all of them read the packs.
 
     Raises:
-        InputError: a table or a clip cannot be used, ``work`` belongs to another recipe, ``bundle`` is taken,
-            ``start`` is of other sizes than the recipe, or needed and not given.
+        InputError: a table or a clip cannot be used, ``work`` belongs to another recipe or was begun with other clips,
+            ``bundle`` is taken, ``start`` is of other sizes than the recipe, or needed and not given.
         TextError: the tokenizer cannot spell what is said in a clip.
         KeyboardInterrupt: training was told to stop; the same call goes on from there.
     """
@@ -79,6 +84,7 @@ def run_recipe(
         claims.enter_context(lock(work, patience_s=STOP_PATIENCE_S))
         _claim(work, recipe, start)
         packs = gather_packs(recipe, data, work)
+        _claim_clips(work, packs)
         lm_bytes = make_lm(recipe.lm, texts, packs) if recipe.lm else None
         foundation = lay_foundation(recipe, packs, work, start)
         _check_spelling(Tokenizer(foundation.tokenizer_bytes), packs)
@@ -138,6 +144,11 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
     return lm_bytes
 
 
+def has_begun(work: Path) -> bool:
+    """Tell whether ``work`` holds more than packs: some of what a stage learnt."""
+    return any((work / branch).exists() for branch in (*APART, "fusion"))
+
+
 def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     """Note in ``work`` what is trained, so that nothing else goes on from its half-done results.
 
@@ -148,7 +159,7 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {start.identity}\n"
     text = dump_config(recipe.model_copy(update={"lm": None}))
     try:
-        if not any((work / branch).exists() for branch in (*APART, "fusion")):
+        if not has_begun(work):
             for name in (TOKENIZER_FILE, FEATURES_FILE):
                 (work / name).unlink(missing_ok=True)
             noted.write_text(origin + text, encoding="utf-8")
@@ -157,6 +168,26 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
         raise InputError(f"{work}: cannot be written to ({error.strerror}); choose another --work") from error
     if not is_from_there or dump_config(load_config(noted, RecipeConfig).model_copy(update={"lm": None})) != text:
         raise InputError(f"{work}: holds the work of another recipe or model ({noted}); choose another --work")
+
+
+def _claim_clips(work: Path, packs: Packs) -> None:
+    """Note in ``work`` what the packs hold: what was learnt from other clips is not gone on with, nor called done."""
+    noted = work / CLIPS_FILE
+    found = {name: fingerprint(pack, USED_SPLITS) for name, pack in packs.items()}
+    if noted.exists() and has_begun(work):
+        known = json.loads(noted.read_text(encoding="utf-8"))
+        if changed := [name for name in found if found[name] != known.get(name)]:
+            held = " and ".join(str(packs[name]) for name in changed)
+            raise InputError(
+                f"{work}: was begun with other clips than are in {held} now; to learn from these, choose another "
+                f"--work, or remove {', '.join((*APART, 'fusion'))} in this one"
+            )
+    _write(noted, json.dumps(found, indent=1).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def _check_spelling(tokenizer: Tokenizer, packs: Packs) -> None:
@@ -181,17 +212,17 @@ def lay_foundation(recipe: RecipeConfig, packs: Packs, work: Path, start: Bundle
     """Make the tokenizer and measure the sound, or take both from ``start``; ``work`` keeps them."""
     tokenizer, features = work / TOKENIZER_FILE, work / FEATURES_FILE
     if start is not None:
-        tokenizer.write_bytes(start.tokenizer_bytes)
-        features.write_text(dump_config(start.config.features), encoding="utf-8")
+        _write(tokenizer, start.tokenizer_bytes)
+        _write(features, dump_config(start.config.features).encode())
     elif not (tokenizer.exists() and features.exists()):
         corpus = PreparedCorpus(packs[CORPUS_PACK], ClipMemory(0))
         clips = corpus.select(TRAIN_SPLIT)
         if not clips:
             raise InputError(f"{packs[CORPUS_PACK]}: no clip is of the split {TRAIN_SPLIT!r}; the table says which are")
-        tokenizer.write_bytes(train_tokenizer([clip.text for clip in clips], recipe.vocab_size))
+        _write(tokenizer, train_tokenizer([clip.text for clip in clips], recipe.vocab_size))
         heard = [clip for clip in clips if corpus.media(clip).heard]
         measured = measure_features(corpus.load(clip).audio for clip in heard[::4])
-        features.write_text(dump_config(measured), encoding="utf-8")
+        _write(features, dump_config(measured).encode())
     return Foundation(tokenizer.read_bytes(), load_config(features, FeatureConfig))
 
 

@@ -86,9 +86,12 @@ class Tracker:
             self._log = path.open("r+b")
             self._log.truncate(min(log_bytes, path.stat().st_size))
             self._log.seek(0, 2)
-        self._board = _open_board(self._directory / TENSORBOARD, num_steps)
-        if self._board is None:
-            self.note("no TensorBoard logs: pip install 'avsr[train]' for them")
+        try:
+            self._board = _open_board(self._directory / TENSORBOARD, num_steps)
+            if self._board is None:
+                self.note("no TensorBoard logs: pip install 'avsr[train]' for them")
+        except OSError as error:
+            self.note(f"no TensorBoard logs: {error.strerror}")
 
     def close(self) -> None:
         """Close the files; what a full disk kept from being written was told of before."""

@@ -31,7 +31,7 @@ from avsr.train.disk import lock
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
 from avsr.train.packs import prepare, workers
-from avsr.train.packs.prepared import Clip, ClipMemory, PreparedCorpus
+from avsr.train.packs.prepared import Clip, ClipData, ClipMemory, PreparedCorpus
 from avsr.train.statistics import LEAST_STD, measure_features
 from avsr.train.tracking import print_notes
 from avsr.types import FloatArray
@@ -327,6 +327,27 @@ def test_nothing_goes_on_from_the_work_on_another_model(tmp_path: Path) -> None:
         (tmp_path / "work" / "fusion").mkdir(exist_ok=True)
     with pytest.raises(InputError, match="another recipe or model"):
         run._claim(tmp_path / "work", recipe_of(), replace(start, weights=b"others"))
+
+
+def test_nothing_goes_on_with_other_clips(tmp_path: Path) -> None:
+    """Else an epoch might have fewer steps than are done of it already, and a card tell of clips never heard."""
+    work, corpus = tmp_path / "work", tmp_path / "corpus"
+    work.mkdir()
+    one, two, three = (make_clip(["bin", word], index) for index, word in enumerate(("blue", "lay", "red")))
+    tested = replace(three[0], split="test"), three[1]
+
+    def claim(*made: tuple[Clip, ClipData]) -> None:
+        shutil.rmtree(corpus, ignore_errors=True)
+        write_pack(corpus, made)
+        run._claim_clips(work, {"corpus": corpus})
+
+    claim(one)
+    claim(one, two)  # nothing was learnt yet
+    (work / "audio").mkdir()
+    claim(two, tested, one)  # the same, prepared in another order, with one that nothing is learnt from
+    for other in ([one], [one, two, three], [one, (replace(two[0], text="bin red"), two[1])], [one, (two[0], one[1])]):
+        with pytest.raises(InputError, match=r"begun with other clips than are in .*corpus now; .* another --work"):
+            claim(*other)
 
 
 def test_a_slip_in_a_recipe_can_be_mended_until_a_stage_begins(tmp_path: Path) -> None:

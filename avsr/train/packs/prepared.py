@@ -14,8 +14,10 @@ was being written when the writer was killed, and do not count.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -213,6 +215,16 @@ def read_index(directory: Path) -> list[tuple[Clip, Media]]:
         return [_read_line(line) for line in lines[1:]]
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: a line is not a clip ({error}); {AGAIN}") from error
+
+
+def fingerprint(directory: Path, splits: Collection[str]) -> str:
+    """Return a hash of a pack's clips of these splits, of their bytes and what is said of them, in whatever order.
+
+    Raises:
+        InputError: as for `read_index`.
+    """
+    entries = ((clip, media.crc32) for clip, media in read_index(directory) if clip.split in splits)
+    return hashlib.sha256("\n".join(sorted(map(repr, entries))).encode()).hexdigest()[:16]
 
 
 def index_line(clip: Clip, media: Media) -> str:
