@@ -28,10 +28,10 @@ class StageConfig(Section):
 
     No ``epochs``: the branch stays as it is in the model that training goes on from.
 
-    Steps. ``batch_size`` clips make an optimiser step, over all processes together: a recipe gives the same model on
-    one machine and on many. Each process computes its share in ``accumulate`` parts, which takes less memory.
-    Gradients are cut to the norm ``max_gradient_norm``. The rate rises for ``warmup_epochs`` to ``learning_rate``,
-    then follows ``schedule``.
+    Steps. ``batch_size`` clips make an optimiser step, over all processes together: a recipe means the same on one
+    machine and on many (see `Machine`). Each process computes its share in ``accumulate`` parts, which takes less
+    memory. Gradients are cut to the norm ``max_gradient_norm``. The rate rises for ``warmup_epochs`` to
+    ``learning_rate``, then follows ``schedule``.
 
     What is kept. Every ``validate_every`` epochs, and at the end, the dev clips are read. ``ema_decay`` (0: off)
     validates and keeps an exponential moving average of the weights. ``average_last`` (0: off) also tries, at the end,
