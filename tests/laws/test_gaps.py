@@ -1,0 +1,92 @@
+"""Laws 1 and 2 where senses come and go: pauses, naps, and new rates; cut anywhere, each sense late, pickled midway."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from stand_ins import Heard, LampFace, Packet, pictures, sound
+
+from avsr import stream as streams
+from avsr.media import AudioPacket
+from avsr.recognizer import Recognizer
+from avsr.types import SAMPLE_RATE, FloatArray, VideoFrame
+
+LAG_S = 1.4
+"""Under the patience of 2 s, together with what a packet holds back."""
+NAP_TICKS = 25
+"""The network sleeps after this, that a test need not last for minutes; its left context is half of it."""
+
+
+@dataclass
+class Scene:
+    """Runs of sound (start s, rate, samples), and pictures."""
+
+    sounds: list[tuple[float, int, FloatArray]] = field(default_factory=list)
+    frames: list[VideoFrame] = field(default_factory=list)
+
+
+def draw_scene(rng: np.random.Generator) -> Scene:
+    """Draw stretches with sound, pictures or both; silence, dark, and pauses of neither."""
+    scene, t_s = Scene(), 0.0
+    for _ in range(rng.integers(2, 5)):
+        t_s += float(rng.choice([0.0, 0.5, 1.3, 3.013, 4.23]))
+        duration_s, senses = float(rng.uniform(0.5, 2)), rng.choice(["av", "a", "v"], p=[0.5, 0.25, 0.25])
+        if "a" in senses:
+            rate = int(rng.choice([8_000, 16_000, 44_100, 48_000]))
+            length = round(duration_s * rate)
+            samples = sound(length / SAMPLE_RATE + 1, seed=int(rng.integers(99)))[:length]
+            scene.sounds.append((t_s, rate, samples * (rng.random() < 0.8)))
+        if "v" in senses:
+            rate_hz, is_lit, start_us = float(rng.choice([4, 15, 25, 29.97, 60])), rng.random() < 0.8, round(t_s * 1e6)
+            scene.frames += [
+                VideoFrame(frame.rgb * np.uint8(is_lit), frame.pts_us + start_us)
+                for frame in pictures(duration_s, rate_hz)
+            ]
+        t_s += duration_s
+    return scene
+
+
+def cut(scene: Scene, rng: np.random.Generator) -> list[Packet]:
+    """Cut the sound anywhere, and let either sense come late."""
+    longest_s = float(rng.choice([0.004, 0.04, 0.3, 1.0]))
+    lag_s = rng.uniform(longest_s - LAG_S, LAG_S)
+    arrivals: list[tuple[float, Packet]] = [(frame.pts_us / 1e6 + lag_s, frame) for frame in scene.frames]
+    for start_s, rate, samples in scene.sounds:
+        start = 0
+        while start < len(samples):
+            end = min(len(samples), start + int(rng.integers(1, max(2, round(longest_s * rate)))))
+            t_s = start_s + start / rate if start == 0 or rng.random() < 0.5 else None
+            arrivals.append((start_s + end / rate, AudioPacket(samples[start:end], rate, t_s)))
+            start = end
+    return [packet for _, packet in sorted(arrivals, key=lambda arrival: arrival[0])]
+
+
+def say(engine: Recognizer, packets: list[Packet], move_at: int | None) -> tuple[Heard, float, tuple[str, ...]]:
+    """Stream the packets; before that of ``move_at`` another stream goes on. Return what it said of it all."""
+    stream, heard = engine.stream(landmarker=LampFace()), Heard()
+    for index, packet in enumerate(packets):
+        if index == move_at:
+            stored, stream = pickle.dumps(stream.state), engine.stream(landmarker=LampFace())
+            stream.state = pickle.loads(stored)
+        stream.accept(packet)
+        heard.read(stream)
+    stream.finish()
+    heard.read(stream)
+    return heard, stream.duration_s, stream.notes()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_gaps_lags_cuts_and_moves_never_change_captions(
+    engine: Recognizer, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SLEEP_TICKS", NAP_TICKS)
+    rng = np.random.default_rng(seed)
+    scene = draw_scene(rng)
+    first, second = cut(scene, rng), cut(scene, rng)
+    heard, duration_s, notes = say(engine, first, None)
+    again, *others = say(engine, second, int(rng.integers(len(second))))
+    assert again.finals == heard.finals
+    assert others == [duration_s, notes]
