@@ -152,6 +152,8 @@ def run(
         )
         paths = write_report(report, output)
     if not quiet:
+        for clip, lack in report.about["not_whole"].items():
+            note(f"measured though it is not whole: {clip}: {lack}")
         _print_tables(report)
         note(f"wrote {', '.join(path.name for path in paths)} to {output}")
     if left_out:

@@ -7,6 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
+from avsr.errors import MediaError
 from avsr.frontend import FrontEnd, SenseTicks, join_ticks
 from avsr.lips import Face, FaceMesh, LipTracker
 from avsr.media import AudioAligner, AudioPacket
@@ -16,16 +17,16 @@ from avsr.types import ByteArray, FloatArray, Modality, VideoFrame
 CHUNK_TICKS = 25
 
 
-def read_senses(path: Path, modality: Modality) -> SenseTicks:
-    """Run a whole file through the engine's front end.
+def read_senses(path: Path, modality: Modality, *, must_be_whole: bool = False) -> SenseTicks:
+    """Run a whole file through the engine's front end; a damaged one as far as it can be read.
 
     Raises:
-        MediaError: the file cannot be used.
+        MediaError: the file cannot be used, or is damaged and ``must_be_whole``.
     """
     if modality == "audio":
-        return _read_senses(path, FrontEnd(modality, tracker=None))
+        return _read_senses(path, FrontEnd(modality, tracker=None), must_be_whole)
     with _LateFaceMesh() as mesh:
-        return _read_senses(path, FrontEnd(modality, LipTracker(mesh)))
+        return _read_senses(path, FrontEnd(modality, LipTracker(mesh)), must_be_whole)
 
 
 class _LateFaceMesh:
@@ -51,7 +52,7 @@ class _LateFaceMesh:
         self.close()
 
 
-def _read_senses(path: Path, front: FrontEnd) -> SenseTicks:
+def _read_senses(path: Path, front: FrontEnd, must_be_whole: bool) -> SenseTicks:
     from avsr.media import open_media  # it needs PyAV, which a machine that trains from a pack can do without
 
     state, pieces = front.init_state(), []
@@ -69,6 +70,8 @@ def _read_senses(path: Path, front: FrontEnd) -> SenseTicks:
             with usable(media.name):
                 state = front.accept(packet, state)
             take()
+        if must_be_whole and media.damage:
+            raise MediaError(" ".join(media.damage))
     state = front.end(state)
     take()
     return join_ticks(pieces)

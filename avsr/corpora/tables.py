@@ -1,6 +1,7 @@
 """Corpora as tables: ``*.tsv`` files with the columns ``path speaker split seconds text words`` beside their media.
 
-``words`` is ``word:start-end`` in seconds, separated by spaces; it may be empty, as may ``text``.
+``words`` is ``word:start-end`` in seconds, separated by spaces; it may be empty, as may ``text``. ``seconds``, which
+may be empty or left out, tells a clip that was cut off in copying.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from avsr.errors import InputError
 BABBLE_TABLE, BABBLE_SPLIT = "speech.tsv", "babble"
 NOISE_TABLE = "noise.tsv"
 COLUMNS = ("path", "speaker", "split", "text", "words")
+SHORT_BY_S = 0.2
+"""Codecs and rounding take less from the end of a clip; what lacks more lacks some of what is said."""
 Half = Literal["train", "test"]
 TAKE = re.compile(r"(?<=\d)-[A-Z](-\d+)?$")
 """How ESC-50 ends the names of the takes of one recording: 1-22694-A-20, 1-22694-B-20."""
@@ -33,7 +36,10 @@ class AlignedWord:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A row of a table; ``path`` is where the media file is; ``problem`` says why its transcript cannot be used."""
+    """A row of a table; ``path`` is where the media file is; ``problem`` says why its transcript cannot be used.
+
+    ``seconds`` is how long the clip is, as far as the corpus tells.
+    """
 
     path: Path
     speaker: str
@@ -41,13 +47,20 @@ class Utterance:
     text: str
     words: tuple[AlignedWord, ...]
     problem: str | None = None
+    seconds: float | None = None
+
+    def shortfall(self, duration_s: float) -> str | None:
+        """Say that a file of ``duration_s`` lacks the end of this clip; None where it does not."""
+        if self.seconds is None or duration_s >= self.seconds - SHORT_BY_S:
+            return None
+        return f"{self.path} ends after {duration_s:.1f} s of the {self.seconds:.1f} s that its table states"
 
 
 def read_table(table: Path) -> list[Utterance]:
     """Read every row.
 
     Raises:
-        InputError: the table is missing, lacks a column, or has a row without a path or with a malformed alignment.
+        InputError: the table is missing, lacks a column, or has a row without a path or with malformed times.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin it with a byte-order mark
@@ -65,7 +78,21 @@ def _utterance(row: dict[str, str | None], table: Path, where: str) -> Utterance
     path, speaker, split = row["path"], row["speaker"], row["split"]
     if not path or speaker is None or split is None:  # the other cells may be left out at the end of a line
         raise InputError(f"{where}: lacks a path, or has fewer cells than path, speaker and split need")
-    return Utterance(table.parent / path, speaker, split, row["text"] or "", parse_alignment(row["words"] or "", where))
+    words = parse_alignment(row["words"] or "", where)
+    seconds = _seconds(row.get("seconds") or "", where)
+    return Utterance(table.parent / path, speaker, split, row["text"] or "", words, seconds=seconds)
+
+
+def _seconds(text: str, where: str) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{where}: {text!r} is no length in seconds; correct it, or leave it empty")
+    return seconds
 
 
 def parse_alignment(text: str, where: str) -> tuple[AlignedWord, ...]:

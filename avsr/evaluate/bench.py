@@ -113,6 +113,8 @@ def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambd
     for name, rows in todo.items():
         try:
             with Clip(plan.clips[name]) as clip:
+                if clip.lack is not None:
+                    journal.add_lack(name, clip.lack)
                 for condition, hearers in _by_condition(rows):
                     sound = _mixed(name, clip, condition, plan.noises, journal)
                     for system in hearers:

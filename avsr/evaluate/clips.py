@@ -26,6 +26,8 @@ View = Literal["seen", "blank"]
 class Clip:
     """An open clip; a context manager. ``samples`` f32 (n,) at 16 kHz mono from stream time 0, empty without sound.
 
+    ``lack`` says what is damaged or cut off, None where the clip is whole.
+
     Pictures are decoded anew each time, since a clip may be too long to be kept, but faces are looked for once: noise
     does not change what is seen.
 
@@ -35,7 +37,7 @@ class Clip:
 
     def __init__(self, utterance: Utterance) -> None:
         self.utterance = utterance
-        self.samples, self.has_pictures = _read_sound(utterance)
+        self.samples, self.has_pictures, self.lack = _read_sound(utterance)
         self.speech_span_s = speech_span_s(utterance, self.samples)
         self._open = ExitStack()
         self._faces: dict[View, RememberedFaces] = {}
@@ -122,8 +124,8 @@ def speech_span_s(utterance: Utterance, samples: FloatArray) -> tuple[float, flo
     return float(active[0] * frame_s), float((active[-1] + 1) * frame_s)
 
 
-def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool]:
-    """Read the sound, and whether there are pictures, without keeping them."""
+def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool, str | None]:
+    """Read the sound, whether there are pictures, without keeping them, and what of the clip is lost."""
     aligner = AudioAligner()
     state, pieces, has_pictures = aligner.init_state(), [np.zeros(0, np.float32)], False
     with open_media(utterance.path) as media:
@@ -135,4 +137,5 @@ def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool]:
             else:
                 has_pictures = True
     pieces += [piece.samples for piece in aligner.flush(state)]
-    return np.concatenate(pieces), has_pictures
+    lack = "; ".join(filter(None, (utterance.shortfall(media.position_s), *media.damage)))
+    return np.concatenate(pieces), has_pictures, lack or None

@@ -1,7 +1,7 @@
 """What a benchmark has done so far, on disk: a run that was stopped, or is widened, goes on where it was.
 
 settings.json   all that a result depends on besides its clip, condition and system
-journal.jsonl   a line for every noise that was mixed and for every result, in the order in which they came
+journal.jsonl   a line for every clip that is not whole, noise that was mixed and result, in the order they came in
 """
 
 from __future__ import annotations
@@ -57,11 +57,14 @@ ResultKey = tuple[str, Condition, str]
 class Journal:
     """Mixes by clip and condition, and results by clip, condition and system. A context manager.
 
+    ``lacks`` says of clips that are damaged or cut off what is.
+
     Raises:
         InputError: the directory has results that were made with other settings, is in use, or is damaged.
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+        self.lacks: dict[str, str] = {}
         self.mixes: dict[MixKey, Mix] = {}
         self.results: dict[ResultKey, Result] = {}
         path = directory / JOURNAL_FILE
@@ -76,6 +79,16 @@ class Journal:
                 raise
         except OSError as error:
             raise InputError(f"{directory}: cannot be used: {error.strerror}; choose another -o DIR") from error
+
+    def add_lack(self, clip: str, lack: str) -> None:
+        """Keep what is wrong with a clip that is measured all the same.
+
+        Raises:
+            InputError: it cannot be written, as where the disk is full.
+        """
+        if clip not in self.lacks:
+            self._write({"clip": clip, "lack": lack})
+            self.lacks[clip] = lack
 
     def add_mix(self, clip: str, condition: Condition, mix: Mix) -> None:
         """Keep which noise was mixed; a kill after this returns does not lose it.
@@ -126,6 +139,10 @@ class Journal:
                 raise InputError(f"{path}:{number}: damaged; delete the line, or choose another -o DIR") from error
 
     def _take(self, row: dict[str, Any]) -> None:
+        if "lack" in row:
+            _demand(str, row["lack"])
+            self.lacks[row["clip"]] = row["lack"]
+            return
         condition = Condition(row["noise"], row["snr_db"])
         if "mix" in row:
             mix = Mix(**row["mix"])

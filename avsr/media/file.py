@@ -65,6 +65,7 @@ class MediaFile:
         self.name = name
         self._container = container
         self._warnings: list[str] = []
+        self._damage: list[str] = []
         self._position = Fraction(0)
         self._begun = False
         self._origin: Fraction | None = None
@@ -97,6 +98,11 @@ class MediaFile:
     def warnings(self) -> tuple[str, ...]:
         """What was wrong so far and did not keep the rest from being read; complete after the iteration."""
         return tuple(self._warnings)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Those of ``warnings`` that tell of something lost, as of a file that was cut off in copying."""
+        return tuple(self._damage)
 
     def __iter__(self) -> Iterator[Delivery]:
         """Yield sound and pictures in the order of their times.
@@ -170,12 +176,12 @@ class MediaFile:
                 if packet.size:
                     yield packet
         except (av.FFmpegError, OSError) as error:
-            self._warnings.append(f"{self.name} breaks off after {self.position_s:.1f} s: {_reason(error)}.")
+            self._warn_of_damage(f"{self.name} breaks off after {self.position_s:.1f} s: {_reason(error)}.")
 
     def _warn_at_end(self, disordered: bool, returns_at: Fraction | None) -> None:
         for track, kind in ((self._audio, "audio"), (self._video, "video")):
             if track is not None and track.num_errors:
-                self._warnings.append(f"{self.name}: the {kind} is damaged in places ({track.num_errors}).")
+                self._warn_of_damage(f"{self.name}: the {kind} is damaged in places ({track.num_errors}).")
         if self._video is not None and self._video.num_out_of_order:
             self._warnings.append(
                 f"{self.name}: {self._video.num_out_of_order} pictures with times that run backwards were left out."
@@ -189,10 +195,14 @@ class MediaFile:
             self._warnings.append(f"{self.name}: sound and pictures lie too far apart in the file to be read together.")
         duration_s = self.duration_s
         if not self._warnings and duration_s and self.position_s < 0.95 * duration_s - SHORT_BY_S:
-            self._warnings.append(
+            self._warn_of_damage(
                 f"{self.name} ends after {self.position_s:.1f} s of the {duration_s:.1f} s that it states; "
                 "the end may be missing."
             )
+
+    def _warn_of_damage(self, warning: str) -> None:
+        self._warnings.append(warning)
+        self._damage.append(warning)
 
 
 def _choose(streams: tuple[Any, ...]) -> Any:

@@ -150,6 +150,15 @@ def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
     assert (results["num_clips"], list(results["left_out"])) == (2, ["0.wav"])
 
 
+def test_a_clip_that_is_cut_off_is_named(
+    bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus.write_text(corpus.read_text().replace("1.6", "2.5", 1))
+    assert bench("--modality", "audio", "-o", str(tmp_path / "out")) == 0
+    assert "measured though it is not whole: 0.wav: " in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "out" / "results.json").read_text())["not_whole"]) == ["0.wav"]
+
+
 def test_it_is_said_why_no_clip_can_be_read_and_the_mended_table_goes_to_the_same_place(
     bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,16 @@ def test_a_table_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
     assert (first.path, first.speaker, first.split, first.text) == (tmp_path / "a/1.mp4", "s1", "train", 'bin "blue')
     assert first.words == (AlignedWord("bin", 0.1, 0.2), AlignedWord('"blue', 0.2, 0.5))
     assert (second.path, second.text, second.words) == (tmp_path / "b.wav", "", ())
+    assert (first.seconds, second.seconds) == (1.0, 2.0)
+
+
+def test_a_file_much_shorter_than_its_table_says_lacks_something(tmp_path: Path) -> None:
+    table = tmp_path / "some.tsv"
+    table.write_text(HEADER + "a.mp4\ts1\ttrain\t3.0\nb.mp4\ts1\ttrain\t \nc.mp4\ts1\ttrain\n")
+    stated, empty, left_out = read_table(table)
+    assert stated.shortfall(2.7) == f"{tmp_path}/a.mp4 ends after 2.7 s of the 3.0 s that its table states"
+    assert [stated.shortfall(duration_s) for duration_s in (2.85, 3.0, 9.0)] == [None] * 3
+    assert (empty.shortfall(0.0), left_out.shortfall(0.0)) == (None, None)
 
 
 @pytest.mark.parametrize("content", ["", HEADER + "\n"], ids=["empty", "no rows"])
@@ -96,6 +106,8 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
         (HEADER.encode() + b"x.mp4\ts1\ttrain\t1\tbin\tbin:0-1\ny.mp4\ts1\ttrain\t1\tbin\tbin\n", r"some\.tsv:3"),
         (HEADER.encode() + b"x.mp4\ts1\ttrain\ny.mp4\ts1\n", r"some\.tsv:3: .*fewer cells"),
         (HEADER.encode() + b"\ts1\ttrain\t1\tbin\t\n", r"some\.tsv:2: lacks a path"),
+        (HEADER.encode() + b"x.mp4\ts1\ttrain\t3,0\tbin\t\n", r"some\.tsv:2: '3,0' is no length"),
+        (HEADER.encode() + b"x.mp4\ts1\ttrain\tinf\tbin\t\n", r"some\.tsv:2: 'inf' is no length"),
         (HEADER.encode() + b"x.mp4\ts1\ttrain\n\n\ny.mp4\ts1\n", r"some\.tsv:5: .*fewer cells"),
         (b"\xff\xfe\x00", "cannot be read"),
         (HEADER.encode() + b"x" * 200_000, "cannot be read"),
@@ -105,6 +117,8 @@ def test_a_byte_order_mark_is_no_part_of_a_table(tmp_path: Path) -> None:
         "bad alignment",
         "cut row",
         "no path",
+        "no number",
+        "no end",
         "blank lines",
         "not text",
         "endless field",
@@ -188,6 +202,15 @@ def test_a_clip_is_read_whole_and_as_its_senses() -> None:
     assert len(senses.samples) == TICK_SAMPLES * senses.num_ticks
     assert senses.num_ticks == pytest.approx(100, abs=2)
     assert not senses.visible.any()
+
+
+def test_a_clip_that_must_be_whole_is_refused_where_it_is_damaged(tmp_path: Path) -> None:
+    path, content = tmp_path / "lost.mp4", DEMO_CLIP.read_bytes()
+    path.write_bytes(content[:20_000] + bytes(9000) + content[29_000:])
+    assert read_senses(path, "audio").num_ticks == pytest.approx(100, abs=2)
+    with pytest.raises(MediaError, match=r"lost\.mp4: .*damaged"):
+        read_senses(path, "audio", must_be_whole=True)
+    assert read_senses(DEMO_CLIP, "audio", must_be_whole=True).num_ticks == pytest.approx(100, abs=2)
 
 
 def test_sound_alone_is_read_without_looking_for_faces(monkeypatch: pytest.MonkeyPatch) -> None:

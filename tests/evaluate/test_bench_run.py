@@ -17,7 +17,8 @@ from avsr.evaluate.journal import Journal
 from avsr.evaluate.noises import NoiseKind, NoiseLibrary
 from avsr.media import active_rms
 
-BABBLE = Path(avsr.__file__).parent / "talker" / "demo" / "babble.ogg"
+DEMO = Path(avsr.__file__).parent / "talker" / "demo"
+BABBLE = DEMO / "babble.ogg"
 HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
 
 
@@ -90,6 +91,20 @@ def test_a_broken_clip_is_left_out_and_the_others_are_measured(tmp_path: Path) -
     assert list(left_out) == ["1.mp4"]
     assert "1.mp4" in left_out["1.mp4"]
     assert {clip for clip, _, _ in journal.results} == {"0.mp4", "2.mp4"}
+
+
+def test_what_a_clip_lacks_is_told_also_by_the_run_that_finds_it_measured(tmp_path: Path) -> None:
+    clips = corpus(tmp_path, DEMO / "bin_blue.mp4")
+    clips["1.mp4"].path.unlink()
+    content = (DEMO / "bin_blue.mp4").read_bytes()
+    clips["1.mp4"].path.write_bytes(content[:20_000] + bytes(9000) + content[29_000:])
+    clips["2.mp4"] = replace(clips["2.mp4"], seconds=5.0)
+    for system in (FakeSystem(), FakeSystem(stop_after=0)):
+        with Journal(tmp_path, {}) as journal:
+            assert run(plan_of(clips, system, conditions=[CLEAN]), journal) == {}
+        assert journal.lacks.keys() == {"1.mp4", "2.mp4"}
+        assert "damaged" in journal.lacks["1.mp4"]
+        assert "ends after 4.0 s of the 5.0 s" in journal.lacks["2.mp4"]
 
 
 def test_a_broken_noise_is_no_broken_clip(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def line_of(**values: object) -> str:
         "{}",
         "5",
         "nonsense",
+        '{"clip": "a", "lack": null}',
         line_of(mix={"x": 1}),
         line_of(mix=asdict(Mix((5,), "ff", None, None))),  # type: ignore[arg-type]
         line_of(mix=asdict(Mix((), "ff", "loud", None))),  # type: ignore[arg-type]

@@ -74,6 +74,7 @@ def test_a_file_cut_in_the_middle_gives_its_first_half_and_a_warning(tmp_path, s
         aligned = align(media)
     assert 15 <= len(aligned.ticks) <= 35 and 15 <= len(aligned.heard) <= 35
     assert media.warnings and str(path) in media.warnings[0]
+    assert media.damage == media.warnings
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -141,3 +142,4 @@ def test_sound_that_was_joined_is_told_of_as_what_it_is(tmp_path, suffix):
         list(media)
     (warning,) = media.warnings
     assert "of the sound run backwards" in warning and "pictures" not in warning
+    assert media.damage == (), "nothing is lost"

@@ -126,6 +126,26 @@ def test_a_file_that_is_no_media_is_a_broken_clip(in_threads: None, tmp_path: Pa
     assert result.failed.keys() == {"notes.txt", "none.mp4"}
 
 
+def test_what_is_damaged_or_cut_off_is_a_broken_clip(in_threads: None, tmp_path: Path) -> None:
+    damaged, short, content = tmp_path / "damaged.mp4", tmp_path / "short.ogg", CLIP.read_bytes()
+    damaged.write_bytes(content[:20_000] + bytes(9000) + content[29_000:])
+    short.symlink_to(SOUND)
+    listed = [said(damaged), replace(said(short), seconds=9.0), replace(said(SOUND), seconds=8.0)]
+    result = prepare(listed, tmp_path, tmp_path / "pack")
+    assert [clip.path for clip, _ in read_index(tmp_path / "pack")] == [str(SOUND)]
+    assert "damaged in places" in result.failed["damaged.mp4"]
+    assert "ends after 8.0 s of the 9.0 s" in result.failed["short.ogg"]
+
+
+def test_a_pack_of_what_is_too_short_reads_it_again(quick: list[Path], tmp_path: Path) -> None:
+    prepare([said(Path("a")), said(Path("b"))], Path(), tmp_path)
+    quick.clear()
+    result = prepare([said(Path("a")), replace(said(Path("b")), seconds=9.0)], Path(), tmp_path)
+    assert [path.name for path in quick] == ["b"]
+    assert result.failed.keys() == {"b"}
+    assert [clip.path for clip, _ in read_index(tmp_path)] == ["a"]
+
+
 def test_nothing_that_can_be_used_is_an_error(quick: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="all broken"):
         prepare([said(Path("bad"))], Path(), tmp_path)

@@ -19,7 +19,7 @@ from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
 from avsr.train.packs.prepared import Clip, are_timed, spans_of
 from avsr.train.packs.workers import work_on
-from avsr.types import FloatArray
+from avsr.types import TICK_S, FloatArray
 
 FAILED_FILE = "failed.tsv"
 KILLED = "the process that read it was ended: the file breaks its decoder, or needs more memory than there is"
@@ -48,10 +48,11 @@ def prepare(
 ) -> Progress:
     """Make ``directory`` the pack of ``utterances``; files are named relative to ``root``.
 
-    Files that the pack holds are not read again, though what is said of them may have changed; clips of others drop out
-    of it. Times of words that the pack knows stay where the corpus tells none: `align` may have found them. A file that
-    cannot be used, or whose transcript cannot, is listed in ``failed.tsv`` and passed over; the next run tries it
-    again. ``jobs`` is the number of processes (all processors). A run that was killed is gone on with by the next.
+    Files that the pack holds are not read again, though what is said of them may have changed, unless they are shorter
+    than the corpus says; clips of others drop out of it. Times of words that the pack knows stay where the corpus tells
+    none: `align` may have found them. A file that cannot be used, is damaged or cut off, or whose transcript cannot be
+    used, is listed in ``failed.tsv`` and passed over; the next run tries it again. ``jobs`` is the number of processes
+    (all processors). A run that was killed is gone on with by the next.
 
     Raises:
         InputError: no file can be used, or ``directory`` holds the pack of another corpus.
@@ -72,6 +73,7 @@ def prepare(
         times = {(clip.path, clip.text): clip.words for clip in there}
         if known and not known.keys() & files.keys():
             raise InputError(f"{directory}: holds the pack of another corpus; choose another directory")
+        known = {name: entry for name, entry in known.items() if not _shortfall(files.get(name, []), entry[0])}
         ready = [(name, *known[name]) for name in files if name in known]
         clips = [(clip, media) for name, ticks, media in ready for clip in _clips(name, files[name], ticks)]
         pack.keep([(_timed(clip, times.get((clip.path, clip.text), ())), media) for clip, media in clips])
@@ -84,10 +86,12 @@ def prepare(
             work_on(list(paths), _try_to_encode, jobs or os.cpu_count() or 1), num_untold + len(ready) + 1
         ):
             name = paths[path]
-            if isinstance(result, EncodedClip):
-                pack.add(_clips(name, files[name], result.num_ticks), result)
-            else:
+            if not isinstance(result, EncodedClip):
                 failed[name] = result or KILLED
+            elif shortfall := _shortfall(files[name], result.num_ticks):
+                failed[name] = shortfall
+            else:
+                pack.add(_clips(name, files[name], result.num_ticks), result)
             on_progress(Progress(num_done, num_files, failed, num_dropped))
         _write_failed(directory / FAILED_FILE, failed)
         if not pack.entries:
@@ -100,10 +104,10 @@ def encode(path: Path) -> EncodedClip:
     """Read one file through the engine's front end.
 
     Raises:
-        MediaError: the file cannot be used.
+        MediaError: the file cannot be used, or not all of it.
         InputError: there is neither sound nor a face in it.
     """
-    senses = read_senses(path, "av")
+    senses = read_senses(path, "av", must_be_whole=True)
     openings = [lip.mouth_opening if lip.visible else None for lip in senses.lips]
     if not senses.heard.any() and not senses.visible.any():
         raise InputError(f"{path}: neither sound nor a face is in it")
@@ -131,6 +135,11 @@ def _has_pictures(path: Path) -> bool:
 def _loudness(senses: SenseTicks) -> FloatArray:
     levels = [senses.loudness_db(index) for index in range(senses.num_ticks)]
     return np.array([QUIET_DB if level is None else level for level in levels], np.float32)
+
+
+def _shortfall(utterances: list[Utterance], num_ticks: int) -> str | None:
+    """Say what a file lacks of what one of ``utterances`` says of it."""
+    return next(filter(None, (utterance.shortfall(num_ticks * TICK_S) for utterance in utterances)), None)
 
 
 def _clips(name: str, utterances: list[Utterance], num_ticks: int) -> list[Clip]:
