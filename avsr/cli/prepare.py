@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,10 @@ def run(
 
         require_aligner()  # better now than after hours of preparing
     num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
+    if output is not None and not check:  # which says it too
+        from avsr.train.packs.check import unused_times
+
+        _print_findings(unused_times(output))
     if align:
         _align(output or source, jobs, is_shown=not quiet)
     if check:
@@ -133,7 +138,11 @@ def _show(report: PackReport) -> None:
         table.add_row(split.split, *counts, *lengths, *shares)
     console = Console()
     console.print(table)
-    for what, problem in report.findings:
-        console.out(f"{what}: {problem}", highlight=False)
+    _print_findings(report.findings)
     for path, reason in report.failed:
         console.out(f"{path}: not in the pack: {reason}", highlight=False)
+
+
+def _print_findings(findings: Iterable[tuple[str, str]]) -> None:
+    for what, problem in findings:
+        print(f"{what}: {problem}")

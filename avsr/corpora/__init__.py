@@ -5,6 +5,7 @@ from avsr.corpora.senses import read_clip, read_senses
 from avsr.corpora.tables import (
     AlignedWord,
     Utterance,
+    are_timed,
     name_in,
     noise_files,
     parse_alignment,
@@ -15,6 +16,7 @@ from avsr.corpora.tables import (
 __all__ = [
     "AlignedWord",
     "Utterance",
+    "are_timed",
     "name_in",
     "noise_files",
     "parse_alignment",

@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from avsr.decode.tokenizer import normalise_text
 from avsr.errors import InputError
 
 BABBLE_TABLE, BABBLE_SPLIT = "speech.tsv", "babble"
@@ -20,6 +22,7 @@ NOISE_TABLE = "noise.tsv"
 COLUMNS = ("path", "speaker", "split", "text", "words")
 SHORT_BY_S = 0.2
 """Codecs and rounding take less from the end of a clip; what lacks more lacks some of what is said."""
+ROUNDING_S = 1e-6
 Half = Literal["train", "test"]
 TAKE = re.compile(r"(?<=\d)-[A-Z](-\d+)?$")
 """How ESC-50 ends the names of the takes of one recording: 1-22694-A-20, 1-22694-B-20."""
@@ -113,6 +116,17 @@ def parse_alignment(text: str, where: str) -> tuple[AlignedWord, ...]:
             raise InputError(f"{where}: {item!r} has no word, or times that run backwards or never end")
         words.append(aligned)
     return tuple(words)
+
+
+def are_timed(words: Sequence[AlignedWord], text: str, duration_s: float) -> bool:
+    """Tell whether ``words`` are those of ``text``, in order, and all in a clip of ``duration_s``.
+
+    Times for some of the words would say that the others are never spoken.
+    """
+    starts_s, ends_s = [word.start_s for word in words], [word.end_s for word in words]
+    is_in_order = starts_s == sorted(starts_s) and ends_s == sorted(ends_s)
+    is_inside = max(ends_s, default=0.0) <= duration_s + ROUNDING_S
+    return is_in_order and is_inside and normalise_text(" ".join(word.text for word in words)) == normalise_text(text)
 
 
 def name_in(root: Path, path: Path) -> str:

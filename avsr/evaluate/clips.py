@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from avsr.corpora import Utterance
+from avsr.corpora import Utterance, are_timed
 from avsr.lips import Face, FaceMesh, Landmarker
-from avsr.media import AudioAligner, AudioPacket, active_rms, open_media
+from avsr.media import AudioAligner, AudioPacket, MediaFile, active_rms, open_media
 from avsr.media.naming import usable
 from avsr.media.noise import ACTIVE_MARGIN_DB, LEVEL_FRAME_SAMPLES
 from avsr.recognizer import MAX_FACES
-from avsr.types import SAMPLE_RATE, ByteArray, FloatArray, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, ByteArray, FloatArray, VideoFrame
 
 View = Literal["seen", "blank"]
 """The pictures of a clip as they are, or black ones in their place."""
@@ -37,8 +37,9 @@ class Clip:
 
     def __init__(self, utterance: Utterance) -> None:
         self.utterance = utterance
-        self.samples, self.has_pictures, self.lack = _read_sound(utterance)
-        self.speech_span_s = speech_span_s(utterance, self.samples)
+        self.samples, self.has_pictures, media = _read_sound(utterance)
+        self.lack = "; ".join(filter(None, (utterance.shortfall(media.position_s), *media.damage))) or None
+        self.speech_span_s = speech_span_s(utterance, self.samples, media.position_s)
         self._open = ExitStack()
         self._faces: dict[View, RememberedFaces] = {}
 
@@ -102,13 +103,14 @@ class RememberedFaces:
         return self
 
 
-def speech_span_s(utterance: Utterance, samples: FloatArray) -> tuple[float, float] | None:
+def speech_span_s(utterance: Utterance, samples: FloatArray, duration_s: float) -> tuple[float, float] | None:
     """Return when the first word begins and the last one ends, seconds; None where nothing is said.
 
-    From the alignment of the corpus, where it has one; else the first and last 20 ms of the clean sound that are within
-    15.9 dB of its active speech level.
+    From the alignment of the corpus, where it has one that a clip of ``duration_s`` can have; else the first and last
+    20 ms of the clean sound that are within 15.9 dB of its active speech level.
     """
-    if utterance.words:
+    # A pack counts a tick that has begun as whole: what is used there is used here.
+    if utterance.words and are_timed(utterance.words, utterance.text, duration_s + TICK_S):
         return utterance.words[0].start_s, utterance.words[-1].end_s
     num_frames = len(samples) // LEVEL_FRAME_SAMPLES
     powers = (
@@ -124,8 +126,8 @@ def speech_span_s(utterance: Utterance, samples: FloatArray) -> tuple[float, flo
     return float(active[0] * frame_s), float((active[-1] + 1) * frame_s)
 
 
-def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool, str | None]:
-    """Read the sound, whether there are pictures, without keeping them, and what of the clip is lost."""
+def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool, MediaFile]:
+    """Read the sound, and whether there are pictures, without keeping them; also return the file, read and closed."""
     aligner = AudioAligner()
     state, pieces, has_pictures = aligner.init_state(), [np.zeros(0, np.float32)], False
     with open_media(utterance.path) as media:
@@ -137,5 +139,4 @@ def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool, str | None]:
             else:
                 has_pictures = True
     pieces += [piece.samples for piece in aligner.flush(state)]
-    lack = "; ".join(filter(None, (utterance.shortfall(media.position_s), *media.damage)))
-    return np.concatenate(pieces), has_pictures, lack or None
+    return np.concatenate(pieces), has_pictures, media

@@ -43,8 +43,8 @@ LATENCY_RULE = (
     "Latencies are in stream time, packets of 40 ms. First word: from the beginning of the speech to the first "
     "caption, partial or final, with a word. Final: from the end of the last word to the last final caption; where the "
     "clip ends before the engine hears a pause, the end of the clip brings it. Speech begins and ends as the corpus "
-    "has it aligned, else where the clean sound is active. With compute: as if packets came in real time, and work on "
-    "each began when it was there and the one before it was done."
+    "has it aligned, where its times fit the clip, else where the clean sound is active. With compute: as if packets "
+    "came in real time, and work on each began when it was there and the one before it was done."
 )
 RTF_RULE = (
     "Real-time factor: seconds of work per second of clip; the search for faces is counted for every system that looks."

@@ -64,6 +64,21 @@ def test_clips_that_drop_out_of_the_pack_are_told(
     assert f"1 clips that {table} does not list are no longer in the pack" in capsys.readouterr().out
 
 
+def test_times_of_words_that_cannot_be_used_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+) -> None:
+    head, row, _ = table.read_text().splitlines()
+    table.write_text(f"{head}\n{row}hi:400-600\n")
+    pack = tmp_path / "pack"
+    says = f"{pack}: the times of 1 clips' words are not used (first: a.ogg)"
+    for arguments in ([table, "-o", pack, "-q"], [table, "-o", pack, "-q"], ["--check", pack]):
+        assert avsr(monkeypatch, "prepare", *arguments) == 0
+        assert says in capsys.readouterr().out
+    table.write_text(f"{head}\n{row}hi:0.4-0.6\n")
+    assert avsr(monkeypatch, "prepare", table, "-o", pack, "-q") == 0
+    assert says not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

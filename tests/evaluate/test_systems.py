@@ -175,11 +175,14 @@ def test_speech_is_where_the_corpus_says_or_else_where_it_is_loud() -> None:
     samples = np.zeros(3 * SAMPLE_RATE, np.float32)
     samples[SAMPLE_RATE : 2 * SAMPLE_RATE] = sound(1.0)[:SAMPLE_RATE] + 0.1
     samples += np.random.default_rng(0).normal(scale=1e-4, size=len(samples)).astype(np.float32)
-    assert speech_span_s(UTTERANCE, samples) == pytest.approx((1.0, 2.0), abs=0.021)
+    assert speech_span_s(UTTERANCE, samples, 3.0) == pytest.approx((1.0, 2.0), abs=0.021)
     aligned = replace(UTTERANCE, words=(AlignedWord("bin", 0.5, 0.7), AlignedWord("blue", 0.7, 1.0)))
-    assert speech_span_s(aligned, samples) == (0.5, 1.0)
+    assert speech_span_s(aligned, samples, 3.0) == (0.5, 1.0)
+    in_ms = replace(UTTERANCE, words=(AlignedWord("bin", 500.0, 700.0), AlignedWord("blue", 700.0, 1000.0)))
+    for unfit in (in_ms, replace(aligned, words=aligned.words[:1]), replace(aligned, words=aligned.words[::-1])):
+        assert speech_span_s(unfit, samples, 3.0) == pytest.approx((1.0, 2.0), abs=0.021)
     for silence in (samples[:0], np.zeros(16_000, np.float32)):
-        assert speech_span_s(UTTERANCE, silence) is None
+        assert speech_span_s(UTTERANCE, silence, 1.0) is None
 
 
 def test_sound_alone_is_a_clip_without_pictures(engine: Recognizer) -> None:

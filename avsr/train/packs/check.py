@@ -13,7 +13,7 @@ import numpy as np
 
 from avsr.lips.sync import best_lag, is_outlier
 from avsr.train.packs.prepare import FAILED_FILE
-from avsr.train.packs.prepared import Clip, Media, Spans, read_index
+from avsr.train.packs.prepared import Clip, Media, Spans, is_timed, read_told
 from avsr.types import TICK_MS, TICK_S
 
 FACE_SHARE = 0.8
@@ -55,14 +55,33 @@ def check_pack(directory: Path) -> PackReport:
     Raises:
         InputError: there is no pack.
     """
-    entries = read_index(directory)
+    entries = read_told(directory)
     splits = sorted({clip.split for clip, _ in entries})
     return PackReport(
         tuple(_split_report(split, [entry for entry in entries if entry[0].split == split]) for split in splits),
         sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
-        (*_faces(entries), *_offsets(entries)),
+        (*_faces(entries), *_offsets(entries), *_times(directory, entries)),
         _read_failed(directory / FAILED_FILE),
     )
+
+
+def unused_times(directory: Path) -> tuple[tuple[str, str], ...]:
+    """Return the finding, if any, that the corpus tells times of words that its clips cannot have.
+
+    Raises:
+        InputError: there is no pack.
+    """
+    return tuple(_times(directory, read_told(directory)))
+
+
+def _times(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
+    unused = [clip.path for clip, _ in entries if clip.words and not is_timed(clip)]
+    if unused:
+        yield (
+            str(directory),
+            f"the times of {len(unused)} clips' words are not used (first: {unused[0]}): they are not within the clip, "
+            "not in order, or not those of its text",
+        )
 
 
 def _split_report(split: str, entries: Sequence[tuple[Clip, Media]]) -> SplitReport:

@@ -17,7 +17,7 @@ from avsr.lips.sync import QUIET_DB, correlate
 from avsr.train.disk import writing
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
-from avsr.train.packs.prepared import Clip, are_timed, spans_of
+from avsr.train.packs.prepared import Clip, is_timed, spans_of
 from avsr.train.packs.workers import work_on
 from avsr.types import TICK_S, FloatArray
 
@@ -147,8 +147,8 @@ def _clips(name: str, utterances: list[Utterance], num_ticks: int) -> list[Clip]
 
 
 def _timed(clip: Clip, words: tuple[AlignedWord, ...]) -> Clip:
-    """Return ``clip`` with the times that the corpus tells, if it can have them, else with ``words``."""
-    return clip if clip.words and are_timed(clip) else replace(clip, words=words)
+    """Return ``clip`` with ``words``, if there are any, where the corpus tells no times that it can have."""
+    return replace(clip, words=words) if words and not (clip.words and is_timed(clip)) else clip
 
 
 def _try_to_encode(path: Path) -> EncodedClip | str:

@@ -23,8 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsr.corpora import AlignedWord
-from avsr.decode.tokenizer import normalise_text
+from avsr.corpora import AlignedWord, are_timed
 from avsr.errors import InputError
 from avsr.train.packs.codec import decode_audio, decode_lips
 from avsr.types import TICK_S, TICK_SAMPLES, BoolArray, ByteArray, FloatArray
@@ -32,7 +31,6 @@ from avsr.types import TICK_S, TICK_SAMPLES, BoolArray, ByteArray, FloatArray
 INDEX_FILE = "index.jsonl"
 HEADER = {"avsr_pack": 1}
 AGAIN = "copy the pack again, or remove it and prepare it anew"
-ROUNDING_S = 1e-6
 MEMORY_BYTES = 2 << 30
 """Decoded clips that are kept, unless told otherwise: an hour takes about 1 GB with lips, 230 MB without."""
 
@@ -198,10 +196,19 @@ class PreparedCorpus:
 
 
 def read_index(directory: Path) -> list[tuple[Clip, Media]]:
-    """Read what a pack holds, in the order in which it was written.
+    """Read what a pack holds, in the order in which it was written; words whose times cannot be used are left out.
 
     Raises:
         InputError: there is no pack, or it is of another format, or a line is no clip.
+    """
+    return [(clip if is_timed(clip) else replace(clip, words=()), media) for clip, media in read_told(directory)]
+
+
+def read_told(directory: Path) -> list[tuple[Clip, Media]]:
+    """Do the same with all words as the corpus tells them.
+
+    Raises:
+        InputError: as `read_index`.
     """
     path = directory / INDEX_FILE
     try:
@@ -244,16 +251,9 @@ def spans_of(mask: BoolArray) -> Spans:
     return tuple((int(first), int(last)) for first, last in edges.reshape(-1, 2))
 
 
-def are_timed(clip: Clip) -> bool:
-    """Tell whether the words are those of the text, in order, and all in the clip.
-
-    Times for some of the words would say that the others are never spoken.
-    """
-    starts_s, ends_s = [word.start_s for word in clip.words], [word.end_s for word in clip.words]
-    is_in_order = starts_s == sorted(starts_s) and ends_s == sorted(ends_s)
-    is_inside = max(ends_s, default=0.0) <= clip.num_ticks * TICK_S + ROUNDING_S
-    said = normalise_text(" ".join(word.text for word in clip.words))
-    return is_in_order and is_inside and said == normalise_text(clip.text)
+def is_timed(clip: Clip) -> bool:
+    """Tell whether the words of ``clip`` can be used (see `are_timed`)."""
+    return are_timed(clip.words, clip.text, clip.num_ticks * TICK_S)
 
 
 def _order(clip: Clip) -> tuple[str, str, str, str]:
@@ -271,8 +271,6 @@ def _read_line(line: str) -> tuple[Clip, Media]:
     fields = json.loads(line)
     words = tuple(AlignedWord(*word) for word in fields.pop("words"))
     clip = Clip(words=words, **{name: fields.pop(name) for name in ("path", "speaker", "split", "text", "num_ticks")})
-    if not are_timed(clip):
-        clip = replace(clip, words=())
     for name in ("heard", "visible"):
         fields[name] = tuple((first, last) for first, last in fields[name])
     sync = fields.pop("sync_percent")
