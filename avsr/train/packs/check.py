@@ -1,8 +1,9 @@
-"""What a pack holds, and which of its clips look wrong. Nothing is decoded: all of it was measured in preparing."""
+"""What a pack holds, what of it is damaged, and which clips look wrong. Nothing is decoded: all was measured before."""
 
 from __future__ import annotations
 
 import csv
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from avsr.lips.sync import best_lag, is_outlier
 from avsr.train.packs.prepare import FAILED_FILE
-from avsr.train.packs.prepared import Clip, Media, Spans, is_timed, read_told
+from avsr.train.packs.prepared import AGAIN, Clip, Media, Spans, is_timed, read_told, shard_path
 from avsr.types import TICK_MS, TICK_S
 
 FACE_SHARE = 0.8
@@ -60,7 +61,7 @@ def check_pack(directory: Path) -> PackReport:
     return PackReport(
         tuple(_split_report(split, [entry for entry in entries if entry[0].split == split]) for split in splits),
         sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
-        (*_faces(entries), *_offsets(entries), *_times(directory, entries)),
+        (*_losses(directory, entries), *_faces(entries), *_offsets(entries), *_times(directory, entries)),
         _read_failed(directory / FAILED_FILE),
     )
 
@@ -72,6 +73,35 @@ def unused_times(directory: Path) -> tuple[tuple[str, str], ...]:
         InputError: there is no pack.
     """
     return tuple(_times(directory, read_told(directory)))
+
+
+def _losses(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
+    if not (directory / FAILED_FILE).exists():
+        yield str(directory), "is not finished; run what prepared it again, which goes on where it was"
+    shards: dict[int, list[tuple[Clip, Media]]] = defaultdict(list)
+    for clip, media in entries:
+        shards[media.shard].append((clip, media))
+    for shard, expected in sorted(shards.items()):
+        path = shard_path(directory, shard)
+        try:
+            lost = _lost(path, expected)
+        except OSError as error:
+            yield path.name, f"cannot be read ({error.strerror}), with {len(expected)} clips in it; {AGAIN}"
+            continue
+        if lost:
+            which = f"{len(lost)} of the {len(expected)} clips in it are damaged or cut off (first: {lost[0]})"
+            yield path.name, f"{which}; {AGAIN}"
+
+
+def _lost(path: Path, expected: Sequence[tuple[Clip, Media]]) -> list[str]:
+    """Return the clips of which the shard ``path`` does not have the bytes."""
+    lost = []
+    with path.open("rb") as shard:
+        for clip, media in expected:
+            shard.seek(media.offset_bytes)
+            if zlib.crc32(shard.read(media.end_bytes - media.offset_bytes)) != media.crc32:
+                lost.append(clip.path)
+    return lost
 
 
 def _times(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
