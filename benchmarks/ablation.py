@@ -25,7 +25,7 @@ from avsr.bundle import Bundle, load_bundle, save_bundle
 from avsr.config import FusionKind
 from avsr.corpora import unfit_to_test
 from avsr.errors import AvsrError
-from avsr.evaluate.bench import Plan, Selection, run, select_clips
+from avsr.evaluate.bench import Plan, Selection, clip_fingerprints, run, select_clips
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import grid, parse_snrs
 from avsr.evaluate.journal import Journal
@@ -115,7 +115,7 @@ def main() -> None:
     save_models(trained, start, options.work)
     selection = select_clips(options.data / "grid.tsv", options.split, options.limit)
     plan = make_plan(options.work, options.data, selection, options.snr)
-    scores = measure(plan, options.work, selection.corpus_sha256)
+    scores = measure(plan, options.work)
     budget = {
         "from": f"{start.config.name} {start.config.version}",
         "stage": stage.model_dump(mode="json"),
@@ -146,10 +146,10 @@ def make_plan(work: Path, data: Path, selection: Selection, snrs: str) -> Plan:
     return Plan(selection.clips, systems, grid([BABBLE], parse_snrs(snrs)), NoiseLibrary(kinds, NOISE_SEED))
 
 
-def measure(plan: Plan, work: Path, corpus_sha256: str) -> list[Score]:
+def measure(plan: Plan, work: Path) -> list[Score]:
     """Measure what is not measured yet, and score all of it."""
     settings = {
-        "corpus_sha256": corpus_sha256,
+        "clips": clip_fingerprints(plan.clips),
         "seed": NOISE_SEED,
         "noise": {name: kind.fingerprint() for name, kind in plan.noises.kinds.items()},
         "systems": {system.name: dict(system.settings) for system in plan.systems},

@@ -97,7 +97,8 @@ def run(
     """Measure word error rates of clips in clean sound and in noise, by live streams.
 
     The ratio is that of the active speech to the noise. Which noise each clip gets depends only on --seed and its name.
-    A run that was stopped goes on where it was, and one with more SNRs, senses or clips adds to it.
+    A run that was stopped goes on where it was, and one with more SNRs, senses or clips adds to it. Where what was
+    measured has changed, a clip or what is told of it, a file of the noise, or the model, it is refused.
 
     Latencies: "first word" from the beginning of the speech to the first caption with a word; "final" from the end of
     the last word to the last final caption. In stream time, and with the time that the work takes when packets come in
@@ -106,8 +107,9 @@ def run(
     from avsr.captions.files import prepare_directory
     from avsr.corpora import unfit_to_test
     from avsr.evaluate.adapters import POCKETSPHINX, open_adapters
-    from avsr.evaluate.bench import Plan, select_clips
+    from avsr.evaluate.bench import Plan, clip_fingerprints, select_clips
     from avsr.evaluate.conditions import CLEAN_NAME, grid, parse_snrs
+    from avsr.evaluate.fingerprint import fingerprint
     from avsr.evaluate.journal import Journal
     from avsr.evaluate.noises import NoiseLibrary, parse_noises
     from avsr.evaluate.plots import require_matplotlib
@@ -136,19 +138,20 @@ def run(
     ]
     plan = Plan(selection.clips, _unique(systems), conditions, NoiseLibrary(kinds, seed))
     settings = {
-        "corpus_sha256": selection.corpus_sha256,
         "seed": seed,
         "noise": {kind.name: kind.fingerprint() for kind in kinds},
         "systems": {system.name: dict(system.settings) for system in systems},
     }
 
+    clips = clip_fingerprints(plan.clips)
     prepare_directory(output)
-    with Journal(output, settings) as journal:
+    with Journal(output, {**settings, "clips": clips}) as journal:
         left_out = _measure(plan, journal, output, is_shown=not quiet and sys.stderr.isatty())
         for clip, reason in left_out.items():
             note(f"left out: {clip}: {reason}")
+        told = {**settings, "clips": fingerprint(clips, [])}
         report = make_report(
-            plan, journal, left_out, text_norm, manifest=str(manifest), split=split, limit=limit, settings=settings
+            plan, journal, left_out, text_norm, manifest=str(manifest), split=split, limit=limit, settings=told
         )
         paths = write_report(report, output)
     if not quiet:

@@ -43,9 +43,7 @@ def run(
     ] = None,
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Report durations, damage, missing faces, and lips that do not fit the sound."
-        ),
+        typer.Option("--check", help="Report durations, damage, missing faces, and lips that do not fit the sound."),
     ] = False,
     align: Annotated[
         bool,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from avsr.corpora import Utterance, name_in, read_corpus
 from avsr.errors import InputError, MediaError
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import CLEAN, Condition
+from avsr.evaluate.fingerprint import fingerprint
 from avsr.evaluate.journal import Journal, Mix, Result
 from avsr.evaluate.noises import NoiseLibrary
 from avsr.evaluate.systems import Hearing, System
@@ -46,14 +46,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``clips`` by name; how many more of the split have no transcript; and a hash of all that the corpus lists.
+    """``clips`` by name; and how many more of the split have no transcript.
 
     ``problems`` say of those without a transcript why theirs cannot be used, where they have one.
     """
 
     clips: dict[str, Utterance]
     num_untold: int
-    corpus_sha256: str
     problems: tuple[str, ...] = ()
 
 
@@ -85,13 +84,20 @@ def select_clips(corpus: Path, split: str | None = None, limit: int | None = Non
         if name in clips:
             raise InputError(f"{corpus}: lists {name} twice; a clip is measured once")
         clips[name] = utterance
-    listed = "\n".join(f"{name_in(root, u.path)}\t{u.split}\t{u.text}\t{u.words}" for u in utterances)
-    return Selection(
-        clips,
-        len(chosen) - len(told),
-        hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()[:16],
-        problems,
-    )
+    return Selection(clips, len(chosen) - len(told), problems)
+
+
+def clip_fingerprints(clips: Mapping[str, Utterance]) -> dict[str, str | None]:
+    """Return for each clip a hash of its file's content and of what the corpus tells of it; None: it cannot be read."""
+    return {name: _fingerprint(utterance) for name, utterance in clips.items()}
+
+
+def _fingerprint(utterance: Utterance) -> str | None:
+    told = [utterance.text, [astuple(word) for word in utterance.words], utterance.seconds]
+    try:
+        return fingerprint(told, [utterance.path])
+    except (OSError, ValueError):  # such as a name that no file can have
+        return None
 
 
 def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambda clip: None) -> dict[str, str]:

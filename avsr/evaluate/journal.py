@@ -1,6 +1,6 @@
 """What a benchmark has done so far, on disk: a run that was stopped, or is widened, goes on where it was.
 
-settings.json   all that a result depends on besides its clip, condition and system
+settings.json   all that a result depends on besides its condition and system; of each clip, under "clips", its own
 journal.jsonl   a line for every clip that is not whole, noise that was mixed and result, in the order they came in
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -73,7 +73,8 @@ class Journal:
             self._lock(directory)
             try:
                 self._read(path)
-                _settle(directory / SETTINGS_FILE, settings, binds=bool(self.mixes or self.results))
+                measured = {*self.lacks, *(mix[0] for mix in self.mixes), *(result[0] for result in self.results)}
+                _settle(directory / SETTINGS_FILE, settings, measured)
             except BaseException:
                 self._file.close()
                 raise
@@ -173,16 +174,19 @@ def _demand(kind: type | UnionType, *values: object) -> None:
             raise TypeError(f"{value!r} is no {kind}")
 
 
-def _settle(path: Path, settings: Mapping[str, Any], *, binds: bool) -> None:
+def _settle(path: Path, settings: Mapping[str, Any], measured: Collection[str]) -> None:
     """Refuse ``settings`` that contradict those in ``path``; else keep both, since a run may widen an earlier one.
 
-    Without ``binds`` nothing was measured with those in ``path``, and they are forgotten.
+    What is in ``path`` of clips that were not ``measured`` is forgotten; where none was, all of it is.
     """
     known: dict[str, Any] = {}
-    if binds and path.exists():
+    if measured and path.exists():
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
             _demand(dict, known)
+            clips = known.get("clips", {})
+            _demand(dict, clips)
+            known["clips"] = {clip: clips.get(clip) for clip in measured}
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: damaged; choose another -o DIR") from error
     for where, there, here in _differences(known, settings):

@@ -17,6 +17,7 @@ import numpy as np
 
 from avsr.corpora import name_in, read_senses, read_table
 from avsr.errors import InputError, MediaError
+from avsr.evaluate.fingerprint import fingerprint
 from avsr.media.naming import as_utf8
 from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, looped, loud_start, sum_voices
 from avsr.types import FloatArray
@@ -41,16 +42,15 @@ class NoiseKind:
     files: tuple[tuple[str, Path], ...] = ()
 
     def fingerprint(self) -> str:
-        """Return a hash that changes with the names and sizes of the files.
+        """Return a hash that changes with the names and the content of the files.
 
         Raises:
-            InputError: a file is gone.
+            InputError: a file cannot be read.
         """
         try:
-            listing = [[name, path.stat().st_size] for name, path in self.files]
+            return fingerprint([self.name, [name for name, _ in self.files]], [path for _, path in self.files])
         except OSError as error:
             raise InputError(f"{self.name} noise: {error}") from error
-        return hashlib.sha256(json.dumps([self.name, listing]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,33 @@ def test_another_seed_does_not_go_into_the_same_directory(
     assert bench(*options, "--text-norm", "none") == 0, "it only changes how texts are compared"
 
 
+def test_clips_may_be_added_and_a_broken_one_mended_but_none_replaced(
+    bench: Bench, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--modality", "audio", "--noise", str(tmp_path / "2.wav"), "--snr", "0", "-q", "-o", str(tmp_path / "o")]
+    *first, last = corpus.read_text().splitlines(keepends=True)
+    whole, noise = (tmp_path / "1.wav").read_bytes(), (tmp_path / "2.wav").read_bytes()
+    corpus.write_text("".join(first))
+    (tmp_path / "1.wav").unlink()
+    assert bench(*options) == 1
+    (tmp_path / "1.wav").write_bytes(whole)
+    corpus.write_text("".join([*first, last]))
+    heard: list[str] = []
+    hear = EngineSystem.hear
+    monkeypatch.setattr(
+        EngineSystem,
+        "hear",
+        lambda *args: heard.append(args[1].utterance.path.name) or hear(*args),  # type: ignore
+    )
+    assert bench(*options) == 0
+    assert heard == ["1.wav", "2.wav"]
+    (tmp_path / "2.wav").write_bytes(noise[:-1] + b"x")
+    assert bench(*options) == 2
+    assert "another configuration (clips 2.wav was" in capsys.readouterr().err
+    assert bench(*options, "--limit", "2") == 2
+    assert "another configuration (noise 2 was" in capsys.readouterr().err
+
+
 def test_the_language_model_is_part_of_what_was_measured(
     bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from fake_systems import NOISY, FakeSystem, corpus, plan_of
 
 import avsr
 from avsr.errors import InputError
-from avsr.evaluate.bench import run, select_clips
+from avsr.evaluate.bench import clip_fingerprints, run, select_clips
 from avsr.evaluate.conditions import CLEAN
 from avsr.evaluate.journal import Journal
 from avsr.evaluate.noises import NoiseKind, NoiseLibrary
@@ -144,10 +145,25 @@ def test_a_published_layout_is_a_manifest_too(tmp_path: Path) -> None:
         "s3/bbaf2n.mpg": "bin blue at f two now",
         "s3/lrwz1s.mpg": "lay red with z one soon",
     }
-    moved = (tmp_path / "grid").rename(tmp_path / "elsewhere")
-    assert select_clips(moved).corpus_sha256 == chosen.corpus_sha256
-    (moved / "s3" / "lrwz1s.mpg").unlink()
-    assert select_clips(moved).corpus_sha256 != chosen.corpus_sha256
+
+
+def test_a_clip_is_known_by_its_content_and_what_is_told_of_it_wherever_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a.wav").write_bytes(b"one")
+    row = "a.wav\ts\ttest\t1\tbin\tbin:0-1\n"
+
+    def known(row: str = row) -> str | None:
+        return clip_fingerprints(select_clips(_table(tmp_path / "here", row)).clips)["a.wav"]
+
+    first = known()
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert clip_fingerprints(select_clips(_table(tmp_path / "there", row)).clips) == {"a.wav": first}
+    assert known(row.replace("\ts\ttest", "\tt\tdev") + "b.wav\ts\ttest\t1\tblue\t\n") == first is not None
+    others = {known(row.replace(*change)) for change in (("bin\t", "Bin\t"), ("0-1", "0-0.5"), ("\t1\t", "\t2\t"))}
+    (tmp_path / "here" / "a.wav").write_bytes(b"two")
+    assert len({first, *others, known()}) == 5
+    (tmp_path / "here" / "a.wav").unlink()
+    assert known() is None
 
 
 def test_a_malformed_transcript_is_passed_over_and_told(tmp_path: Path) -> None:

@@ -84,6 +84,26 @@ def test_a_run_may_be_widened(tmp_path: Path) -> None:
         Journal(tmp_path, {"noise": {"rain": "4"}})
 
 
+def test_a_clip_that_was_measured_must_be_the_same(tmp_path: Path) -> None:
+    with Journal(tmp_path, {"clips": {"a": "1", "b": None}}) as journal:
+        journal.add_result("a", CLEAN, "av@320", result("bin"))
+    with Journal(tmp_path, {"clips": {"b": "2", "c": "3"}}) as journal:
+        journal.add_mix("b", RAIN, Mix((), "ff", None, None))
+        journal.add_lack("c", "its end")
+    for clip in "abc":
+        with pytest.raises(InputError, match=rf"clips {clip} was '.' and is '4' now"):
+            Journal(tmp_path, {"clips": {clip: "4"}})
+    Journal(tmp_path, {"clips": {"a": "1", "b": "2", "c": "3", "d": "4"}}).__exit__(None, None, None)
+
+
+def test_results_of_clips_of_which_nothing_is_known_are_refused(tmp_path: Path) -> None:
+    """As an earlier version left them."""
+    with Journal(tmp_path, {"corpus_sha256": "1"}) as journal:
+        journal.add_result("a", CLEAN, "av@320", result("bin"))
+    with pytest.raises(InputError, match="clips a was None and is '1' now"):
+        Journal(tmp_path, {"clips": {"a": "1"}})
+
+
 def test_settings_that_nothing_was_measured_with_bind_nobody(tmp_path: Path) -> None:
     other = {**SETTINGS, "seed": 1}
     Journal(tmp_path, SETTINGS).__exit__(None, None, None)
@@ -124,7 +144,7 @@ def test_a_damaged_line_is_named(line: str, tmp_path: Path) -> None:
         Journal(tmp_path, SETTINGS)
 
 
-@pytest.mark.parametrize("content", ["5", "[]", "nonsense"])
+@pytest.mark.parametrize("content", ["5", "[]", '{"clips": 5}', "nonsense"])
 def test_damaged_settings_are_named(content: str, tmp_path: Path) -> None:
     with Journal(tmp_path, SETTINGS) as journal:
         journal.add_result("a", CLEAN, "av@320", result("bin"))
