@@ -29,8 +29,7 @@ def wer_tables(scores: Sequence[Score], titles: Mapping[str, str]) -> list[Table
         heads = ("", *(_head(condition) for condition in conditions))
         rows = []
         for system, title in titles.items():
-            found = {s.condition: s for s in scores if s.system == system}
-            rows.append((title, *(_rate(found[c].wer) if c in found else SAME for c in conditions)))
+            rows.append((title, *_rates([s for s in scores if s.system == system], conditions)))
         for system, title in titles.items():
             weights = {s.condition: s.audio_weight for s in scores if s.system == system}
             if any(weight is not None for weight in weights.values()):
@@ -63,13 +62,12 @@ def error_table(scores: Sequence[Score], titles: Mapping[str, str]) -> Table:
 def speaker_table(scores: Sequence[Score], titles: Mapping[str, str]) -> Table:
     """Return word error rates of each speaker: a row for each system, and a column for each condition."""
     conditions = list(dict.fromkeys(s.condition for s in scores))
-    found = {(s.speaker, s.system, s.condition): s for s in scores}
     rows = []
     for speaker in dict.fromkeys(s.speaker for s in scores):
         num_clips = max(s.num_clips for s in scores if s.speaker == speaker)
         for system, title in titles.items():
-            cells = (found.get((speaker, system, condition)) for condition in conditions)
-            rows.append((f"{speaker} ({num_clips} clips): {title}", *(_rate(s.wer) if s else SAME for s in cells)))
+            found = [s for s in scores if s.speaker == speaker and s.system == system]
+            rows.append((f"{speaker} ({num_clips} clips): {title}", *_rates(found, conditions)))
     return Table("word error rate by speaker, %", ("", *map(str, conditions)), tuple(rows))
 
 
@@ -97,6 +95,13 @@ def _by_noise(scores: Sequence[Score]) -> list[tuple[str | None, list[Condition]
     noises: list[str | None] = list(dict.fromkeys(c.noise for c in conditions if c.noise)) or [None]
     clean = [CLEAN] if CLEAN in conditions else []
     return [(noise, clean + [c for c in conditions if noise and c.noise == noise]) for noise in noises]
+
+
+def _rates(scores: Sequence[Score], conditions: Sequence[Condition]) -> list[str]:
+    """Return a cell for each condition, of one system's scores."""
+    found = {score.condition: _rate(score.wer) for score in scores}
+    absent = SAME if set(found) == {CLEAN} else NONE
+    return [found.get(condition, absent) for condition in conditions]
 
 
 def _head(condition: Condition) -> str:

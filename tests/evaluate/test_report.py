@@ -96,6 +96,16 @@ def test_tables_say_ditto_where_noise_changes_nothing(tmp_path: Path) -> None:
     assert len(speaker_table(report.speakers, report.titles).rows) == 4
 
 
+def test_tables_say_nothing_of_what_was_not_measured(tmp_path: Path) -> None:
+    report = bench(tmp_path, tmp_path / "out", conditions=[Condition("white", 0.0)])
+    (table,) = wer_tables(report.scores, report.titles)
+    assert table.heads == ("", "clean", "0 dB")
+    assert (table.rows[0][1], table.rows[1][2]) == ("-", '"')
+    assert [(row[1], row[2]) for row in speaker_table(report.speakers, report.titles).rows[::2]] == [
+        ("-", "33.3 (33.3-33.3)")
+    ] * 2
+
+
 @pytest.mark.parametrize("conditions", [[CLEAN], [Condition("white", 0.0)]])
 def test_a_single_condition_can_be_drawn_too(conditions: list[Condition], tmp_path: Path) -> None:
     bench(tmp_path, tmp_path / "out", conditions=conditions)
