@@ -43,7 +43,7 @@ def run(
         typer.Option(
             metavar="[NAME=]DIR|FILE|TABLE|white|pink",
             help="A kind of noise, named by its directory; repeatable. The kind `babble` is made of 4 to 8 of its "
-            "voices; of a table, the split of that name: babble=speech.tsv.",
+            "voices, unless it is a single file; of a table, the split of that name: babble=speech.tsv.",
         ),
     ] = None,
     snr: Annotated[

@@ -23,7 +23,7 @@ from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, looped, loud_
 from avsr.types import FloatArray
 
 BABBLE = "babble"
-"""The kind of noise whose files are single voices, 4 to 8 of which talk at once."""
+"""The kind of noise whose files, where there are several, are single voices, 4 to 8 of which talk at once."""
 AUDIO_SUFFIXES = frozenset(
     {".aac", ".aif", ".aiff", ".caf", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
     | {".avi", ".mkv", ".mov", ".mp4", ".webm"}
@@ -70,8 +70,8 @@ def parse_noise(spec: str, left_out: Collection[Path] = ()) -> NoiseKind:
 
     ``white`` and ``pink`` are generated. Anything else is a file, a directory (searched with its subdirectories) or a
     corpus table (``.tsv``: its rows whose split is the name of the kind), optionally as ``NAME=PATH``; without a name
-    the kind is called after the file or directory. The kind ``babble`` is summed from voices. Files of ``left_out``
-    (resolved paths) are not used.
+    the kind is called after the file or directory. The kind ``babble`` is summed from voices, where there are several
+    files. Files of ``left_out`` (resolved paths) are not used.
 
     Raises:
         InputError: there is no such path, or nothing is left in it.
@@ -135,11 +135,12 @@ class NoiseLibrary:
         rng = np.random.default_rng(int(key, 16))
         if not kind.files:
             return NoiseDraw(GENERATORS[kind_name](num_samples, rng), (kind_name,), key)
-        num_files = int(rng.integers(MIN_BABBLE_VOICES, MAX_BABBLE_VOICES + 1)) if kind_name == BABBLE else 1
+        is_voices = kind_name == BABBLE and len(kind.files) > 1  # a single file is a recording of many
+        num_files = int(rng.integers(MIN_BABBLE_VOICES, MAX_BABBLE_VOICES + 1)) if is_voices else 1
         chosen = rng.choice(len(kind.files), size=num_files, replace=num_files > len(kind.files))
         names = [kind.files[index][0] for index in chosen]
         pieces = [self._sound(kind, index) for index in chosen]
-        if kind_name == BABBLE:
+        if is_voices:
             starts = [int(rng.integers(len(piece))) for piece in pieces]
             samples = sum_voices(pieces, starts, num_samples)
         else:

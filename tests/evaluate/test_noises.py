@@ -69,6 +69,14 @@ def test_babble_is_four_to_eight_voices_each_once() -> None:
         assert len(set(names)) == len(names)
 
 
+def test_a_single_recording_of_babble_is_used_as_it_is() -> None:
+    kind = NoiseKind("babble", (("babble.wav", Path("babble.wav")),))
+    draw = NoiseLibrary([kind], 0, sound_of).draw("babble", "a", 700)
+    ((name, _, start),) = (source.rpartition("@") for source in draw.sources)
+    assert name == "babble.wav"
+    np.testing.assert_array_equal(draw.samples, np.resize(np.roll(sound_of(Path(name)), -int(start)), 700))
+
+
 def test_no_piece_is_a_pause_of_the_noise() -> None:
     bark = np.zeros(160_000, np.float32)
     bark[80_000:120_000] = 0.1
