@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from avsr.cli.interrupt import INTERRUPTED
+from avsr.cli.output import note
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,13 +64,17 @@ def run(
         from avsr.train.packs.align import require_aligner
 
         require_aligner()  # better now than after hours of preparing
-    num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
-    if output is not None and not check:  # which says it too
-        from avsr.train.packs.check import unused_times
+    try:
+        num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
+        if output is not None and (align or not check):  # --check says it too, unless --align has found others
+            from avsr.train.packs.check import unused_times
 
-        _print_findings(unused_times(output))
-    if align:
-        _align(output or source, jobs, is_shown=not quiet)
+            _print_findings(unused_times(output))
+        if align:
+            _align(output or source, jobs, is_shown=not quiet)
+    except KeyboardInterrupt:
+        note(f"stopped. {output or source} keeps what is done; run the same command again to go on.")
+        raise typer.Exit(INTERRUPTED) from None
     if check:
         from avsr.train.packs.check import check_pack
 

@@ -10,7 +10,7 @@ import pytest
 
 import avsr as package
 from avsr import cli
-from avsr.train.packs import workers
+from avsr.train.packs import prepare, workers
 
 SOUND = Path(package.__file__).parent / "talker" / "demo" / "babble.ogg"
 
@@ -62,6 +62,18 @@ def test_clips_that_drop_out_of_the_pack_are_told(
     table.write_text(f"{head}\n{row}\n")
     assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "-j", 1, "-q") == 0
     assert f"1 clips that {table} does not list are no longer in the pack" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
+) -> None:
+    def stop(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "encode", stop)
+    assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "-j", 1, "-q") == 130
+    says = f"avsr: stopped. {tmp_path / 'pack'} keeps what is done; run the same command again to go on.\n"
+    assert capsys.readouterr().err == says
 
 
 def test_times_of_words_that_cannot_be_used_are_told(
