@@ -125,7 +125,8 @@ def run(
         first = f"; {len(selection.problems)} cannot be used: {selection.problems[0]}" if selection.problems else ""
         note(f"passed over {selection.num_untold} clips without a transcript{first}")
     kinds = parse_noises(noise or [], unfit_to_test(held_out) if held_out else set())
-    conditions = grid([kind.name for kind in kinds], parse_snrs(snr or (ALL_SNRS if kinds else CLEAN_NAME)))
+    snrs_db = parse_snrs(snr if snr is not None else ALL_SNRS if kinds else CLEAN_NAME)
+    conditions = grid([kind.name for kind in kinds], snrs_db)
     modalities = _modalities(modality)
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
     if recognizer.lm is None and not (lm_weight is None and word_bonus is None):
@@ -185,7 +186,8 @@ def _engine(
     from avsr.evaluate.systems import EngineSystem
 
     known = recognizer.chunk_choices_ms
-    items = [item.strip() for item in chunks.split(",")] if chunks else [str(recognizer.bundle.config.default_chunk_ms)]
+    default = str(recognizer.bundle.config.default_chunk_ms)
+    items = [default] if chunks is None else [item.strip() for item in chunks.split(",")]
     wrong = [item for item in items if item not in map(str, known)]
     if wrong:
         raise InputError(f"--chunk-ms {wrong[0]}: the model was not trained for it; use some of {_list(known)}")

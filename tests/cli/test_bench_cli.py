@@ -204,6 +204,8 @@ def test_it_is_said_why_no_clip_can_be_read_and_the_mended_table_goes_to_the_sam
         (["--split", "none"], "its splits are: dev, test"),
         (["--snr", "loud"], "'loud' is no signal-to-noise ratio"),
         (["--snr", "0"], "wants noise"),
+        (["--noise", "white", "--snr", ""], "'' is no signal-to-noise ratio"),
+        (["--chunk-ms", ""], "use some of 160,320,640"),
         (["--noise", "white", "--snr", "clean"], "no ratio"),
         (["--noise", "no/such/place"], "--noise no/such/place"),
         (["--modality", "smell"], "'smell' is unknown"),
