@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,15 +74,20 @@ def plot_wer(scores: Sequence[Score], titles: Mapping[str, str], caption: str) -
 
 def as_png(figure: Figure, dpi: int = PRINT_DPI) -> bytes:
     """Return the figure as a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
+    return _saved(figure, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def as_pdf(figure: Figure) -> bytes:
     """Return the figure as a PDF file, for print."""
+    return _saved(figure, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the tables beside the figure have it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, **options)
     return buffer.getvalue()
 
 

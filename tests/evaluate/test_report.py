@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,14 @@ def test_no_name_of_a_file_keeps_the_report_from_being_written(tmp_path: Path) -
         assert path.suffix in (".png", ".pdf") or path.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "results.json").read_text())["manifest"] == "t?.tsv"
     assert "rain?.ogg@" in (tmp_path / "conditions.tsv").read_text()
+
+
+def test_a_name_that_the_font_lacks_is_no_reason_to_warn(tmp_path: Path) -> None:
+    report = bench(tmp_path, tmp_path / "out", conditions=[CLEAN])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.plot_wer(report.scores, dict.fromkeys(report.titles, "\u96e8"), "")
+        assert plots.as_png(figure) and plots.as_pdf(figure)
 
 
 def test_a_full_directory_is_one_error(tmp_path: Path) -> None:
