@@ -27,6 +27,8 @@ MIN_PIXEL_ASPECT, MAX_PIXEL_ASPECT = 0.4, 2.5
 """Width over height of a pixel; what a container states beyond these is a mistake, and pixels are taken as square."""
 DEFAULT_FPS = Fraction(25)
 """Where a container neither states a frame rate nor shows one."""
+LEAP_S = 2
+"""A time this far ahead of the frame before it is doubted until the frames that follow bear it out."""
 
 StreamT = TypeVar("StreamT", AudioStream, VideoStream)
 FrameT = TypeVar("FrameT", av.AudioFrame, av.VideoFrame)
@@ -36,11 +38,15 @@ Delivery = AudioPacket | VideoFrame
 class Track(ABC, Generic[StreamT, FrameT]):
     """A queue of packets, bounded by `is_full`, and the few frames decoded ahead of need.
 
-    Times are Fractions of a second on the container's clock.
+    Times are Fractions of a second on the container's clock. A frame whose time leaps ahead is held until it is known
+    whether the next ones stay there, as after a gap, or fall back. Then its time was damaged: it is counted, and takes
+    its place behind the frame before it, where there is room.
     """
 
     lookahead = 1
     """Frames to decode before the first of them can be delivered."""
+    proof_s = Fraction(0)
+    """How long frames must stay ahead after a leap, the second one at the least, to be believed."""
 
     def __init__(self, stream: StreamT) -> None:
         self.stream: StreamT = stream
@@ -50,6 +56,8 @@ class Track(ABC, Generic[StreamT, FrameT]):
         self._packets: deque[Packet[Any] | None] = deque()
         self._num_bytes = 0
         self._decoded: deque[tuple[Fraction, FrameT]] = deque()
+        self._held: list[tuple[Fraction, FrameT]] = []
+        self._before_leap = Fraction(0)
         self._expected = Fraction(stream.start_time or 0) * (stream.time_base or 0)
 
     @property
@@ -92,8 +100,10 @@ class Track(ABC, Generic[StreamT, FrameT]):
                 self.num_errors += bool(frame.is_corrupt)
                 time = self._time_of(frame)
                 if time is not None:
-                    self._decoded.append((time, frame))
-            self.finished = packet is None
+                    self._place(time, frame)
+            if packet is None:
+                self._believe_held()
+                self.finished = True
 
     @abstractmethod
     def take(self, origin: Fraction) -> Delivery | None:
@@ -107,6 +117,42 @@ class Track(ABC, Generic[StreamT, FrameT]):
     def _length_of(self, frame: FrameT) -> Fraction:
         """Return how long a frame lasts, in seconds."""
 
+    def _end_of(self, time: Fraction, frame: FrameT) -> Fraction:
+        """Return when the frame after the one that begins at ``time`` is expected."""
+        return time + self._length_of(frame)
+
+    def _place(self, time: Fraction, frame: FrameT) -> None:
+        if self._held and time <= self._held[-1][0]:
+            self._doubt_held(time)
+        elif self._held and time - self._expected > LEAP_S:
+            self._believe_held()
+        if self._held or time - self._expected > LEAP_S:
+            if not self._held:
+                self._before_leap = self._expected
+            self._held.append((time, frame))
+            self._expected = self._end_of(time, frame)
+            if len(self._held) > 1 and self._expected - self._held[0][0] >= self.proof_s:
+                self._believe_held()
+        else:
+            self._deliver(time, frame)
+
+    def _believe_held(self) -> None:
+        held, self._held = self._held, []
+        for time, frame in held:
+            self._deliver(time, frame)
+
+    def _doubt_held(self, returns_at: Fraction) -> None:
+        held, self._held = self._held, []
+        self.num_errors += len(held)
+        self._expected = self._before_leap
+        for _, frame in held:
+            if self._expected < returns_at:
+                self._deliver(self._expected, frame)
+
+    def _deliver(self, time: Fraction, frame: FrameT) -> None:
+        self._decoded.append((time, frame))
+        self._expected = self._end_of(time, frame)
+
     def _stamped_time(self, frame: FrameT) -> Fraction:
         time_base = self._time_base_of(frame)
         return self._expected if frame.pts is None or time_base is None else frame.pts * time_base
@@ -118,6 +164,9 @@ class Track(ABC, Generic[StreamT, FrameT]):
 
 class AudioTrack(Track[AudioStream, av.AudioFrame]):
     """Sound; where times are missing the samples are counted."""
+
+    # MPEG-TS states a time every 0.7 s at the least; where one is damaged, so are all that follow from it.
+    proof_s = Fraction(3, 4)
 
     def __init__(self, stream: AudioStream) -> None:
         super().__init__(stream)
@@ -136,9 +185,7 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
     def _time_of(self, frame: av.AudioFrame) -> Fraction | None:
         if frame.samples == 0 or frame.sample_rate == 0:
             return None
-        time = self._stamped_time(frame)
-        self._expected = time + self._length_of(frame)
-        return time
+        return self._stamped_time(frame)
 
     def _length_of(self, frame: av.AudioFrame) -> Fraction:
         return Fraction(frame.samples, frame.sample_rate)
@@ -182,13 +229,17 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
             return None
 
     def _time_of(self, frame: av.VideoFrame) -> Fraction | None:
-        time = self._decoding_time(frame) if self._is_avi else self._stamped_time(frame)
+        return self._decoding_time(frame) if self._is_avi else self._stamped_time(frame)
+
+    def _end_of(self, time: Fraction, frame: av.VideoFrame) -> Fraction:
+        return time + self._interval
+
+    def _deliver(self, time: Fraction, frame: av.VideoFrame) -> None:
         if self._newest is not None and time <= self._newest:
             self.num_out_of_order += 1
-            return None
+            return
         self._newest = time
-        self._expected = time + self._interval
-        return time
+        super()._deliver(time, frame)
 
     def _length_of(self, frame: av.VideoFrame) -> Fraction:
         time_base = self._time_base_of(frame)

@@ -14,7 +14,8 @@ import pytest
 from media_clips import align, even_times_s, noisy_picture, write_clip
 
 from avsr.errors import MediaError
-from avsr.media import open_media
+from avsr.media import AudioPacket, open_media
+from avsr.types import VideoFrame
 
 
 def test_what_is_no_media_is_refused_with_a_reason(tmp_path):
@@ -143,3 +144,76 @@ def test_sound_that_was_joined_is_told_of_as_what_it_is(tmp_path, suffix):
     (warning,) = media.warnings
     assert "of the sound run backwards" in warning and "pictures" not in warning
     assert media.damage == (), "nothing is lost"
+
+
+def _restamped(source: Path, target: Path, kind: str, shifts_s: dict[int, float]) -> None:
+    """Copy a file; shift the times of some packets of one kind of track, counted from 0."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as container:
+        tracks = [container.add_stream_from_template(stream) for stream in given.streams]
+        num_seen = 0
+        for packet in [packet for packet in given.demux() if packet.size]:
+            if packet.stream.type == kind:
+                packet.pts += round(shifts_s.get(num_seen, 0) / packet.time_base)
+                num_seen += 1
+            packet.stream = tracks[packet.stream.index]
+            container.mux(packet)
+
+
+@pytest.mark.parametrize("shift_s", [3, 3600])
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_a_damaged_time_costs_one_frame_and_not_the_rest(tmp_path, kind, shift_s):
+    path, damaged = tmp_path / "clip.mkv", tmp_path / "damaged.mkv"
+    write_clip(path, frame_times_s=even_times_s(25, 2.0))
+    # The second and the third give each other no credit: they fall back, too.
+    _restamped(path, damaged, kind, {20: shift_s, 30: shift_s + 2, 31: shift_s})
+    with open_media(path) as media:
+        expected = align(media)
+    with open_media(damaged) as media:
+        aligned = align(media)
+    np.testing.assert_array_equal(aligned.samples, expected.samples)
+    np.testing.assert_array_equal(aligned.heard, expected.heard)
+    assert len(aligned.ticks) == len(expected.ticks)
+    # In the place of a picture without a time the one before it may be shown.
+    assert all(
+        abs(a.frame.pts_us - b.frame.pts_us) <= 41_000 for a, b in zip(aligned.ticks, expected.ticks, strict=True)
+    )
+    assert media.warnings == (f"{damaged}: the {kind} is damaged in places (3).",)
+    assert media.position_s < 2.2
+
+
+def test_a_damaged_time_of_several_frames_costs_none_of_them(tmp_path):
+    path = tmp_path / "clip.ts"
+    write_clip(path, audio_rate=24000, channels=1, options={"max_delay": "700000"})
+    with open_media(path) as media:
+        expected = align(media)
+    data = bytearray(path.read_bytes())
+    # The fourth header that states a time, of three frames; 9 bytes on lie its upper bits.
+    place = -1
+    for _ in range(4):
+        place = data.index(b"\0\0\1\xc0", place + 1)
+    data[place + 9] ^= 2  # 2 ** 30 ticks of 90 kHz: more than three hours
+    path.write_bytes(data)
+    with open_media(path) as media:
+        aligned = align(media)
+    np.testing.assert_array_equal(aligned.samples, expected.samples)
+    assert media.warnings == (f"{path}: the audio is damaged in places (3).",)
+
+
+def test_gaps_are_no_damage_however_little_follows(tmp_path):
+    path, gapped = tmp_path / "clip.mkv", tmp_path / "gapped.mkv"
+    times_s = [Fraction(index, 25) for index in (0, 1, 2, 200, 400, 401, 402, 700)]
+    write_clip(path, frame_times_s=times_s, audio_s=1.0)
+    with open_media(path) as media:
+        num_packets = sum(isinstance(item, AudioPacket) for item in media)
+    _restamped(path, gapped, "audio", {**dict.fromkeys(range(20, 40), 10.0), **dict.fromkeys(range(40, 99), 20.0)})
+    with open_media(gapped) as media:
+        items = list(media)
+    sound_s = [item.t_s for item in items if isinstance(item, AudioPacket)]
+    pictures_us = [item.pts_us for item in items if isinstance(item, VideoFrame)]
+    assert len(sound_s) == num_packets
+    assert [index for index in range(1, num_packets) if sound_s[index] - sound_s[index - 1] > 5] == [
+        19,
+        39,
+    ]  # the first packet primes
+    assert [time_us - pictures_us[0] for time_us in pictures_us] == [round(time_s * 1_000_000) for time_s in times_s]
+    assert media.warnings == ()
