@@ -27,6 +27,10 @@ MIN_PIXEL_ASPECT, MAX_PIXEL_ASPECT = 0.4, 2.5
 """Width over height of a pixel; what a container states beyond these is a mistake, and pixels are taken as square."""
 DEFAULT_FPS = Fraction(25)
 """Where a container neither states a frame rate nor shows one."""
+TIMED_IN_PLACES = {"mpegts", "mpeg", "hls"}
+"""Formats that state a time for several frames of sound at once; between those FFmpeg makes times up."""
+UNTIMED = {"aac", "mp3", "ac3", "eac3"}
+"""Formats that are frames of sound and nothing else: FFmpeg makes all times up."""
 LEAP_S = 2
 """A time this far ahead of the frame before it is doubted until the frames that follow bear it out."""
 
@@ -163,7 +167,10 @@ class Track(ABC, Generic[StreamT, FrameT]):
 
 
 class AudioTrack(Track[AudioStream, av.AudioFrame]):
-    """Sound; where times are missing the samples are counted."""
+    """Sound; where times are missing the samples are counted.
+
+    Times that FFmpeg makes up go by the first sample rate, so where the rate may change they count as missing.
+    """
 
     # MPEG-TS states a time every 0.7 s at the least; where one is damaged, so are all that follow from it.
     proof_s = Fraction(3, 4)
@@ -171,6 +178,16 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
     def __init__(self, stream: AudioStream) -> None:
         super().__init__(stream)
         self._to_doubles = av.AudioResampler(format="dbl")
+        self._format = stream.container.format.name
+        self._first_rate: int | None = None
+        self._rate_changed = False
+
+    def put(self, packet: Packet[Any] | None) -> None:
+        """Queue a packet; None ends the track."""
+        # The packet with which a stated time comes is the one that has a position.
+        if packet is not None and packet.pos is None and self._format in TIMED_IN_PLACES:
+            packet.pts = None
+        super().put(packet)
 
     def take(self, origin: Fraction) -> AudioPacket:
         """Return the next piece of sound."""
@@ -185,7 +202,9 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
     def _time_of(self, frame: av.AudioFrame) -> Fraction | None:
         if frame.samples == 0 or frame.sample_rate == 0:
             return None
-        return self._stamped_time(frame)
+        self._first_rate = self._first_rate or frame.sample_rate
+        self._rate_changed |= frame.sample_rate != self._first_rate
+        return self._expected if self._rate_changed and self._format in UNTIMED else self._stamped_time(frame)
 
     def _length_of(self, frame: av.AudioFrame) -> Fraction:
         return Fraction(frame.samples, frame.sample_rate)
