@@ -175,7 +175,10 @@ class AudioAligner:
             moved = packet.t_s is not None and abs(packet.t_s - run.end_s) > JITTER_S
             start_s = packet.t_s if packet.t_s is not None and moved else run.end_s
             writer.replacements += moved
-            run = _Run(packet.sample_rate, round(start_s * SAMPLE_RATE), 0, resampler.init_state())
+            start_sample = round(start_s * SAMPLE_RATE)
+            # What has ended may fill the sample in which it ended: to go on in the next one is no loss of sound.
+            start_sample += writer.frontier_sample == start_sample + 1
+            run = _Run(packet.sample_rate, start_sample, 0, resampler.init_state())
         elif run is None:
             start_sample = state.frontier_sample if packet.t_s is None else round(packet.t_s * SAMPLE_RATE)
             run = _Run(packet.sample_rate, start_sample, 0, resampler.init_state())

@@ -190,6 +190,17 @@ def test_rate_and_channels_may_change_inside_a_stream():
     assert np.median(error) < 1e-3 and heard[:37].all() and len(heard) == 38
 
 
+@pytest.mark.parametrize("timed", [False, True])
+def test_sound_that_goes_on_at_another_rate_loses_nothing(timed):
+    packets, t_s = [], 0.0
+    for num_samples, rate_hz in [(1000, 44100), (1001, 22050), (999, 48000), (1000, 44100), (1003, 16000)] * 20:
+        packets.append(AudioPacket(_noise(num_samples), rate_hz, t_s if timed else None))
+        t_s += num_samples / rate_hz
+    samples, heard, state = _align_audio(packets)
+    assert state.dropped_samples == 0 and state.replacements == 0
+    assert heard[:-1].all() and 0 <= len(samples) - t_s * 16000 < 640 + 100
+
+
 def test_an_hour_of_silence_costs_no_memory():
     aligner = AudioAligner()
     tracemalloc.start()
