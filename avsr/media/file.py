@@ -68,6 +68,7 @@ class MediaFile:
         self._damage: list[str] = []
         self._position = Fraction(0)
         self._begun = False
+        self._begins_at: int | None = None
         self._origin: Fraction | None = None
         audio = _choose(container.streams.audio) if modality != "video" else None
         video = _choose(container.streams.video) if modality != "audio" else None
@@ -79,10 +80,17 @@ class MediaFile:
         for track in self._tracks:
             track.stream.codec_context.thread_count = threads
             track.stream.codec_context.thread_type = "AUTO"
+        # As FFmpeg took it to be when it opened the file; the decoder goes on to change it.
+        self._bit_rate = audio.codec_context.bit_rate if audio is not None else None
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds of the tracks in use, as the container states them; None where it does not, as for a live stream."""
+        """Seconds of the tracks in use, as the container states them; None where it does not, as for a live stream.
+
+        Of an mp3 it is known only when reading has begun.
+        """
+        if self._duration_is_a_guess:
+            return None
         streams = [track.stream for track in self._tracks]
         stated = [stream.duration * (stream.time_base or 0) for stream in streams if stream.duration]
         if stated:
@@ -129,6 +137,19 @@ class MediaFile:
         """Close."""
         self.close()
 
+    @property
+    def _duration_is_a_guess(self) -> bool:
+        """Whether FFmpeg made it up from the bit rate of the first frames, far off where that varies."""
+        format_name = self._container.format.name
+        if format_name != "mp3" or self._audio is None:
+            return format_name == "aac"
+        stream = self._audio.stream
+        if self._begins_at is None or not stream.duration or not self._bit_rate:
+            return True
+        # A Xing header states another one than the bytes of sound at that bit rate.
+        num_bytes = float(stream.duration * (stream.time_base or 0)) * self._bit_rate / 8
+        return bool(abs(num_bytes - (self._container.size - self._begins_at)) < 1)
+
     def _deliveries(self) -> Iterator[Delivery]:
         packets = self._packets()
         newest: dict[int, Fraction] = {}
@@ -174,6 +195,7 @@ class MediaFile:
             for packet in self._container.demux([track.stream for track in self._tracks]):
                 # The demuxer ends each track with an empty packet; here None ends them all.
                 if packet.size:
+                    self._begins_at = packet.pos if self._begins_at is None else self._begins_at
                     yield packet
         except (av.FFmpegError, OSError) as error:
             self._warn_of_damage(f"{self.name} breaks off after {self.position_s:.1f} s: {_reason(error)}.")
