@@ -22,12 +22,11 @@ import numpy as np
 from avsr.errors import DeviceError
 from avsr.media.capture import Picture, told_apart
 from avsr.media.naming import without_password
+from avsr.media.rgb import MAX_SIDE_PIXELS, RgbConverter
 from avsr.types import ByteArray
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30
 """What a camera is asked for; it may deliver something else."""
-MAX_SIDE_PIXELS = 1280
-"""Larger pictures are made smaller: a mouth needs no more."""
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 5.0, 2.0
 """How long a network camera may take to answer, and to send its next picture."""
 MAX_DRIVER_AGE_S = 1.0
@@ -148,6 +147,7 @@ class NetworkCamera:
             raise DeviceError(f"the camera {self.name} sends no pictures; check its address")
         stream = self._container.streams.video[0]
         stream.codec_context.thread_count = 1  # threads decode ahead, and so deliver late
+        self._to_rgb = RgbConverter(stream)
         self._frames: Iterator[av.VideoFrame] = self._decode(stream)
 
     def read(self) -> Picture:
@@ -156,13 +156,14 @@ class NetworkCamera:
         Raises:
             DeviceError: the stream has ended or broken off, or has been silent for too long.
         """
-        frame = next(self._frames, None)
-        if frame is None:
-            raise DeviceError(f"the camera {self.name} has stopped sending")
-        now_s = time.monotonic()
-        scale = min(1.0, MAX_SIDE_PIXELS / max(frame.width, frame.height))
-        rgb = frame.to_rgb(width=round(frame.width * scale), height=round(frame.height * scale)).to_ndarray()
-        return Picture(np.asarray(rgb, np.uint8), now_s, None if frame.time is None else float(frame.time))
+        for frame in self._frames:
+            now_s = time.monotonic()
+            try:
+                rgb = self._to_rgb(frame)
+            except (av.FFmpegError, ValueError):
+                continue  # it was damaged on its way
+            return Picture(rgb, now_s, None if frame.time is None else float(frame.time))
+        raise DeviceError(f"the camera {self.name} has stopped sending")
 
     def close(self) -> None:
         """Close the connection."""

@@ -8,23 +8,18 @@ from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
 from av.packet import Packet
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from avsr.media.align import AudioPacket
-from avsr.types import TICK_US, ByteArray, VideoFrame
+from avsr.media.rgb import RgbConverter
+from avsr.types import TICK_US, VideoFrame
 
 MAX_QUEUED_PACKETS = 512
 """Packets of one track that may wait for the other one: about 10 s of sound, 20 s of pictures."""
 MAX_QUEUED_BYTES = 32 * 2**20
 """Bytes in those packets."""
-MAX_SIDE_PIXELS = 1280
-"""Larger pictures are scaled down to this: a mouth needs no more, and colour conversion costs by the pixel."""
-MIN_PIXEL_ASPECT, MAX_PIXEL_ASPECT = 0.4, 2.5
-"""Width over height of a pixel; what a container states beyond these is a mistake, and pixels are taken as square."""
 DEFAULT_FPS = Fraction(25)
 """Where a container neither states a frame rate nor shows one."""
 TIMED_IN_PLACES = {"mpegts", "mpeg", "hls"}
@@ -231,7 +226,7 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
         self._taken: Fraction | None = None
         self._is_avi = stream.container.format.name == "avi"
         self._decoder_delay: Fraction | None = None
-        self._reformatter = VideoReformatter()
+        self._to_rgb = RgbConverter(stream)
 
     def take(self, origin: Fraction) -> VideoFrame | None:
         """Return the next picture, or None for one that no tick shows or that cannot be converted."""
@@ -271,22 +266,6 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
         if self._decoder_delay is None:
             self._decoder_delay = frame.dts * time_base - self._expected
         return frame.dts * time_base - self._decoder_delay
-
-    def _to_rgb(self, frame: av.VideoFrame) -> ByteArray:
-        aspect = float(self.stream.sample_aspect_ratio or 1)
-        if not MIN_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
-            aspect = 1.0
-        width, height = frame.width * aspect, float(frame.height)
-        scale = min(1.0, MAX_SIDE_PIXELS / max(width, height))
-        rgb = self._reformatter.reformat(
-            frame,
-            width=max(1, round(width * scale)),
-            height=max(1, round(height * scale)),
-            format="rgb24",
-            interpolation=Interpolation.AREA if scale < 1 else Interpolation.BILINEAR,
-        ).to_ndarray()
-        quarter_turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, quarter_turns), dtype=np.uint8)
 
 
 def frame_rate(stream: VideoStream) -> Fraction | None:

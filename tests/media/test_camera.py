@@ -7,8 +7,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from network_cameras import RATE_HZ, RtspServer, free_port, sending
 from avsr.errors import DeviceError
 from avsr.media.camera import Camera, CameraInfo, _list_v4l, choose_camera, open_camera
 from avsr.media.capture import Picture, Source
+from avsr.media.rgb import RgbConverter
+from avsr.types import ByteArray
 
 FOUND = (CameraInfo(0, "Integrated Camera"), CameraInfo(2, "USB Camera"))
 
@@ -227,3 +231,32 @@ def test_a_camera_that_may_not_be_used_says_what_to_do(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(DeviceError, match="group 'video'"):
         Camera(2, "USB Camera")
+
+
+def test_a_network_camera_gives_pictures_as_a_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "anamorphic.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE_HZ)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        for index in range(12):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = index, Fraction(1, RATE_HZ)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    convert = RgbConverter.__call__
+
+    def refuse_one(self: RgbConverter, frame: av.VideoFrame) -> ByteArray:
+        if frame.pts * frame.time_base == Fraction(7, RATE_HZ):
+            raise ValueError("it cannot be converted")
+        return convert(self, frame)
+
+    monkeypatch.setattr(RgbConverter, "__call__", refuse_one)
+    camera = open_camera(path.as_uri())
+    pictures = [camera.read()]
+    while pictures[0].device_s < 6 / RATE_HZ - 0.001:  # what opening it used up is not shown
+        pictures = [camera.read()]
+    pictures += [camera.read() for _ in range(2)]
+    camera.close()
+    assert [picture.rgb.shape for picture in pictures] == 3 * [(48, 96, 3)]
+    assert [picture.device_s for picture in pictures] == pytest.approx([6 / RATE_HZ, 8 / RATE_HZ, 9 / RATE_HZ])
