@@ -22,7 +22,7 @@ from avsr.lips import Landmarker
 from avsr.lips.landmarks import shrink_to
 from avsr.media import AudioPacket
 from avsr.media.align import is_time
-from avsr.media.tracks import MAX_SIDE_PIXELS
+from avsr.media.rgb import MAX_SIDE_PIXELS
 from avsr.model import ModelState
 from avsr.traced import map_tensors
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Modality, Sense, VideoFrame
