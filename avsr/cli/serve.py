@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from functools import partial
@@ -61,14 +62,18 @@ def run(
     if certificate is not None and key is not None:
         check_certificate(certificate, key)
 
+    from avsr.serve.limits import DEFAULT_MAX_SESSIONS, Limits
+
+    limits = Limits(max_sessions=max_sessions or DEFAULT_MAX_SESSIONS, max_speed=max_speed)
+    # A second fence behind `check_picture`; OpenCV looks for it only once, when it is imported.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(limits.max_picture_side**2))
+
     from avsr.recognizer import load_model
     from avsr.serve.app import create_app
-    from avsr.serve.limits import DEFAULT_MAX_SESSIONS, Limits
     from avsr.serve.service import Service
     from avsr.serve.wire import web_config
 
     listener = listen(host, port)  # before the model is loaded, which takes a while: a port may be taken
-    limits = Limits(max_sessions=max_sessions or DEFAULT_MAX_SESSIONS, max_speed=max_speed)
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
     for chunk_ticks in recognizer.bundle.config.model.chunk_sizes:  # now, when nobody waits for it
         recognizer.traced.prepare(chunk_ticks, sees=True)

@@ -10,8 +10,13 @@ from avsr.types import ByteArray, VideoFrame
 
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG whose segment tells the size of the picture (SOF0 to SOF15)."""
-_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
-"""Markers without a segment."""
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
+"""Markers without a segment (TEM and RST0 to RST7)."""
+_JPEG_SKIPPED = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE})
+"""Markers with a segment that may come before the size: DHT, DAC, DQT, DNL, DRI, APP0 to APP15 and COM.
+
+These and no others: what libjpeg takes otherwise than we do could hide the true size from us.
+"""
 _JPEG_SCAN = b"\xff\xda"
 MAX_SCANS = 64
 """A progressive JPEG has about ten scans, each over the whole picture; thousands of them fit into a small file."""
@@ -107,8 +112,10 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             at += 1
         elif marker in _JPEG_BARE:
             at += 2
-        else:
+        elif marker in _JPEG_SKIPPED:
             at += 2 + max(2, _big(data, at + 2, 2))
+        else:  # which libjpeg refuses, but for 0, no marker, over which it looks for the next
+            return None
     return None
 
 

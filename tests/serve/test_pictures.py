@@ -82,6 +82,20 @@ def test_a_small_file_that_takes_minutes_to_decode_is_refused() -> None:
         decode_picture(file[:-2] + last_scan * 1000 + file[-2:], 64)
 
 
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def test_no_marker_hides_the_true_size_of_a_jpeg() -> None:
+    """Behind each marker stands a segment whose length leads to a small size, and the file that is decoded."""
+    lure = segment(0xE0, segment(0xC0, struct.pack(">BHHB", 8, 8, 8, 1) + b"\x01\x11\x00") + bytes(20))
+    for marker in range(256):
+        for length in (2, 4, 6, 8):
+            hidden = bytes([0xFF, 0xD8, 0xFF, marker]) + struct.pack(">H", length) + lure + FILES["jpg"][2:]
+            if cv2.imdecode(np.frombuffer(hidden, np.uint8), cv2.IMREAD_COLOR) is not None:
+                assert picture_size(hidden) in (None, (40, 24)), f"marker {marker:#x}"
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 400), st.binary(max_size=40))
 def test_damage_is_an_error_or_a_picture(name: str, at: int, noise: bytes) -> None:

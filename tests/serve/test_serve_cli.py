@@ -109,6 +109,23 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     assert told.count("\n") == 1
 
 
+def test_a_server_decodes_no_large_picture_even_if_it_is_told_to() -> None:
+    program = (
+        "import sys, types\n"
+        "def load_model(*_, **__):\n"
+        "    import numpy\n"
+        "    from avsr.serve.pictures import decode_picture, encode_png\n"
+        "    for side in (1280, 1290):\n"
+        "        print(decode_picture(encode_png(numpy.zeros((side, side, 3), numpy.uint8))).shape)\n"
+        "sys.modules['avsr.recognizer'] = types.SimpleNamespace(load_model=load_model, Recognizer=None, MAX_FACES=2)\n"
+        "sys.argv[1:] = ['serve', '--port', '0']\n"
+        "from avsr import cli; cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.stdout.splitlines() == ["(1280, 1280, 3)"]
+    assert "damaged" in done.stderr
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two certificates with their keys, one of which asks for a password, and what is none."""
