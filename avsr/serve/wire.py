@@ -68,8 +68,16 @@ class Door(H11Protocol):
 class Wire(WebSocketsSansIOProtocol):
     """Cuts a connection when its conversation is over and the client has not read what it was sent.
 
-    To close it in good order would wait for the client to read, which may be for ever.
+    To close it in good order would wait for the client to read, which may be for ever. One that sends pings and reads
+    no answers is cut at once: the answers are in nobody's queue, and would pile up without bound.
     """
+
+    def handle_ping(self) -> None:
+        """Answer, if the client reads."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.transport.abort()
 
     async def run_asgi(self) -> None:
         """Hold the conversation, then make sure that the connection ends."""

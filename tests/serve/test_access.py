@@ -149,3 +149,20 @@ def test_a_log_that_takes_nothing_stops_no_stream(
     while server.service.num_sessions and time.monotonic() < deadline_s:  # `done` is told before the seat is free
         time.sleep(0.01)
     assert server.service.num_sessions == 0
+
+
+def test_a_client_that_pings_and_reads_no_answers_is_cut(serve: Serve) -> None:
+    server = serve()
+    server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that little is on its way
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", int(server.address.split(":")[1])))
+        lines = ["GET /ws HTTP/1.1", f"Host: {server.address}", "Upgrade: websocket", "Connection: Upgrade"]
+        lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "", ""]
+        client.sendall("\r\n".join(lines).encode())
+        assert client.recv(12) == b"HTTP/1.1 101"
+        ping = b"\x89\xfd" + bytes(4) + bytes(125)
+        with pytest.raises(ConnectionError):
+            for _ in range(100):
+                client.sendall(500 * ping)
