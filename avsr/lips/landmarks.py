@@ -6,18 +6,16 @@ The models come out of MediaPipe's wheel; nothing is fetched.
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from avsr.errors import InputError
+from avsr.stderr import silent_stderr
 from avsr.types import ByteArray, FloatArray
 
 NUM_POINTS = 468
@@ -164,14 +162,14 @@ _EMPTY_PICTURE = np.zeros((64, 64, 3), np.uint8)
 
 
 def _open_mesh(max_num_faces: int) -> Any:
-    with _silent_stderr:
+    with silent_stderr:
         from mediapipe.python.solutions.face_mesh import FaceMesh as MeshGraph
 
         return _opened(MeshGraph(max_num_faces=max_num_faces))
 
 
 def _open_counter() -> Any:
-    with _silent_stderr:
+    with silent_stderr:
         from mediapipe.python.solutions.face_detection import FaceDetection
 
         return _opened(FaceDetection())
@@ -201,56 +199,3 @@ def _drawn_face() -> ByteArray:
     ellipse(96, 110, 8, 4, (150, 110, 95))  # nose
     ellipse(96, 136, 18, 6, (170, 80, 80))  # mouth
     return picture
-
-
-class _SilentStderr:
-    """Sends what C++ writes to file descriptor 2 nowhere: MediaPipe's log has no other switch.
-
-    The descriptor is the whole process's. So threads that overlap share one muting: the first in begins it, the last
-    out ends it. What Python writes to ``sys.stderr`` meanwhile, in whichever thread, goes past it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._num_inside = 0
-        self._saved = -1
-        self._pythons: TextIO | None = None
-        self._aside: TextIO | None = None
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._num_inside == 0:
-                self._saved = os.dup(2)
-                self._step_aside()
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, 2)
-                os.close(nowhere)
-            self._num_inside += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._num_inside -= 1
-            if self._num_inside == 0:
-                os.dup2(self._saved, 2)
-                os.close(self._saved)
-                if self._pythons is not None and sys.stderr is self._aside:
-                    sys.stderr = self._pythons
-
-    def _step_aside(self) -> None:
-        """Let ``sys.stderr`` write to a copy of descriptor 2, which stays open: threads may go on holding it."""
-        self._pythons = None
-        try:
-            if sys.stderr is None or sys.stderr.fileno() != 2:
-                return
-        except (OSError, ValueError):  # it has no descriptor
-            return
-        sys.stderr.flush()
-        if self._aside is None:
-            self._aside = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
-        os.dup2(2, self._aside.fileno(), inheritable=False)  # it may lead elsewhere since the last time
-        self._pythons, sys.stderr = sys.stderr, self._aside
-
-
-_silent_stderr = _SilentStderr()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from avsr.errors import DeviceError
 from avsr.media.capture import Sound, told_apart
+from avsr.stderr import silent_stderr
 
 PACKET_S = 0.02
 """Sound is delivered in packets of this length."""
@@ -210,17 +211,21 @@ def _list(portaudio: ModuleType) -> tuple[MicrophoneInfo, ...]:
 
 
 def _portaudio() -> ModuleType:
-    """Return sounddevice, looking at the devices anew: PortAudio lists them once, when it is started."""
-    try:
-        import sounddevice
-    except OSError as error:
-        raise DeviceError(
-            f"the library PortAudio is missing ({error}); on Debian or Ubuntu: sudo apt-get install libportaudio2"
-        ) from error
-    module: ModuleType = sounddevice
-    try:
-        module._terminate()
-        module._initialize()
-    except module.PortAudioError as error:
-        raise DeviceError(f"the system's sound cannot be reached: {error}") from error
+    """Return sounddevice, looking at the devices anew: PortAudio lists them once, when it is started.
+
+    sounddevice mutes descriptor 2 meanwhile, in a way that other threads would suffer from, if it were not muted yet.
+    """
+    with silent_stderr:
+        try:
+            import sounddevice
+        except OSError as error:
+            raise DeviceError(
+                f"the library PortAudio is missing ({error}); on Debian or Ubuntu: sudo apt-get install libportaudio2"
+            ) from error
+        module: ModuleType = sounddevice
+        try:
+            module._terminate()
+            module._initialize()
+        except module.PortAudioError as error:
+            raise DeviceError(f"the system's sound cannot be reached: {error}") from error
     return module

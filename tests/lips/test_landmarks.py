@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from avsr.errors import InputError
 from avsr.lips import Face, FaceMesh
-from avsr.lips.landmarks import _silent_stderr
+from avsr.stderr import silent_stderr
 from avsr.types import ByteArray
 
 DrawFace = Callable[..., ByteArray]
@@ -133,51 +131,8 @@ def test_importing_is_quick_and_a_first_face_is_quiet(tmp_path: Path, draw_face:
     assert (ended.returncode, ended.stderr.strip()) == (0, "heard")
 
 
-def test_what_python_says_while_a_tracker_opens_is_heard() -> None:
-    """Of a server, say, that writes its log while a client's tracker opens in another thread."""
-    program = (
-        "import os, sys\n"
-        "from avsr.lips.landmarks import _silent_stderr\n"
-        "def say(when): print('said', when, file=sys.stderr); os.write(2, f'written {when}\\n'.encode())\n"
-        "for time in range(2):\n"
-        "    say('before')\n"
-        "    with _silent_stderr: say('inside'); kept = sys.stderr\n"
-        "    assert sys.stderr is sys.__stderr__\n"
-        "print('said late', file=kept)\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
-    once = ["said before", "written before", "said inside"]
-    assert (ended.returncode, ended.stderr.splitlines()) == (0, [*once, *once, "said late"])
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads where a descriptor leads")
-def test_threads_that_open_at_once_leave_stderr_where_it_was() -> None:
-    both_in, first_out = threading.Barrier(2, timeout=20), threading.Event()
-    before = str(Path("/proc/self/fd/2").readlink())
-    inside: list[str] = []
-
-    def first() -> None:
-        with _silent_stderr:
-            both_in.wait()
-        first_out.set()
-
-    def last() -> None:
-        with _silent_stderr:
-            both_in.wait()
-            first_out.wait(20)
-            inside.append(str(Path("/proc/self/fd/2").readlink()))
-
-    threads = [threading.Thread(target=work) for work in (first, last)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert inside == [os.devnull]
-    assert str(Path("/proc/self/fd/2").readlink()) == before
-
-
 def test_looking_for_a_face_leaves_stderr_alone(mesh: FaceMesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(_silent_stderr), "__enter__", lambda _: pytest.fail("stderr was muted for a picture"))
+    monkeypatch.setattr(type(silent_stderr), "__enter__", lambda _: pytest.fail("stderr was muted for a picture"))
     assert mesh(np.full((64, 64, 3), 90, np.uint8)) == []
 
 
