@@ -92,7 +92,15 @@ def run(
             files.append(closing.enter_context(_closing(LineFile(text_file))))
         stream = closing.enter_context(_opened(recognizer, used, chunk_ms, is_network="://" in (camera or "")))
         captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=recorder)
-        screen = closing.enter_context(open_screen(captioner, jsonl=jsonl, quiet=quiet))
+
+        def go_on_unread() -> None:
+            """Keep the files that were asked for; without one, nobody wants anything any more."""
+            if not files and recorder is None:
+                stopping.set()
+            elif not quiet:
+                note("nobody reads standard output any more; the files go on, until Ctrl-C")
+
+        screen = closing.enter_context(open_screen(captioner, go_on_unread, jsonl=jsonl, quiet=quiet))
         closing.enter_context(until_interrupted(stopping.set))
         screen.take(Ready(config.name, config.version, used, chunk_ms or config.default_chunk_ms))
         told: set[str] = set()

@@ -56,8 +56,13 @@ def give_up_stdout(error: OSError) -> AvsrError:
 
     What could not be written stays in the buffer, and would fail once more when the interpreter ends: it goes nowhere.
     """
-    _lead_nowhere(sys.stdout.fileno())
+    lead_stdout_nowhere()
     return AvsrError(f"standard output cannot be written to: {error.strerror}; write to another place")
+
+
+def lead_stdout_nowhere() -> None:
+    """Let standard output take in silence what it holds and what is still to come."""
+    _lead_nowhere(sys.stdout.fileno())
 
 
 def note(text: str) -> None:

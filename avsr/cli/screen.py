@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from avsr.captions.live import LiveView
-from avsr.cli.output import give_up_stdout, note
+from avsr.cli.output import give_up_stdout, lead_stdout_nowhere, note
 from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Device, Done, Event, Notice, Ready, State, Status, as_json
 from avsr.types import Caption
@@ -23,10 +23,15 @@ REFRESH_S = 0.1
 
 
 @contextmanager
-def open_screen(captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> Iterator[PlainScreen | LiveScreen]:
-    """Show a session: live where standard output is a terminal and neither ``jsonl`` nor ``quiet`` asks otherwise."""
+def open_screen(
+    captioner: LiveCaptioner, on_unread: Callable[[], None], *, jsonl: bool, quiet: bool
+) -> Iterator[PlainScreen | LiveScreen]:
+    """Show a session: live where standard output is a terminal and neither ``jsonl`` nor ``quiet`` asks otherwise.
+
+    ``on_unread`` is called once nobody reads standard output any more.
+    """
     if jsonl or quiet or not sys.stdout.isatty():
-        plain = PlainScreen(captioner, jsonl=jsonl, quiet=quiet)
+        plain = PlainScreen(captioner, on_unread, jsonl=jsonl, quiet=quiet)
         yield plain
         plain.close()
         return
@@ -38,11 +43,12 @@ def open_screen(captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> Iterat
 class PlainScreen:
     """A `Listener`: finals, or all events as JSON, on standard output; else what happens to devices on error.
 
-    A disk that is full for a while costs nothing: what is said waits in the buffer, and the session goes on.
+    A disk that is full for a while costs nothing: what is said waits in the buffer, and the session goes on. Where the
+    reader of a pipe has gone, ``on_unread`` is called, and what is said from then on goes nowhere.
     """
 
-    def __init__(self, captioner: LiveCaptioner, *, jsonl: bool, quiet: bool) -> None:
-        self._captioner, self._jsonl, self._quiet = captioner, jsonl, quiet
+    def __init__(self, captioner: LiveCaptioner, on_unread: Callable[[], None], *, jsonl: bool, quiet: bool) -> None:
+        self._captioner, self._on_unread, self._jsonl, self._quiet = captioner, on_unread, jsonl, quiet
         self._error: OSError | None = None
 
     @property
@@ -74,7 +80,7 @@ class PlainScreen:
         try:
             sys.stdout.flush()
         except BrokenPipeError:
-            raise
+            lead_stdout_nowhere()
         except OSError as error:
             raise give_up_stdout(error) from error
 
@@ -83,7 +89,8 @@ class PlainScreen:
             print(line, flush=True)
             self._error = None
         except BrokenPipeError:
-            raise
+            lead_stdout_nowhere()
+            self._on_unread()
         except OSError as error:
             self._error = error
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import cast
 
+import av
 import numpy as np
 import pytest
 from stand_ins import LampFace, pictures, sound, tiny_recognizer
@@ -20,6 +21,7 @@ from avsr.cli.screen import PlainScreen
 from avsr.errors import DeviceError
 from avsr.live import recorder
 from avsr.live.captioner import LiveCaptioner
+from avsr.live.events import Done, Event
 from avsr.media import camera, microphone
 from avsr.media.camera import CameraInfo
 from avsr.media.capture import Picture, Sound
@@ -164,13 +166,46 @@ class Disk(io.StringIO):
 
 def test_a_full_standard_output_ends_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", disk := Disk())
-    screen = PlainScreen(cast(LiveCaptioner, None), jsonl=False, quiet=True)
+    screen = PlainScreen(cast(LiveCaptioner, None), pytest.fail, jsonl=False, quiet=True)
     for segment, text in enumerate(("bin", "blue", "now")):
         disk.is_full = segment == 1
         screen.take(Caption(segment, 0, True, (Word(text, 0.0, 1.0, 0.9),), len(text), 0.0, 1.0, 0.5, 1.0))
         assert (screen.problem is not None) == disk.is_full
     screen.close()
     assert disk.kept == "bin\nblue\nnow\n"
+
+
+def run_unread(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line with a pipe for standard output whose reader has gone; return its exit code."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        return run(monkeypatch, *arguments)
+
+
+@pytest.mark.usefixtures("devices")
+def test_files_go_on_when_nobody_reads_the_screen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    save, record = tmp_path / "talk.json", tmp_path / "talk.mp4"
+    assert run_unread(monkeypatch, "live", "--save", str(save), "--record", str(record)) == 0
+    assert json.loads(save.read_text())["segments"][-1]["end"] > PLAYED_S - 1
+    with av.open(str(record)) as recorded:
+        assert (recorded.duration or 0) / 1e6 > PLAYED_S - 1
+    assert capsys.readouterr().err.count("nobody reads standard output") == 1
+
+
+@pytest.mark.usefixtures("devices")
+@pytest.mark.parametrize("option", ["--jsonl", "--quiet"])
+def test_a_session_that_nobody_reads_ends_in_order(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    told: list[Event] = []
+    finish = LiveCaptioner.finish
+    monkeypatch.setattr(LiveCaptioner, "finish", lambda self: told.extend(finish(self)) or [])
+    monkeypatch.setitem(globals(), "PLAYED_S", 10.0)
+    assert run_unread(monkeypatch, "live", option) == 0
+    assert isinstance(told[-1], Done)
+    assert told[-1].duration_s < PLAYED_S - 1
 
 
 @pytest.mark.usefixtures("devices")
