@@ -109,7 +109,7 @@ class Connection:
             self._outbox.put(self._service.ready(seat, resumed=config.resume is not None))
             if config.resume is not None:
                 self._next_segment = config.resume.next_segment
-                self._tell(seat)
+                await self._catch_up(seat)
             while not await self._take(seat):
                 self._tell(seat)
             done = await self._service.finish(seat)
@@ -185,17 +185,27 @@ class Connection:
         except asyncio.TimeoutError:
             raise StalledClientError from None
 
+    async def _catch_up(self, seat: Seat) -> None:
+        """Tell what was missed, each final when the last one is sent: there may be more than may wait at once."""
+        for final in seat.session.finals_from(self._next_segment):
+            self._tell_final(seat, final)
+            await self._outbox.emptied()
+        self._tell(seat)
+
     def _tell(self, seat: Seat) -> None:
         """Queue what is new in the session since the last time."""
         session = seat.session
         for final in session.finals_from(self._next_segment):
-            self._next_segment = final.segment + 1
-            self._service.log_final(seat, final.text, final.latency_ms)
-            self._outbox.put(final)
+            self._tell_final(seat, final)
         for event in (session.partial, session.status):
             if event is not None and all(event is not told for told in self._told):
                 self._outbox.put(event)
         self._told = (session.partial, session.status)
+
+    def _tell_final(self, seat: Seat, final: CaptionEvent) -> None:
+        self._next_segment = final.segment + 1
+        self._service.log_final(seat, final.text, final.latency_ms)
+        self._outbox.put(final)
 
     def _refuse(self, error: ProtocolError) -> int:
         self._service.metrics.add("avsr_errors_total", code=error.code)

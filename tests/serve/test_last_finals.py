@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from serving import CONFIG, FAST
+from serving import CONFIG, FAST, Server, hear, hear_all, say
 from stand_ins import Heard, LampFace, Packet
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 from test_batcher import rounded
@@ -65,6 +67,29 @@ def test_a_connection_lost_between_the_end_and_the_last_finals_costs_none_of_the
 
     events = asyncio.run(run())
     assert captions_of(events) == rounded(expected.finals)
+    assert events[-1]["type"] == "done"
+
+
+def test_more_finals_than_may_wait_come_to_a_client_that_comes_back(
+    serve: Callable[..., Server], clip: list[Packet]
+) -> None:
+    server = serve()
+    with server.talk() as client:
+        say(client, type="config")
+        secret = hear(client, "ready")["session"]
+        for message in packed(clip):
+            client.send(message)
+        hear(client, "final")
+        client.socket.shutdown(socket.SHUT_RDWR)
+    session = server.service._seats[secret].session
+    (first, *_), most = session.finals_from(0), 2 * FAST.max_waiting_events
+    session._finals.extend(first.model_copy(update={"segment": 100 + index}) for index in range(most))
+    with server.talk() as client:
+        say(client, type="config", resume={"session": secret, "next_segment": 100})
+        say(client, type="end")
+        events = hear_all(client)
+    finals = [event["segment"] for event in events if event["type"] == "final"]
+    assert finals[:most] == list(range(100, 100 + most))
     assert events[-1]["type"] == "done"
 
 
