@@ -33,7 +33,10 @@ def run(
         typer.Option("--format", help="Captions as a file of this kind, or every event (jsonl), on standard output."),
     ] = "txt",
 ) -> None:
-    """Play a file through `avsr serve`; the captions equal those of `avsr transcribe`. Ctrl-C ends it in order."""
+    """Play a file through `avsr serve`; the captions equal those of `avsr transcribe`.
+
+    Ctrl-C ends it in order, a second one at once.
+    """
     try:
         import asyncio
 
@@ -88,8 +91,9 @@ def run(
     try:
         with until_interrupted(client.stop):
             done = asyncio.run(client.send(media, config))
-    except AvsrError as error:
-        write(finals[-1].end_s if finals else 0.0, (*media.warnings, *client.notes, str(error)))
+    except (AvsrError, KeyboardInterrupt) as error:
+        problem = str(error) or "interrupted; this is what had arrived"
+        write(finals[-1].end_s if finals else 0.0, (*media.warnings, *client.notes, problem))
         raise
     finally:
         if not client.is_reading:

@@ -217,6 +217,9 @@ class Client:
             if sending.done() and not isinstance(sending.exception(), ConnectionClosed):
                 sending.result()
             await listening  # where the connection was closed, an error event may say why
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            socket.transport.abort()  # to close in order would wait for a server that may not read any more
+            raise
         finally:
             for task in (sending, listening):
                 task.cancel()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -145,13 +148,25 @@ def test_what_has_arrived_is_not_sent_again_though_times_round(
     assert has_arrived(message, placed.received)
 
 
+@pytest.fixture
+def told(serve: Callable[..., Server]) -> list[str]:
+    """`ready` and the finals of a stream."""
+    events = events_of(serve(), iter(packets_of(sound(3.0), [])), in_real_time=False)
+    return [event.model_dump_json() for event in events if event.type in ("ready", "final")]
+
+
+@contextmanager
+def serving(converse: Callable[[ServerConnection], None]) -> Iterator[str]:
+    """Serve clients in a way of its own; yield the address."""
+    with serve_websocket(converse, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
+        server.shutdown()
+
+
 def test_finals_are_written_though_the_stream_ends_in_an_error(
-    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    told: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = [
-        event.model_dump_json() for event in events_of(serve(), iter(packets_of(sound(3.0), [])), in_real_time=False)
-    ]
-    told = [line for line in told if json.loads(line)["type"] in ("ready", "final")]
     failed = json.dumps({"type": "error", "code": "internal", "message": "out of luck", "retry": False})
 
     def fail(connection: ServerConnection) -> None:
@@ -159,19 +174,46 @@ def test_finals_are_written_though_the_stream_ends_in_an_error(
         for line in (*told, failed):
             connection.send(line)
 
-    with serve_websocket(fail, "127.0.0.1", 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
+    with serving(fail) as url:
         monkeypatch.setattr(sys, "argv", ["avsr", "send", str(CLIP), "--url", url, "--format", "json"])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        server.shutdown()
     assert ended.value.code == 2
     said = capsys.readouterr()
     assert "out of luck" in said.err
     written = json.loads(said.out)
     assert len(written["segments"]) == len(told) - 1 > 0
     assert any("out of luck" in warning for warning in written["warnings"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a child process work otherwise there")
+def test_a_second_ctrl_c_writes_what_has_arrived_at_once(told: list[str]) -> None:
+    has_said, may_end = threading.Event(), threading.Event()
+
+    def hang(connection: ServerConnection) -> None:
+        connection.recv()
+        for line in told:
+            connection.send(line)
+        has_said.set()
+        may_end.wait(60)  # and reads no more
+
+    with serving(hang) as url:
+        command = [sys.executable, "-m", "avsr", "send", str(CLIP), "--url", url, "--format", "json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert has_said.wait(60)
+            time.sleep(2)
+            process.send_signal(signal.SIGINT)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            pressed_s = time.monotonic()
+            output, errors = process.communicate(timeout=60)
+            assert time.monotonic() - pressed_s < 5
+        may_end.set()
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    written = json.loads(output)
+    assert len(written["segments"]) == len(told) - 1 > 0
+    assert any("interrupted" in warning for warning in written["warnings"])
 
 
 def test_an_error_of_the_listener_is_none_of_the_connection(serve: Callable[..., Server]) -> None:
