@@ -166,14 +166,15 @@ class Connection:
             )
             if leaving.done():
                 raise ProtocolError("taken_over", "another connection has resumed this stream")
-            if left_s <= 0 or (not receiving.done() and left_s <= self._limits.idle_s):
-                await self._service.finish(seat)
-                self._tell(seat)
-                await self._deliver()
+            is_over = left_s <= 0 or (not receiving.done() and left_s <= self._limits.idle_s)
+            if receiving.done() and not is_over:
+                return receiving.result()
+            await self._service.finish(seat)
+            self._tell(seat)
+            await self._deliver()
+            if is_over:
                 raise ProtocolError("time_limit", f"a stream may last {self._limits.total_s:g} s here; begin a new one")
-            if not receiving.done():
-                raise ProtocolError("idle", f"nothing came for {self._limits.idle_s:g} s")
-            return receiving.result()
+            raise ProtocolError("idle", f"nothing came for {self._limits.idle_s:g} s")
         finally:
             receiving.cancel()
             leaving.cancel()

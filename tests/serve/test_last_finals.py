@@ -1,4 +1,4 @@
-"""What was under way when the connection was lost, when the client comes back for it."""
+"""What was under way when the connection was lost, when the client comes back for it, or when it fell silent."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,6 +92,19 @@ def test_more_finals_than_may_wait_come_to_a_client_that_comes_back(
     finals = [event["segment"] for event in events if event["type"] == "final"]
     assert finals[:most] == list(range(100, 100 + most))
     assert events[-1]["type"] == "done"
+
+
+def test_what_was_said_before_a_client_fell_silent_is_told(
+    serve: Callable[..., Server], clip: list[Packet], expected: Heard
+) -> None:
+    with serve(replace(FAST, idle_s=1.5)).talk() as client:
+        say(client, type="config")
+        hear(client, "ready")
+        for message in packed(clip):
+            client.send(message)
+        events = hear_all(client)
+    assert captions_of(events) == rounded(expected.finals)
+    assert events[-1]["code"] == "idle"
 
 
 @pytest.mark.parametrize("ends_in", [asyncio.CancelledError, RuntimeError])
