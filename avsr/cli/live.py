@@ -15,7 +15,7 @@ import typer
 from avsr.cli.interrupt import until_interrupted
 from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
 from avsr.cli.output import note
-from avsr.errors import InputError
+from avsr.errors import AvsrError, InputError
 
 if TYPE_CHECKING:
     from avsr.live.events import Device
@@ -174,6 +174,13 @@ def _closing(file: CaptionFile | LineFile) -> Iterator[CaptionFile | LineFile]:
 
 
 def _close_recording(recorder: Recorder) -> None:
-    """Write the end of the recording, and say what went wrong, if anything did."""
-    if problem := recorder.close():
-        note(problem)
+    """Write the end of the recording, and say what is missing, if anything is.
+
+    Raises:
+        AvsrError: it broke off.
+    """
+    told = recorder.close()
+    if recorder.problem is not None:
+        raise AvsrError(recorder.problem)
+    if told is not None:
+        note(told)

@@ -101,8 +101,10 @@ def test_a_full_disk_is_told_at_once_and_captions_go_on(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(recorder, "_Tracks", refuse)
-    assert run(monkeypatch, "live", "--jsonl", "--record", str(tmp_path / "talk.mp4")) == 0
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert run(monkeypatch, "live", "--jsonl", "--record", str(tmp_path / "talk.mp4")) == 2
+    output, errors = capsys.readouterr()
+    assert "the recording broke off: [Errno 28] No space left on device" in errors
+    events = [json.loads(line) for line in output.splitlines()]
     notices = [index for index, event in enumerate(events) if "No space left" in event.get("message", "")]
     assert len(notices) == 1
     assert any(event["type"] == "final" for event in events[notices[0] :])
