@@ -16,8 +16,8 @@ class Outbox:
     """A queue in front of ``send``, in which news overtake what is outdated by them.
 
     A newer partial or status takes the place of one that waits; a final that of the partials of its segment. So only
-    finals can pile up. A client that reads nothing for ``stalled_s``, or lets ``max_waiting`` events pile up, is given
-    up: ``run`` then raises `StalledClientError`.
+    finals can pile up. A client to which nothing can be sent for ``stalled_s``, since all buffers on the way are full,
+    or that lets ``max_waiting`` events pile up, is given up: ``run`` then raises `StalledClientError`.
     """
 
     def __init__(self, send: Callable[[str], Awaitable[None]], *, stalled_s: float, max_waiting: int) -> None:
