@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import typer
+
+MAX_THREADS = max(64, 4 * (os.cpu_count() or 1))
+"""More make nothing faster, and a hundred thousand bring a machine to a halt."""
 
 ModelOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="A model of `avsr models`, or its directory.")
@@ -17,4 +21,6 @@ ChunkOption = Annotated[
     int | None, typer.Option(min=1, metavar="160|320|640", help="Look-ahead: less is sooner, more is surer.")
 ]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Processor threads; 1 is enough.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, max=MAX_THREADS, metavar="N", help="Processor threads; 1 is enough.")
+]

@@ -6,12 +6,22 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from avsr.cli import app
+from avsr.cli.options import MAX_THREADS
 
 VERBS: Any = typer.main.get_command(app)
 OTHERS = {"bench": {"--chunk-ms", "--modality"}, "train": {"--device"}}
 """Options that take something else there: lists, and more kinds of machines."""
+
+
+@pytest.mark.parametrize("verb", ["live", "serve", "demo", "transcribe"])
+def test_no_machine_is_brought_to_a_halt_by_threads(verb: str) -> None:
+    done = CliRunner().invoke(app, [verb, "--threads", "100000"])
+    assert done.exit_code == 2
+    assert "--threads" in done.output
+    assert str(MAX_THREADS) in done.output
 
 
 @pytest.mark.parametrize("name", ["--model", "--lm", "--modality", "--chunk-ms", "--device", "--threads"])
