@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from functools import partial
@@ -17,6 +18,9 @@ from avsr.cli.output import note
 from avsr.errors import ConfigError, DeviceError, MissingExtraError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+"""Browsers leave them out."""
 
 
 def run(
@@ -59,6 +63,7 @@ def run(
         raise ConfigError(f"--max-speed {max_speed:g}: give a number from 1 to 1000")
     if token is not None and not token.strip():
         raise ConfigError("--token is empty, which would let everybody in; give a secret, or leave it out")
+    allowed_origins = [checked_origin(text) for text in allow_origin or ()]
     if certificate is not None and key is not None:
         check_certificate(certificate, key)
 
@@ -78,7 +83,7 @@ def run(
     for chunk_ticks in recognizer.bundle.config.model.chunk_sizes:  # now, when nobody waits for it
         recognizer.traced.prepare(chunk_ticks, sees=True)
     service = Service(recognizer, limits, token=token, logs_text=log_text)
-    app = create_app(service, allowed_origins=allow_origin or ())
+    app = create_app(service, allowed_origins=allowed_origins)
     server = uvicorn.Server(
         web_config(
             app,
@@ -98,6 +103,23 @@ def run(
         note(exposure(host, has_token=token is not None, has_tls=certificate is not None))
     with until_interrupted(partial(setattr, server, "should_exit", True)):  # uvicorn hears no SIGHUP
         server.run(sockets=[listener])
+
+
+def checked_origin(text: str) -> str:
+    """Return an origin as browsers send it: "https://example.org", in small letters, with no slash behind it.
+
+    Raises:
+        ConfigError: it is none, and so would never match.
+    """
+    parts = ORIGIN.fullmatch(text.strip().lower())
+    if parts is None or int(parts[3] or 0) > 65535:
+        raise ConfigError(
+            f"--allow-origin {text!r} is no origin of a web page; give one like https://example.org or "
+            "http://localhost:3000, without a path"
+        )
+    scheme, host, port = parts.groups()
+    is_default = port is None or int(port) == DEFAULT_PORTS.get(scheme)
+    return f"{scheme}://{host}" if is_default else f"{scheme}://{host}:{int(port)}"
 
 
 def check_certificate(certificate: Path, key: Path) -> None:

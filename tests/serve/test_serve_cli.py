@@ -16,7 +16,8 @@ import pytest
 
 import avsr
 from avsr.captions.files import render
-from avsr.cli.serve import check_certificate, exposure
+from avsr.cli.serve import check_certificate, checked_origin, exposure
+from avsr.errors import ConfigError
 from avsr.recognizer import Recognizer
 
 CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
@@ -69,6 +70,7 @@ def test_what_listening_beyond_this_machine_exposes_is_said() -> None:
         (["serve", "--token", ""], "everybody"),
         (["serve", "--max-speed", "inf"], "from 1 to 1000"),
         (["serve", "--max-speed", "nan"], "from 1 to 1000"),
+        (["serve", "--allow-origin", "https://a.example", "--allow-origin", "*"], "--allow-origin '*'"),
         (["send", str(CLIP), "--token", 1001 * "x"], "--token: string should have at most 1000 characters"),
         (["send", str(CLIP), "--url", "ws://a..b/ws"], "a..b"),
         (["send", str(CLIP), "--url", "http://127.0.0.1:9"], "avsr serve"),
@@ -107,6 +109,31 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     told = capsys.readouterr().err
     assert f"cannot listen on 127.0.0.1:{port}" in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("HTTPS://Example.org/", "https://example.org"),
+        ("https://example.org:443", "https://example.org"),
+        ("http://localhost:3000/", "http://localhost:3000"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("https://example.org:80", "https://example.org:80"),
+        ("moz-extension://0a1b-2c", "moz-extension://0a1b-2c"),
+    ],
+)
+def test_an_origin_is_what_browsers_send(text: str, origin: str) -> None:
+    assert checked_origin(text) == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "*", "null", "example.org", "https://", "https://a.example/page", "https://a@b.example", "https://a:99999"],
+)
+def test_an_origin_that_never_matches_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no origin of a web page"):
+        checked_origin(text)
 
 
 def test_a_server_decodes_no_large_picture_even_if_it_is_told_to() -> None:
