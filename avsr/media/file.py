@@ -7,6 +7,8 @@ kept: stream time 0 is the beginning of the track that begins first.
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +33,13 @@ DISORDER_S = 1
 """Tracks further apart than this in the order of the file are worth a warning."""
 SHORT_BY_S = 0.5
 """A file that ends this much before its stated duration (and 5 % of it) is worth a warning."""
+
+STANDARD_INPUT = "fd:"
+"""As FFmpeg calls it; of its names for it the one under which it can go back where that is a file."""
+INDEX_AT_END = (
+    ", or it is an mp4 whose index is at its end, which cannot be read from a pipe: give the file itself, or put the "
+    "index in front (ffmpeg -i FILE -c copy -movflags +faststart NEW)"
+)
 
 
 def open_media(source: str | Path | BinaryIO, modality: Modality = "av", *, threads: int = 1) -> MediaFile:
@@ -185,7 +194,9 @@ class MediaFile:
         self._warn_at_end(disordered, returns_at)
         if not delivered_any:
             raise MediaError(
-                f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged. "
+                f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged"
+                + (INDEX_AT_END if _is_pipe(self._container.name) and "mp4" in self._container.format.name else "")
+                + ". "
                 + " ".join(self._warnings)
             )
 
@@ -285,7 +296,7 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
     is_url = _is_url(source)
     file: Any = source
     if str(source) == "-":
-        file = "pipe:0"
+        file = STANDARD_INPUT
     elif isinstance(source, str | Path) and not is_url:
         # From the root, so that FFmpeg takes no file called 10:30.wav for a protocol.
         file = str(Path(source).absolute())
@@ -308,6 +319,14 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
         what = "a text file" if format_name == "tty" else "a still picture"
         raise MediaError(f"{name} is {what}, no audio or video; give a media file.")
     return container
+
+
+def _is_pipe(place: str) -> bool:
+    """Whether what FFmpeg calls ``place`` is here, but no file that it can go back in."""
+    try:
+        return not stat.S_ISREG((os.fstat(0) if place == STANDARD_INPUT else Path(place).stat()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _reason(error: BaseException) -> str:

@@ -283,6 +283,23 @@ def test_standard_input_is_read(tmp_path):
     assert int(done.stdout) >= 48000
 
 
+def test_an_index_at_the_end_is_found_in_a_file_and_named_as_what_is_wrong_with_a_pipe(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, audio_s=30.0, tones_hz=(330, 440))  # too long for FFmpeg to keep while it looks for the index
+    assert path.read_bytes().index(b"mdat") < path.read_bytes().index(b"moov")
+    code = (
+        "import avsr, avsr.media\n"
+        "try: print(sum(1 for _ in avsr.media.open_media('-')))\n"
+        "except avsr.AvsrError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with path.open("rb") as file:
+        from_file = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=True)
+    assert int(from_file.stdout) > 1000
+    from_pipe = subprocess.run(command, input=path.read_bytes(), stdout=subprocess.PIPE, check=True)
+    assert b"+faststart" in from_pipe.stdout
+
+
 def test_a_source_is_read_once(tmp_path):
     path = tmp_path / "clip.wav"
     write_clip(path, audio_s=0.1)
