@@ -52,7 +52,7 @@ def test_the_best_agree_on_what_looks_like_speech(grid: Tokenizer, say: Say, see
     assert [h.score for h in hypotheses[:5]] == pytest.approx([theirs[tokens] for tokens in ranked[:5]], abs=2e-3)
 
 
-@pytest.mark.parametrize("snr_db", [20.0, 0.0, -5.0])
+@pytest.mark.parametrize("snr_db", [20.0, -5.0])
 def test_the_best_agree_on_real_speech(snr_db: float) -> None:
     """What the default model makes of the demo clip's sound, from sure to doubtful: a few words, likely tokens."""
     model = load_model()

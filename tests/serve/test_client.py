@@ -158,7 +158,7 @@ def told(serve: Callable[..., Server]) -> list[str]:
 @contextmanager
 def serving(converse: Callable[[ServerConnection], None]) -> Iterator[str]:
     """Serve clients in a way of its own; yield the address."""
-    with serve_websocket(converse, "127.0.0.1", 0) as server:
+    with serve_websocket(converse, "127.0.0.1", 0, close_timeout=1) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}/ws"
         server.shutdown()
@@ -201,7 +201,7 @@ def test_a_second_ctrl_c_writes_what_has_arrived_at_once(told: list[str]) -> Non
         command = [sys.executable, "-m", "avsr", "send", str(CLIP), "--url", url, "--format", "json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert has_said.wait(60)
-            time.sleep(2)
+            time.sleep(1)
             process.send_signal(signal.SIGINT)
             time.sleep(1)
             process.send_signal(signal.SIGINT)
