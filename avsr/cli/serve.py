@@ -109,7 +109,7 @@ def checked_origin(text: str) -> str:
     """Return an origin as browsers send it: "https://example.org", in small letters, with no slash behind it.
 
     Raises:
-        ConfigError: it is none, and so would never match.
+        ConfigError: it is none, and so would never match; or it is "null", which pages of any site can come from.
     """
     parts = ORIGIN.fullmatch(text.strip().lower())
     if parts is None or int(parts[3] or 0) > 65535:

@@ -41,7 +41,7 @@ class AlignedWord:
 class Utterance:
     """A row of a table; ``path`` is where the media file is; ``problem`` says why its transcript cannot be used.
 
-    ``seconds`` is how long the clip is, as far as the corpus tells.
+    ``seconds`` is how long the clip is, as far as the corpus tells, and ``rounding_s`` how exactly it does.
     """
 
     path: Path
@@ -51,10 +51,11 @@ class Utterance:
     words: tuple[AlignedWord, ...]
     problem: str | None = None
     seconds: float | None = None
+    rounding_s: float = 0.0
 
     def shortfall(self, duration_s: float) -> str | None:
         """Say that a file of ``duration_s`` lacks the end of this clip; None where it does not."""
-        if self.seconds is None or duration_s >= self.seconds - SHORT_BY_S:
+        if self.seconds is None or duration_s >= self.seconds - max(SHORT_BY_S, self.rounding_s):
             return None
         return f"{self.path} ends after {duration_s:.1f} s of the {self.seconds:.1f} s that its table states"
 
@@ -83,7 +84,10 @@ def _utterance(row: dict[str, str | None], table: Path, where: str) -> Utterance
         raise InputError(f"{where}: lacks a path, or has fewer cells than path, speaker and split need")
     words = parse_alignment(row["words"] or "", where)
     seconds = _seconds(row.get("seconds") or "", where)
-    return Utterance(table.parent / path, speaker, split, row["text"] or "", words, seconds=seconds)
+    rounding_s = 10.0 ** -len((row.get("seconds") or "").strip().partition(".")[2])
+    return Utterance(
+        table.parent / path, speaker, split, row["text"] or "", words, seconds=seconds, rounding_s=rounding_s
+    )
 
 
 def _seconds(text: str, where: str) -> float | None:

@@ -34,8 +34,8 @@ DISORDER_S = 1
 SHORT_BY_S = 0.5
 """A file that ends this much before its stated duration (and 5 % of it) is worth a warning."""
 
-STANDARD_INPUT = "fd:"
-"""As FFmpeg calls it; of its names for it the one under which it can go back where that is a file."""
+PIPE, REWINDABLE = "pipe:0", "fd:"
+"""FFmpeg's names for standard input: as it comes, and as a file in which it can go back, but to its true beginning."""
 INDEX_AT_END = (
     ", or it is an mp4 whose index is at its end, which cannot be read from a pipe: give the file itself, or put the "
     "index in front (ffmpeg -i FILE -c copy -movflags +faststart NEW)"
@@ -172,6 +172,8 @@ class MediaFile:
                 for track in self._tracks:
                     if packet is None or packet.stream_index == track.stream.index:
                         track.put(packet)
+                    elif packet.dts is not None and packet.time_base is not None:
+                        track.pass_by(packet.dts * packet.time_base)
                 continue
             times = [(track.next_time, index) for index, track in enumerate(self._tracks)]
             ready = [(time, index) for time, index in times if time is not None]
@@ -296,7 +298,7 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
     is_url = _is_url(source)
     file: Any = source
     if str(source) == "-":
-        file = STANDARD_INPUT
+        file = _standard_input()
     elif isinstance(source, str | Path) and not is_url:
         # From the root, so that FFmpeg takes no file called 10:30.wav for a protocol.
         file = str(Path(source).absolute())
@@ -321,10 +323,18 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
     return container
 
 
-def _is_pipe(place: str) -> bool:
-    """Whether what FFmpeg calls ``place`` is here, but no file that it can go back in."""
+def _standard_input() -> str:
     try:
-        return not stat.S_ISREG((os.fstat(0) if place == STANDARD_INPUT else Path(place).stat()).st_mode)
+        is_whole_file = stat.S_ISREG(os.fstat(0).st_mode) and os.lseek(0, 0, os.SEEK_CUR) == 0
+    except OSError:  # it is closed, which FFmpeg will say
+        is_whole_file = False
+    return REWINDABLE if is_whole_file else PIPE
+
+
+def _is_pipe(place: str) -> bool:
+    """Whether what FFmpeg calls ``place`` is here, but nothing that it can go back in."""
+    try:
+        return place == PIPE or not (place == REWINDABLE or stat.S_ISREG(Path(place).stat().st_mode))
     except (OSError, ValueError):
         return False
 

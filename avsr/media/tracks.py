@@ -26,6 +26,8 @@ TIMED_IN_PLACES = {"mpegts", "mpeg", "hls"}
 """Formats that state a time for several frames of sound at once; between those FFmpeg makes times up."""
 UNTIMED = {"aac", "mp3", "ac3", "eac3"}
 """Formats that are frames of sound and nothing else: FFmpeg makes all times up."""
+PASSED_S = 1
+"""Tracks that are read together are no further apart, unless one has a gap."""
 LEAP_S = 2
 """A time this far ahead of the frame before it is doubted until the frames that follow bear it out."""
 
@@ -120,6 +122,11 @@ class Track(ABC, Generic[StreamT, FrameT]):
         """Return when the frame after the one that begins at ``time`` is expected."""
         return time + self._length_of(frame)
 
+    def pass_by(self, time: Fraction) -> None:
+        """Believe what is held: another track has come so far that, damaged, it would not still be the last."""
+        if self._held and time > self._expected + PASSED_S:
+            self._believe_held()
+
     def _place(self, time: Fraction, frame: FrameT) -> None:
         if self._held and time <= self._held[-1][0]:
             self._doubt_held(time)
@@ -167,13 +174,14 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
     Times that FFmpeg makes up go by the first sample rate, so where the rate may change they count as missing.
     """
 
-    # MPEG-TS states a time every 0.7 s at the least; where one is damaged, so are all that follow from it.
-    proof_s = Fraction(3, 4)
-
     def __init__(self, stream: AudioStream) -> None:
         super().__init__(stream)
         self._to_doubles = av.AudioResampler(format="dbl")
         self._format = stream.container.format.name
+        if (
+            self._format in TIMED_IN_PLACES
+        ):  # every 0.7 s at the least; where one is damaged, so is what follows from it
+            self.proof_s = Fraction(3, 4)
         self._first_rate: int | None = None
         self._rate_changed = False
 

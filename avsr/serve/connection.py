@@ -28,6 +28,7 @@ from avsr.serve.service import Seat, Service
 RULE_BROKEN = 1008
 GOODBYE_S = 2.0
 """How long the last events may take to a client that is to be disconnected."""
+TAKEN_OVER = "another connection has resumed this stream"
 GONE = (WebSocketDisconnect, StalledClientError, asyncio.CancelledError)
 """What ends a conversation when the client is not there, or does not read."""
 
@@ -165,7 +166,7 @@ class Connection:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if leaving.done():
-                raise ProtocolError("taken_over", "another connection has resumed this stream")
+                raise ProtocolError("taken_over", TAKEN_OVER)
             is_over = left_s <= 0 or (not receiving.done() and left_s <= self._limits.idle_s)
             if receiving.done() and not is_over:
                 return receiving.result()
@@ -187,7 +188,20 @@ class Connection:
             raise StalledClientError from None
 
     async def _catch_up(self, seat: Seat) -> None:
-        """Tell what was missed, each final when the last one is sent: there may be more than may wait at once."""
+        """Tell what was missed, unless another connection wants the seat meanwhile."""
+        telling = asyncio.create_task(self._tell_missed(seat))
+        leaving = asyncio.create_task(seat.must_leave.wait())
+        try:
+            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not telling.done():
+                raise ProtocolError("taken_over", TAKEN_OVER)
+            telling.result()
+        finally:
+            telling.cancel()
+            leaving.cancel()
+
+    async def _tell_missed(self, seat: Seat) -> None:
+        """Queue each final when the last one is sent: there may be more than may wait at once."""
         for final in seat.session.finals_from(self._next_segment):
             self._tell_final(seat, final)
             await self._outbox.emptied()

@@ -76,11 +76,12 @@ def test_a_table_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
 
 def test_a_file_much_shorter_than_its_table_says_lacks_something(tmp_path: Path) -> None:
     table = tmp_path / "some.tsv"
-    table.write_text(HEADER + "a.mp4\ts1\ttrain\t3.0\nb.mp4\ts1\ttrain\t \nc.mp4\ts1\ttrain\n")
-    stated, empty, left_out = read_table(table)
+    table.write_text(HEADER + "a.mp4\ts1\ttrain\t3.0\nb.mp4\ts1\ttrain\t \nc.mp4\ts1\ttrain\nd.mp4\ts1\ttrain\t3\n")
+    stated, empty, left_out, rounded = read_table(table)
     assert stated.shortfall(2.7) == f"{tmp_path}/a.mp4 ends after 2.7 s of the 3.0 s that its table states"
     assert [stated.shortfall(duration_s) for duration_s in (2.85, 3.0, 9.0)] == [None] * 3
     assert (empty.shortfall(0.0), left_out.shortfall(0.0)) == (None, None)
+    assert (rounded.shortfall(2.1), rounded.shortfall(1.9) is None) == (None, False)
 
 
 @pytest.mark.parametrize("content", ["", HEADER + "\n"], ids=["empty", "no rows"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -217,3 +218,25 @@ def test_gaps_are_no_damage_however_little_follows(tmp_path):
     ]  # the first packet primes
     assert [time_us - pictures_us[0] for time_us in pictures_us] == [round(time_s * 1_000_000) for time_s in times_s]
     assert media.warnings == ()
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_word_between_long_pauses_is_heard_in_its_time(tmp_path, suffix):
+    """It is not held until there is sound again: pictures do not wait for so long."""
+    whole, path = tmp_path / "whole.mkv", tmp_path / f"word{suffix}"
+    write_clip(whole, frame_times_s=even_times_s(5, 120.0), audio_s=2.0, channels=1)
+    with av.open(str(whole)) as given, av.open(str(path), "w") as container:
+        tracks = [container.add_stream_from_template(stream) for stream in given.streams]
+        packets, num_heard = [packet for packet in given.demux() if packet.size], 0
+        for packet in packets:
+            if packet.stream.type == "audio":
+                moved = round((0 if num_heard < 40 else 8 if num_heard < 55 else 115) / packet.time_base)
+                packet.pts, packet.dts, num_heard = packet.pts + moved, packet.dts + moved, num_heard + 1
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            packet.stream = tracks[packet.stream.index]
+            container.mux(packet)
+    with open_media(path) as media:
+        items = list(media)
+    assert media.warnings == ()
+    times_s = [item.t_s if isinstance(item, AudioPacket) else item.pts_us / 1e6 for item in items]
+    assert all(later >= earlier - 0.5 for earlier, later in pairwise(times_s))

@@ -300,6 +300,22 @@ def test_an_index_at_the_end_is_found_in_a_file_and_named_as_what_is_wrong_with_
     assert b"+faststart" in from_pipe.stdout
 
 
+@pytest.mark.parametrize("num_read", [0, 11])
+def test_standard_input_is_read_from_where_it_stands(tmp_path, num_read):
+    path, behind = tmp_path / "clip.wav", tmp_path / "behind"
+    write_clip(path, audio_s=1.0, channels=1, tones_hz=(440,))
+    behind.write_bytes(b"x" * num_read + path.read_bytes())
+    code = (
+        f"import os; os.read(0, {num_read})\n"
+        "from avsr.media import open_media\n"
+        "import sys; [sys.stdout.buffer.write(packet.samples.tobytes()) for packet in open_media('-')]\n"
+    )
+    with behind.open("rb") as file:
+        done = subprocess.run([sys.executable, "-c", code], stdin=file, stdout=subprocess.PIPE, check=True)
+    with open_media(path) as media:
+        assert done.stdout == b"".join(packet.samples.tobytes() for packet in media)
+
+
 def test_a_source_is_read_once(tmp_path):
     path = tmp_path / "clip.wav"
     write_clip(path, audio_s=0.1)

@@ -94,6 +94,39 @@ def test_more_finals_than_may_wait_come_to_a_client_that_comes_back(
     assert events[-1]["type"] == "done"
 
 
+class SlowLine(Line):
+    """One through which finals take for ever."""
+
+    async def send_text(self, text: str) -> None:
+        """Hear an event."""
+        await super().send_text(text)
+        if self.heard[-1]["type"] == "final":
+            await asyncio.Event().wait()
+
+
+def test_who_comes_back_anew_waits_for_no_line_that_is_still_told_what_it_missed(
+    engine: Recognizer, clip: list[Packet], expected: Heard
+) -> None:
+    end = json.dumps({"type": "end"})
+
+    async def run() -> list[dict[str, Any]]:
+        service = Service(engine, replace(FAST, stalled_s=60.0), open_landmarker=LampFace)
+        first = Line([CONFIG, *packed(clip), end], is_broken=True)
+        await converse(first, service)  # type: ignore[arg-type]
+        resume = json.dumps({"type": "config", "resume": {"session": first.heard[0]["session"]}})
+        slow, last = SlowLine([resume], is_broken=False), Line([resume, end], is_broken=False)
+        telling = asyncio.create_task(converse(slow, service))  # type: ignore[arg-type]
+        while not any(event["type"] == "final" for event in slow.heard):
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(converse(last, service), 20)  # type: ignore[arg-type]
+        telling.cancel()
+        await asyncio.wait({telling})
+        await service.close()
+        return last.heard
+
+    assert captions_of(asyncio.run(run())) == rounded(expected.finals)
+
+
 def test_what_was_said_before_a_client_fell_silent_is_told(
     serve: Callable[..., Server], clip: list[Packet], expected: Heard
 ) -> None:

@@ -73,7 +73,13 @@ def prepare(
         times = {(clip.path, clip.text): clip.words for clip in there}
         if known and not known.keys() & files.keys():
             raise InputError(f"{directory}: holds the pack of another corpus; choose another directory")
-        known = {name: entry for name, entry in known.items() if not _shortfall(files.get(name, []), entry[0])}
+        short = {name: lack for name, entry in known.items() if (lack := _shortfall(files.get(name, []), entry[0]))}
+        if known and len(short) == len(known):
+            raise InputError(
+                f"{directory}: all clips in it are too short ({next(iter(short.values()))}); the table's column "
+                "seconds must be wrong"
+            )
+        known = {name: entry for name, entry in known.items() if name not in short}
         ready = [(name, *known[name]) for name in files if name in known]
         clips = [(clip, media) for name, ticks, media in ready for clip in _clips(name, files[name], ticks)]
         pack.keep([(_timed(clip, times.get((clip.path, clip.text), ())), media) for clip, media in clips])
