@@ -22,8 +22,8 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 class Machine:
     """Where training runs. The device and the workers change nothing of what is learnt, but for rounding.
 
-    Nor do several processes, of the audio branch without dropout. Else they do somewhat (losses of a step by up to 5 %,
-    measured with two): batch normalisation sees each process's own pictures, and each draws its own dropout.
+    Nor do several processes, of the audio branch without dropout. Else they do somewhat: batch normalisation sees each
+    process's own pictures, and each draws its own dropout.
 
     ``workers`` processes make examples ahead of their use (0: none; they are made when they are needed). A checkpoint
     is written after every ``checkpoint_every_s`` seconds, besides those after every epoch.

@@ -144,7 +144,7 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
     return lm_bytes
 
 
-def has_begun(work: Path) -> bool:
+def _has_begun(work: Path) -> bool:
     """Tell whether ``work`` holds more than packs: some of what a stage learnt."""
     return any((work / branch).exists() for branch in (*APART, "fusion"))
 
@@ -159,7 +159,7 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
     noted, origin = work / RECIPE_FILE, "" if start is None else f"# from {start.identity}\n"
     text = dump_config(recipe.model_copy(update={"lm": None}))
     try:
-        if not has_begun(work):
+        if not _has_begun(work):
             for name in (TOKENIZER_FILE, FEATURES_FILE):
                 (work / name).unlink(missing_ok=True)
             noted.write_text(origin + text, encoding="utf-8")
@@ -174,8 +174,11 @@ def _claim_clips(work: Path, packs: Packs) -> None:
     """Note in ``work`` what the packs hold: what was learnt from other clips is not gone on with, nor called done."""
     noted = work / CLIPS_FILE
     found = {name: fingerprint(pack, USED_SPLITS) for name, pack in packs.items()}
-    if noted.exists() and has_begun(work):
-        known = json.loads(noted.read_text(encoding="utf-8"))
+    if noted.exists() and _has_begun(work):
+        try:
+            known = dict(json.loads(noted.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{noted}: is damaged ({error}); choose another --work") from error
         if changed := [name for name in found if found[name] != known.get(name)]:
             held = " and ".join(str(packs[name]) for name in changed)
             raise InputError(

@@ -201,7 +201,7 @@ def test_a_second_ctrl_c_writes_what_has_arrived_at_once(told: list[str]) -> Non
         command = [sys.executable, "-m", "avsr", "send", str(CLIP), "--url", url, "--format", "json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert has_said.wait(60)
-            time.sleep(1)
+            time.sleep(2)
             process.send_signal(signal.SIGINT)
             time.sleep(1)
             process.send_signal(signal.SIGINT)

@@ -146,6 +146,14 @@ def test_a_pack_of_what_is_too_short_reads_it_again(quick: list[Path], tmp_path:
     assert [clip.path for clip, _ in read_index(tmp_path)] == ["a"]
 
 
+def test_a_table_by_which_all_are_too_short_empties_no_pack(quick: list[Path], tmp_path: Path) -> None:
+    clips = [said(Path("a")), said(Path("b"))]
+    prepare(clips, Path(), tmp_path)
+    with pytest.raises(InputError, match=r"all clips in it are too short .*; correct the table's column seconds, or"):
+        prepare([replace(clip, seconds=3000.0) for clip in clips], Path(), tmp_path)
+    assert [clip.path for clip, _ in read_index(tmp_path)] == ["a", "b"]
+
+
 def test_nothing_that_can_be_used_is_an_error(quick: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="all broken"):
         prepare([said(Path("bad"))], Path(), tmp_path)

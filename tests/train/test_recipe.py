@@ -348,6 +348,10 @@ def test_nothing_goes_on_with_other_clips(tmp_path: Path) -> None:
     for other in ([one], [one, two, three], [one, (replace(two[0], text="bin red"), two[1])], [one, (two[0], one[1])]):
         with pytest.raises(InputError, match=r"begun with other clips than are in .*corpus now; .* another --work"):
             claim(*other)
+    for damaged in ("[1]", "{"):
+        (work / run.CLIPS_FILE).write_text(damaged)
+        with pytest.raises(InputError, match=r"clips\.json: is damaged .*another --work"):
+            claim(one, two)
 
 
 def test_a_slip_in_a_recipe_can_be_mended_until_a_stage_begins(tmp_path: Path) -> None:

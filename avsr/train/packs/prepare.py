@@ -76,8 +76,8 @@ def prepare(
         short = {name: lack for name, entry in known.items() if (lack := _shortfall(files.get(name, []), entry[0]))}
         if known and len(short) == len(known):
             raise InputError(
-                f"{directory}: all clips in it are too short ({next(iter(short.values()))}); the table's column "
-                "seconds must be wrong"
+                f"{directory}: all clips in it are too short ({next(iter(short.values()))}); correct the table's "
+                "column seconds, or remove the pack to read the files again"
             )
         known = {name: entry for name, entry in known.items() if name not in short}
         ready = [(name, *known[name]) for name in files if name in known]
