@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +47,11 @@ def corpus(pack: Path) -> PreparedCorpus:
 def make_trainer(corpus: PreparedCorpus) -> MakeTrainer:
     """``make_trainer(directory, branch, **settings)``: a trainer of a tiny network on the toy clips."""
     return lambda directory, branch, *rest, **settings: toy_trainer(corpus, directory, branch, *rest, **settings)
+
+
+@pytest.fixture(scope="session")
+def readied() -> ForkServerContext:
+    """Processes that begin with the imported PyTorch of one that does nothing else: each takes seconds to import it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "torch.utils.tensorboard"])
+    return context

@@ -9,6 +9,7 @@ import struct
 import threading
 from contextlib import nullcontext
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -31,8 +32,11 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart.os, "cpu_count", lambda: 2)
 
 
-@pytest.mark.timeout(300)  # processes import PyTorch anew
-def test_a_branch_that_is_killed_is_named_and_the_other_is_done(pack: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
+def test_a_branch_that_is_killed_is_named_and_the_other_is_done(
+    pack: Path, tmp_path: Path, readied: ForkServerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: readied)
     job = toy_job(pack, tmp_path, recipe_of(video={"epochs": 100_000, "batch_size": 1}))
     notes: list[StageNote] = []
     killed: list[int] = []

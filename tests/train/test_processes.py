@@ -22,9 +22,9 @@ UNEVEN = {"epochs": 1, "batch_size": 3, "accumulate": 2, "augment": {"drop_video
 
 
 DIE_ONCE = """
-import os, signal
+import json, os, signal, sys
 from pathlib import Path
-import toy_training
+from toy_training import train
 from avsr.train.loop import Trainer
 
 take = Trainer._take
@@ -37,7 +37,7 @@ def die_in_the_third_step(self, *rest):
 
 if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
     Trainer._take = die_in_the_third_step
-toy_training.main()
+train(Path(sys.argv[1]), json.loads(sys.argv[2]))
 """
 
 

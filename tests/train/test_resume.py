@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 import torch
-import toy_training
-from toy_training import MakeTrainer, checkpoint, log, same_weights
+from toy_training import MakeTrainer, checkpoint, log, same_weights, train
 
 from avsr.errors import InputError
 from avsr.train import loop
@@ -76,25 +73,23 @@ def test_a_run_that_is_lost_after_every_single_step_ends_with_the_same_weights(
     assert same_weights(killed, tmp_path / "whole")
 
 
-@pytest.mark.timeout(300)  # processes import PyTorch anew
+@pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
 def test_a_process_killed_in_the_middle_of_an_epoch_is_gone_on_with_exactly(
-    make_trainer: MakeTrainer, pack: Path, tmp_path: Path
+    make_trainer: MakeTrainer, pack: Path, tmp_path: Path, readied: ForkServerContext
 ) -> None:
     settings = {"epochs": 5, "batch_size": 2}
     killed = tmp_path / "killed"
-    tests = Path(toy_training.__file__).parent
-    command = [sys.executable, toy_training.__file__, str(pack), json.dumps([[str(killed), "audio", settings]])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = readied.Process(target=train, args=(pack, [(str(killed), "audio", settings)]))
+    process.start()
     try:
-        give_up_s = time.monotonic() + 200  # a busy machine takes long to import PyTorch
-        while time.monotonic() < give_up_s and process.poll() is None:
+        while process.is_alive():
             if (killed / LOG_FILE).exists() and (killed / LOG_FILE).read_bytes().count(b"\n") >= 7:
                 break
             time.sleep(0.002)
     finally:
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (killed / WEIGHTS).exists()
     assert checkpoint(killed)["standing"]["total_steps"] >= 5
 

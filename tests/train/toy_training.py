@@ -1,10 +1,9 @@
-"""A tiny network on the toy clips, trained here, or by ``python toy_training.py`` in a process that can be killed."""
+"""A tiny network on the toy clips, trained here, or by ``train`` in a process that can be killed."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,15 +99,10 @@ def same_weights(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def main() -> None:
-    """``PACK [[DIRECTORY, BRANCH, SETTINGS], ...]``: train, by as many processes as torchrun started."""
-    pack, jobs = sys.argv[1:]
+def train(pack: Path, jobs: Sequence[tuple[str, Branch, dict[str, Any]]]) -> None:
+    """Train each of ``jobs``, a directory, a branch and settings, by as many processes as torchrun started."""
     torch.set_num_threads(1)
     with open_machine("cpu") as machine:
         machine = replace(machine, checkpoint_every_s=0.0)
-        for directory, branch, settings in json.loads(jobs):
-            toy_trainer(PreparedCorpus(Path(pack)), Path(directory), branch, machine, **settings).run()
-
-
-if __name__ == "__main__":
-    main()
+        for directory, branch, settings in jobs:
+            toy_trainer(PreparedCorpus(pack), Path(directory), branch, machine, **settings).run()
