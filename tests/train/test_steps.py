@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,14 @@ def same(one: Batch | None, other: Batch | None) -> bool:
     return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
 
 
-@pytest.mark.timeout(300)  # processes import PyTorch anew
+@pytest.fixture
+def _readied(readied: ForkServerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers need not import PyTorch."""
+    monkeypatch.setattr(torch.multiprocessing, "get_context", lambda _: readied)
+
+
+@pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
+@pytest.mark.usefixtures("_readied")
 def test_workers_never_change_what_is_learnt_from(maker_of: Any) -> None:
     first = Position(1, 1)
     here = list(make_steps(maker_of(), first, workers=0))
@@ -96,18 +104,26 @@ class Doomed(StepMaker):
         return super().__getitem__(position)
 
 
-@pytest.mark.timeout(300)  # processes import PyTorch anew
-def test_what_ends_a_worker_is_told_in_our_own_words(
-    tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer
-) -> None:
+@pytest.fixture
+def damaged(tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer) -> tuple[Any, ...]:
+    """What a maker of steps is made of, with a clip that is damaged."""
     write_pack(tmp_path, [make_clip(["bin"], 0)])
     shard_path(tmp_path, 0).write_bytes(bytes(shard_path(tmp_path, 0).stat().st_size))
     source = Source(corpus := PreparedCorpus(tmp_path), list(corpus.clips))
-    parts = [source], StageConfig(epochs=1), Collator(features, tokenizer), NoiseSource([], []), SIZES
-    for workers in (0, 1):
-        with pytest.raises(InputError, match=r"^\S+: 0\.mp4 is damaged in it"):
-            list(make_steps(StepMaker(*parts), Position(0, 0), workers=workers))
-    doomed = Doomed(*parts)
+    return [source], StageConfig(epochs=1), Collator(features, tokenizer), NoiseSource([], []), SIZES
+
+
+@pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.usefixtures("_readied")
+def test_a_damaged_clip_is_told_in_our_own_words(damaged: tuple[Any, ...], workers: int) -> None:
+    with pytest.raises(InputError, match=r"^\S+: 0\.mp4 is damaged in it"):
+        list(make_steps(StepMaker(*damaged), Position(0, 0), workers=workers))
+
+
+@pytest.mark.timeout(300)  # processes import PyTorch anew
+def test_what_ends_a_worker_is_told_in_our_own_words(tmp_path: Path, damaged: tuple[Any, ...]) -> None:
+    doomed = Doomed(*damaged)
     doomed.has_lived = tmp_path / "has_lived"
     with pytest.raises(AvsrError, match=r"^DataLoader worker .* with fewer --workers"):
         list(make_steps(doomed, Position(0, 0), workers=1))
