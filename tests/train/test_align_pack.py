@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ import pytest
 import avsr
 from avsr.corpora import AlignedWord, Utterance
 from avsr.errors import InputError
+from avsr.evaluate.sphinx import SphinxAligner
 from avsr.train.packs import align as module
+from avsr.train.packs import prepare as preparing
 from avsr.train.packs import workers
 from avsr.train.packs.align import align
-from avsr.train.packs.prepare import prepare
+from avsr.train.packs.prepare import encode, prepare
 from avsr.train.packs.prepared import Clip, PreparedCorpus
 
+encode_once, one_aligner = cache(encode), cache(SphinxAligner)
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
 SAID = "Bin blue at f two now, place red by k nine please"
 TOLD = (AlignedWord("bin", 0.1, 0.2),)
@@ -26,6 +30,8 @@ TOLD = (AlignedWord("bin", 0.1, 0.2),)
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pocketsphinx")
     monkeypatch.setattr(workers, "open_executor", lambda jobs: ThreadPoolExecutor(1))
+    monkeypatch.setattr(preparing, "encode", encode_once)
+    monkeypatch.setattr(module, "SphinxAligner", one_aligner)
     monkeypatch.setattr(module, "_open", module._open.__wrapped__)  # packs of other tests have other clips
 
 
