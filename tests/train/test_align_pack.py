@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from toy_clips import encode_once
 
 import avsr
 from avsr.corpora import AlignedWord, Utterance
@@ -17,10 +18,10 @@ from avsr.train.packs import align as module
 from avsr.train.packs import prepare as preparing
 from avsr.train.packs import workers
 from avsr.train.packs.align import align
-from avsr.train.packs.prepare import encode, prepare
+from avsr.train.packs.prepare import prepare
 from avsr.train.packs.prepared import Clip, PreparedCorpus
 
-encode_once, one_aligner = cache(encode), cache(SphinxAligner)
+one_aligner = cache(SphinxAligner)
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
 SAID = "Bin blue at f two now, place red by k nine please"
 TOLD = (AlignedWord("bin", 0.1, 0.2),)

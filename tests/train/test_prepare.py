@@ -10,12 +10,12 @@ import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import bare_machine
 import pytest
+from toy_clips import encode_once
 from typer.testing import CliRunner
 
 import avsr
@@ -28,7 +28,6 @@ from avsr.train.packs import workers
 from avsr.train.packs.prepare import FAILED_FILE, encode, prepare
 from avsr.train.packs.prepared import PreparedCorpus, read_index
 
-encode_once = cache(encode)
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
 CLIP, SOUND = DEMO / "bin_blue.mp4", DEMO / "babble.ogg"
 TEXT = "bin blue at f two now"

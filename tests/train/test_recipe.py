@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from stand_ins import tiny_recognizer
-from toy_clips import make_clip, write_pack
+from toy_clips import encode_once, make_clip, write_pack
 from toy_recipe import SIZES, recipe_of
 from toy_training import FEATURES
 
@@ -56,12 +56,13 @@ def test_silence_has_statistics_too() -> None:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The demo clip, twice, as a corpus; and a little noise."""
+    monkeypatch.setattr(prepare, "encode", lambda path: encode_once(path.resolve()))
     directory = tmp_path / "data"
     directory.mkdir()
-    shutil.copy(DEMO_CLIP, directory / "clip.mp4")
-    shutil.copy(DEMO_CLIP.with_name("babble.ogg"), directory / "babble.ogg")
+    (directory / "clip.mp4").symlink_to(DEMO_CLIP)
+    (directory / "babble.ogg").symlink_to(DEMO_CLIP.with_name("babble.ogg"))
     header = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
     said = "bin blue at f\tbin:0.4-0.6 blue:0.6-0.831 at:0.831-1.015 f:1.015-1.151"
     rows = "".join(f"clip.mp4\ts{i}\t{split}\t4\t{said}\n" for i, split in enumerate(("train", "dev")))

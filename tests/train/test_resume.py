@@ -110,11 +110,11 @@ def test_a_run_that_is_told_to_stop_finishes_its_step_and_keeps_it(
             os.kill(os.getpid(), number)
 
     with pytest.raises(KeyboardInterrupt):
-        make_trainer(tmp_path, "audio", None, stop_after_a_step, epochs=2).run()
+        make_trainer(tmp_path, "audio", None, stop_after_a_step, epochs=1).run()
     assert signal.getsignal(number) is before
     assert checkpoint(tmp_path)["standing"]["total_steps"] == 1
-    make_trainer(tmp_path, "audio", epochs=2).run()
-    make_trainer(tmp_path / "whole", "audio", epochs=2).run()
+    make_trainer(tmp_path, "audio", epochs=1).run()
+    make_trainer(tmp_path / "whole", "audio", epochs=1).run()
     assert same_weights(tmp_path, tmp_path / "whole")
 
 

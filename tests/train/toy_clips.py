@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from avsr.corpora import AlignedWord
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
-from avsr.train.packs.prepare import FAILED_FILE
+from avsr.train.packs.prepare import FAILED_FILE, encode
 from avsr.train.packs.prepared import Clip, ClipData, spans_of
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES
 
@@ -56,3 +57,9 @@ def encoded(data: ClipData) -> EncodedClip:
         is_filmed=bool(data.visible.any()),
         sync_percent=None,
     )
+
+
+@cache
+def encode_once(path: Path) -> EncodedClip:
+    """Read a file as `prepare` would, for tests of what comes after."""
+    return encode(path)
