@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from cuts import cut
 from stand_ins import tiny_sizes
 
 import avsr
@@ -179,10 +179,10 @@ def write_corpora(data: Path) -> Path:
     """Write tables of one talking head and of voices for babble."""
     data.mkdir()
     header = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
-    shutil.copy(DEMO / "bin_blue.mp4", data / "talk.mp4")
-    (data / "grid.tsv").write_text(header + "talk.mp4\ts1\tdev\t3\tbin blue at f two now\t\n")
+    cut(DEMO / "bin_blue.mp4", data / "talk.mp4", 1.0)
+    (data / "grid.tsv").write_text(header + "talk.mp4\ts1\tdev\t1\tbin blue\t\n")
     for index in range(2):
-        shutil.copy(DEMO / "babble.ogg", data / f"{index}.ogg")
-    (data / "speech.tsv").write_text(header + "".join(f"{i}.ogg\tv{i}\tbabble\t3\t\t\n" for i in range(2)))
+        cut(DEMO / "babble.ogg", data / f"{index}.ogg", 2.0)
+    (data / "speech.tsv").write_text(header + "".join(f"{i}.ogg\tv{i}\tbabble\t2\t\t\n" for i in range(2)))
     (data / "noise.tsv").write_text(header)
     return data

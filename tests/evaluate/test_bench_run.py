@@ -19,23 +19,22 @@ from avsr.evaluate.noises import NoiseKind, NoiseLibrary
 from avsr.media import active_rms
 
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
-BABBLE = DEMO / "babble.ogg"
 HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords\n"
 
 
-def test_every_system_hears_the_same_sound_in_the_same_condition(tmp_path: Path) -> None:
+def test_every_system_hears_the_same_sound_in_the_same_condition(tmp_path: Path, babble: Path) -> None:
     one, two = FakeSystem("one"), FakeSystem("two")
     with Journal(tmp_path, {}) as journal:
-        assert run(plan_of(corpus(tmp_path, BABBLE), one, two), journal) == {}
+        assert run(plan_of(corpus(tmp_path, babble), one, two), journal) == {}
     assert [name for name, _ in one.sounds] == [f"{i}.mp4" for i in range(3) for _ in NOISY]
     for (_, first), (_, second) in zip(one.sounds, two.sounds, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
-def test_noise_has_the_ratio_to_the_active_speech(tmp_path: Path) -> None:
+def test_noise_has_the_ratio_to_the_active_speech(tmp_path: Path, babble: Path) -> None:
     system = FakeSystem()
     with Journal(tmp_path, {}) as journal:
-        run(plan_of(corpus(tmp_path, BABBLE, 1), system), journal)
+        run(plan_of(corpus(tmp_path, babble, 1), system), journal)
         (mix,) = set(journal.mixes.values())
     clean, *noisy = (sound for _, sound in system.sounds)
     assert mix.speech_active_db == pytest.approx(20 * np.log10(active_rms(clean)), abs=0.01)
@@ -47,17 +46,17 @@ def test_noise_has_the_ratio_to_the_active_speech(tmp_path: Path) -> None:
         assert ratio_db == pytest.approx(condition.snr_db, abs=0.5)
 
 
-def test_lips_are_measured_once_and_only_clean(tmp_path: Path) -> None:
+def test_lips_are_measured_once_and_only_clean(tmp_path: Path, babble: Path) -> None:
     lips, ears = FakeSystem("lips", hears=False), FakeSystem("ears")
     with Journal(tmp_path, {}) as journal:
-        run(plan_of(corpus(tmp_path, BABBLE), lips, ears, conditions=NOISY[1:]), journal)
+        run(plan_of(corpus(tmp_path, babble), lips, ears, conditions=NOISY[1:]), journal)
     assert len(lips.sounds) == 3
     assert {condition for _, condition, system in journal.results if system == "lips"} == {CLEAN}
     assert {condition for _, condition, system in journal.results if system == "ears"} == set(NOISY[1:])
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
-    clips, whole, system = corpus(tmp_path, BABBLE), FakeSystem(), FakeSystem(stop_after=4)
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, babble: Path) -> None:
+    clips, whole, system = corpus(tmp_path, babble), FakeSystem(), FakeSystem(stop_after=4)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with Journal(tmp_path / "a", {}) as undisturbed:
@@ -75,16 +74,16 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     }
 
 
-def test_more_clips_and_conditions_are_added_to_what_is_there(tmp_path: Path) -> None:
-    clips, system = corpus(tmp_path, BABBLE), FakeSystem()
+def test_more_clips_and_conditions_are_added_to_what_is_there(tmp_path: Path, babble: Path) -> None:
+    clips, system = corpus(tmp_path, babble), FakeSystem()
     with Journal(tmp_path, {}) as journal:
         run(plan_of({"1.mp4": clips["1.mp4"]}, system, conditions=[CLEAN]), journal)
         run(plan_of(clips, system), journal)
     assert len(system.sounds) == 9
 
 
-def test_a_broken_clip_is_left_out_and_the_others_are_measured(tmp_path: Path) -> None:
-    clips = corpus(tmp_path, BABBLE)
+def test_a_broken_clip_is_left_out_and_the_others_are_measured(tmp_path: Path, babble: Path) -> None:
+    clips = corpus(tmp_path, babble)
     clips["1.mp4"].path.unlink()
     clips["1.mp4"].path.write_text("no media")
     with Journal(tmp_path, {}) as journal:
@@ -108,16 +107,16 @@ def test_what_a_clip_lacks_is_told_also_by_the_run_that_finds_it_measured(tmp_pa
         assert "ends after 4.0 s of the 5.0 s" in journal.lacks["2.mp4"]
 
 
-def test_a_broken_noise_is_no_broken_clip(tmp_path: Path) -> None:
-    plan = plan_of(corpus(tmp_path, BABBLE), FakeSystem())
+def test_a_broken_noise_is_no_broken_clip(tmp_path: Path, babble: Path) -> None:
+    plan = plan_of(corpus(tmp_path, babble), FakeSystem())
     (tmp_path / "rain.wav").write_text("no media")
     noises = NoiseLibrary([NoiseKind("white", (("rain.wav", tmp_path / "rain.wav"),))], 0)
     with Journal(tmp_path, {}) as journal, pytest.raises(InputError, match="--noise white"):
         run(replace(plan, noises=noises), journal)
 
 
-def test_latency_is_counted_from_the_speech(tmp_path: Path) -> None:
-    clips = corpus(tmp_path, BABBLE, 1)
+def test_latency_is_counted_from_the_speech(tmp_path: Path, babble: Path) -> None:
+    clips = corpus(tmp_path, babble, 1)
     aligned = select_clips(_table(tmp_path, "0.mp4\ts\ttest\t4\tbin blue\tbin:0.5-0.75 blue:0.75-1.5\n")).clips
     with Journal(tmp_path, {}) as journal:
         run(plan_of(aligned, FakeSystem(), conditions=[CLEAN]), journal)

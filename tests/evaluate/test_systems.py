@@ -56,10 +56,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
 
 
 @pytest.fixture
-def clip(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clip]:
+def clip(film: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clip]:
     monkeypatch.setattr(clips_module, "FaceMesh", CountingMesh)
     CountingMesh.num_seen = 0
-    with Clip(UTTERANCE) as opened:
+    with Clip(replace(UTTERANCE, path=film)) as opened:
         yield opened
 
 
@@ -68,7 +68,7 @@ def untimed(hearing: Hearing) -> Hearing:
 
 
 def test_a_clip_is_what_its_file_holds(clip: Clip) -> None:
-    samples, frames = read_clip(UTTERANCE.path)
+    samples, frames = read_clip(clip.utterance.path)
     np.testing.assert_array_equal(clip.samples, samples)
     assert clip.has_pictures
     for view in ("seen", "seen", "blank"):
@@ -77,10 +77,10 @@ def test_a_clip_is_what_its_file_holds(clip: Clip) -> None:
         assert all(frame.rgb.any() == (view == "seen") for frame in found)
 
 
-def test_pictures_that_begin_after_the_sound_stay_where_they_are(tmp_path: Path) -> None:
+def test_pictures_that_begin_after_the_sound_stay_where_they_are(film: Path, tmp_path: Path) -> None:
     """What is measured is what `avsr transcribe` sees and hears of the file."""
     path = tmp_path / "late.mkv"
-    with av.open(str(UTTERANCE.path)) as source, av.open(str(path), "w") as copy:
+    with av.open(str(film)) as source, av.open(str(path), "w") as copy:
         tracks = {stream: copy.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.dts is not None:
@@ -98,7 +98,7 @@ def test_each_picture_is_looked_at_once_for_all_conditions(engine: Recognizer, c
     system = EngineSystem(engine, "av", 320)
     first = system.hear(clip, clip.samples)
     num_pictures = CountingMesh.num_seen
-    assert num_pictures == 100
+    assert num_pictures == 41
     for samples in (clip.samples, clip.samples[::-1].copy()):
         again = system.hear(clip, samples)
     assert CountingMesh.num_seen == num_pictures
@@ -120,7 +120,7 @@ def test_what_is_answered_from_memory_is_still_counted_as_work() -> None:
 @pytest.mark.parametrize("modality", ["av", "audio", "video"])
 def test_the_bench_hears_what_a_live_stream_hears(modality: TestedModality, engine: Recognizer, clip: Clip) -> None:
     hearing = EngineSystem(engine, modality, 160).hear(clip, clip.samples)
-    samples, frames = read_clip(UTTERANCE.path)
+    samples, frames = read_clip(clip.utterance.path)
     faces = clip.faces("seen")
     heard = listen(
         engine.stream(modality=modality, chunk_ms=160, landmarker=faces),  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def test_the_bench_hears_what_a_live_stream_hears(modality: TestedModality, engi
     assert hearing.text == " ".join(caption.text for caption in heard.finals if caption.words)
     assert hearing.text
     assert hearing.work_s > 0
-    assert hearing.duration_s == pytest.approx(4.0, abs=0.1)
+    assert hearing.duration_s == pytest.approx(1.64, abs=0.1)
     assert (hearing.audio_weight is None) == (modality != "av")
 
 
@@ -185,8 +185,8 @@ def test_speech_is_where_the_corpus_says_or_else_where_it_is_loud() -> None:
         assert speech_span_s(UTTERANCE, silence, 1.0) is None
 
 
-def test_sound_alone_is_a_clip_without_pictures(engine: Recognizer) -> None:
-    with Clip(replace(UTTERANCE, path=DEMO / "babble.ogg")) as heard_only:
+def test_sound_alone_is_a_clip_without_pictures(engine: Recognizer, babble: Path) -> None:
+    with Clip(replace(UTTERANCE, path=babble)) as heard_only:
         assert not heard_only.has_pictures
         both = EngineSystem(engine, "av", 320).hear(heard_only, heard_only.samples)
         assert both.text == EngineSystem(engine, "audio", 320).hear(heard_only, heard_only.samples).text
@@ -234,14 +234,15 @@ def neighbour():
 """
 
 
-def test_anybody_can_bring_a_recogniser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    utterance = replace(UTTERANCE, path=film)
     (tmp_path / "my_adapter.py").write_text(ADAPTER)
     monkeypatch.chdir(tmp_path)  # it need not be installed
     monkeypatch.setattr(sys, "path", [*sys.path])
     name, adapter = open_adapter("my_adapter:Mine")
     system = AdapterSystem(name, adapter)
     assert (system.name, system.title, system.settings) == ("Mine", "Mine", {"adapter": "mine 1.0"})
-    with Clip(UTTERANCE) as clip:
+    with Clip(utterance) as clip:
         noisy: FloatArray = np.zeros(32_000, np.float32)
         hearing = system.hear(clip, noisy)
     assert (hearing.text, hearing.duration_s) == ("32000 samples, with pictures", 2.0)
@@ -264,7 +265,7 @@ def test_anybody_can_bring_a_recogniser(tmp_path: Path, monkeypatch: pytest.Monk
         open_adapter("my_wreck:Mine")
     for spec, problem in (("Broken", "RuntimeError: out of memory"), ("Silent", "returned NoneType")):
         system = AdapterSystem(*open_adapter(f"my_adapter:{spec}"))
-        with Clip(UTTERANCE) as clip, pytest.raises(InputError, match=f"{UTTERANCE.path.name}: .*{problem}"):
+        with Clip(utterance) as clip, pytest.raises(InputError, match=f"{film.name}: .*{problem}"):
             system.hear(clip, noisy)
 
 
