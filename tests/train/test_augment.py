@@ -113,7 +113,7 @@ def test_a_sense_is_dropped_as_often_as_asked_and_never_both(corpus: PreparedCor
     data = corpus.load(clip)
     config = PLAIN.model_copy(update={"drop_audio_share": 0.3, "drop_video_share": 0.5})
     rng = np.random.default_rng(4)
-    drawn = [augment([(clip, data)], config, WHITE, rng).data for _ in range(200)]
+    drawn = [augment([(clip, data)], config, WHITE, rng).data for _ in range(100)]
     kept = [(bool(data.heard.any()), bool(data.visible.any())) for data in drawn]
     assert all(data.audio.any() == data.heard.any() and data.lips.any() == data.visible.any() for data in drawn)
     assert (False, False) not in kept
@@ -161,7 +161,7 @@ EVERYTHING = AugmentConfig(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 1 << 30), st.lists(st.integers(0, 11), min_size=1, max_size=2))
 def test_with_everything_at_once_senses_stay_equally_long_and_words_inside(
     corpus: PreparedCorpus, seed: int, indices: list[int]
