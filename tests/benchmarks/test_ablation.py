@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,27 +32,28 @@ STAGE = StageConfig(epochs=2, batch_size=4, learning_rate=0.01, warmup_epochs=0.
 LEARNT = ("fusion", "fused_encoder", "fused_head")
 
 
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Callable[[str], ModuleType]]:
     """``benchmark(name)``: a module of ``benchmarks/``, or the makers of toy clips."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "train"))
-    return importlib.import_module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        patch.syspath_prepend(str(ROOT / "tests" / "train"))
+        yield importlib.import_module
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def training(benchmark: Callable[[str], ModuleType]) -> ModuleType:
     return benchmark("_fusion_training")
 
 
-@pytest.fixture
-def packs(benchmark: Callable[[str], ModuleType], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def packs(benchmark: Callable[[str], ModuleType], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four toy clips to train from, a talker, and a noise."""
-    toy = benchmark("toy_clips")
+    directory, toy = tmp_path_factory.mktemp("packs"), benchmark("toy_clips")
     clips = [toy.make_clip(list(toy.WORDS[index % 2 :][:2]), index) for index in range(4)]
     for name, made in (("corpus", clips), ("talkers", clips[:1]), ("noise", clips[:1])):
-        toy.write_pack(tmp_path / "packs" / name, made)
-    return tmp_path / "packs"
+        toy.write_pack(directory / name, made)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +68,20 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return load_bundle(path)
 
 
+@pytest.fixture(scope="module")
+def whole(training: ModuleType, start: Bundle, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What came of a training that nothing disturbed."""
+    return training.train_fusions(start, packs, STAGE, tmp_path_factory.mktemp("whole"))
+
+
 def test_every_kind_learns_over_branches_that_stay_as_they_were(
-    training: ModuleType, start: Bundle, packs: Path, tmp_path: Path
+    training: ModuleType, start: Bundle, whole: Any
 ) -> None:
-    trained = training.train_fusions(start, packs, STAGE.model_copy(update={"epochs": 4}), tmp_path)
-    first, last = trained.log[0], trained.log[-1]
-    assert last["epoch"] == 4
+    first, last = whole.log[0], whole.log[-1]
+    assert last["epoch"] == 2
     assert {kind: last[kind] < 0.8 * first[kind] for kind in training.KINDS} == dict.fromkeys(training.KINDS, True)
     weights = start.state_dict()
-    for kind, model in trained.models.items():
+    for kind, model in whole.models.items():
         assert model.config.fusion == kind
         assert 0 < training.num_learnt(model) < sum(x.numel() for x in model.parameters())
         frozen = {name: x for name, x in model.state_dict().items() if not name.startswith(LEARNT)}
@@ -112,11 +118,8 @@ def test_the_shared_branches_give_what_each_whole_model_gives(
 
 
 def test_a_killed_training_ends_with_the_same_weights_as_one_that_was_not(
-    training: ModuleType, start: Bundle, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: ModuleType, start: Bundle, packs: Path, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    whole = training.train_fusions(start, packs, STAGE, tmp_path / "whole")
     run_epoch = training._Training.run_epoch
 
     def die_in_the_second(self: Any) -> None:
@@ -126,14 +129,14 @@ def test_a_killed_training_ends_with_the_same_weights_as_one_that_was_not(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training._Training, "run_epoch", die_in_the_second)
-        training.train_fusions(start, packs, STAGE, tmp_path / "killed")
+        training.train_fusions(start, packs, STAGE, tmp_path)
     torch.rand(7)
-    resumed = training.train_fusions(start, packs, STAGE, tmp_path / "killed")
+    resumed = training.train_fusions(start, packs, STAGE, tmp_path)
     for kind, model in whole.models.items():
         again = resumed.models[kind].state_dict()
         assert all(torch.equal(x, again[name]) for name, x in model.state_dict().items())
     with pytest.raises(InputError, match="another training"):
-        training.train_fusions(start, packs, STAGE.model_copy(update={"seed": 2}), tmp_path / "killed")
+        training.train_fusions(start, packs, STAGE.model_copy(update={"seed": 2}), tmp_path)
 
 
 def test_what_was_trained_is_measured_and_written(

@@ -54,7 +54,8 @@ def test_it_hears_grid_and_does_not_depend_on_what_came_before(sphinx: PocketSph
     assert word_error_rate(said, heard) <= 0.3
     assert [sphinx.transcribe(sound, None) for sound in sounds[2::-1]] == heard[2::-1]
     assert set(" ".join(heard).split()) <= set(GRID_WORDS.split())
-    rows = islice((row for row in read_table(shared_data / "grid.tsv") if row.split == "unseen"), 4, 8)  # the last one shows it
+    # Of these, the last shows it.
+    rows = islice((row for row in read_table(shared_data / "grid.tsv") if row.split == "unseen"), 4, 8)
     strange = [read_senses(row.path, "audio").samples for row in rows]
     alone = [PocketSphinx("grid").transcribe(sound, None) for sound in strange]
     assert [sphinx.transcribe(sound, None) for sound in strange] == alone

@@ -25,7 +25,7 @@ from avsr.errors import InputError
 from avsr.train.loop import finished_summary
 from avsr.train.packs import prepare as module
 from avsr.train.packs import workers
-from avsr.train.packs.prepare import FAILED_FILE, encode, prepare
+from avsr.train.packs.prepare import FAILED_FILE, prepare
 from avsr.train.packs.prepared import PreparedCorpus, read_index
 
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
