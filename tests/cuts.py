@@ -8,7 +8,7 @@ import av
 
 
 def cut(film: Path, target: Path, end_s: float) -> Path:
-    """Write the first ``end_s`` seconds of ``film`` to ``target``, not encoded anew: no picture may need a later one."""
+    """Write the first ``end_s`` seconds of ``film`` to ``target``, as encoded: no picture may need a later one."""
     with av.open(str(film)) as source, av.open(str(target), "w") as copy:
         tracks = {stream: copy.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():

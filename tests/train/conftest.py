@@ -53,5 +53,5 @@ def make_trainer(corpus: PreparedCorpus) -> MakeTrainer:
 def readied() -> ForkServerContext:
     """Processes that begin with the imported PyTorch of one that does nothing else: each takes seconds to import it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "torch.utils.tensorboard"])
+    context.set_forkserver_preload(["torch._dynamo", "torch.utils.tensorboard", "cv2", "pydantic"])
     return context
