@@ -36,7 +36,7 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_branch_that_is_killed_is_named_and_the_other_is_done(
     pack: Path, tmp_path: Path, readied: ForkServerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multiprocessing, "get_context", lambda _: readied)
+    monkeypatch.setattr(multiprocessing, "get_context", {"spawn": readied}.__getitem__)
     job = toy_job(pack, tmp_path, recipe_of(video={"epochs": 100_000, "batch_size": 1}))
     notes: list[StageNote] = []
     killed: list[int] = []

@@ -75,7 +75,7 @@ def same(one: Batch | None, other: Batch | None) -> bool:
 @pytest.fixture
 def _readied(readied: ForkServerContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers need not import PyTorch."""
-    monkeypatch.setattr(torch.multiprocessing, "get_context", lambda _: readied)
+    monkeypatch.setattr(torch.multiprocessing, "get_context", {"spawn": readied}.__getitem__)
 
 
 @pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
