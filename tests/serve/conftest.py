@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from serving import FAST, Server, free_port
+from serving import FAST, Server
 from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sound, tiny_recognizer
 
 from avsr.recognizer import Recognizer
@@ -41,24 +39,6 @@ def serve(engine: Recognizer) -> Iterator[Callable[..., Server]]:
             server = Server(service, port=port, allowed_origins=allowed_origins)
             stack.callback(server.close)
             return server
-
-        yield start
-
-
-@pytest.fixture
-def serve_process(engine: Recognizer) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Start `avsr serve` as a process, always on the same port; the last of its arguments."""
-    port = str(free_port())
-    command = ["serve", "--model", str(engine.bundle.path), "--max-speed", "3", "--port", port]
-    with contextlib.ExitStack() as stack:
-
-        def start() -> subprocess.Popen[str]:
-            process = subprocess.Popen([sys.executable, "-m", "avsr", *command], stderr=subprocess.PIPE, text=True)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            assert process.stderr is not None
-            assert f"http://127.0.0.1:{port}/" in process.stderr.readline()
-            return process
 
         yield start
 

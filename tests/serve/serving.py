@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import threading
 from typing import Any
 
@@ -29,13 +28,6 @@ CONFIG = json.dumps({"type": "config"})
 FAST = Limits(max_sessions=4, max_speed=1000, max_messages_per_s=1e6, max_bytes_per_s=1e9)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 class Server:
     """A server in a thread; ``url`` of its websocket, ``http`` of its page."""
 
@@ -57,6 +49,18 @@ class Server:
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
+
+    def kill(self) -> None:
+        """Break everything off at once, as the end of its process does: nobody hears why, nobody can connect."""
+        (listening,) = self._server.servers
+
+        def break_off() -> None:
+            listening.close()
+            for connection in list(self.connections):
+                connection.transport.abort()
+
+        listening.get_loop().call_soon_threadsafe(break_off)
+        self.close()
 
     def talk(self, **options: Any) -> contextlib.AbstractContextManager[ClientConnection]:
         """Connect as a client."""

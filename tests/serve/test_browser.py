@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import time
 import wave
 from collections.abc import Callable, Iterator
@@ -176,16 +175,16 @@ def test_the_page_takes_up_its_stream_when_the_connection_is_lost(page: Page, re
 
 
 def test_the_page_goes_on_with_a_new_stream_when_the_server_was_killed_and_started_again(
-    page: Page, serve_process: Callable[[], subprocess.Popen[str]]
+    page: Page, serve: Callable[..., Server]
 ) -> None:
-    first = serve_process()
-    page.goto(f"http://127.0.0.1:{first.args[-1]}")  # type: ignore[index]
+    first = serve()
+    page.goto(first.http)
     page.get_by_role("button", name="Start").click()
     page.locator("#finals p").first.wait_for(timeout=60_000)
     first.kill()
     expect(page.locator("#state")).to_have_text(re.compile("connection is lost"), timeout=30_000)
     before = page.locator("#finals p").all_inner_texts()
-    serve_process()
+    serve(port=int(first.address.split(":")[1]))
     wait_for(lambda: page.locator("#finals p").count() > len(before), page)
     assert page.locator("#finals p").all_inner_texts()[: len(before)] == before
 

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from serving import Server  # noqa: F401  (skips where the extra is not installed)
+from serving import Server
 from stand_ins import packets_of, sound
 
 from avsr.serve.client import Client, after
+from avsr.serve.limits import Limits
 from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Picture, Ready, Sound
 
 DURATION_S = 12.0
 
 
 def test_a_killed_server_costs_no_final_that_had_arrived_and_the_stream_goes_on(
-    serve_process: Callable[[], subprocess.Popen[str]],
+    serve: Callable[..., Server],
 ) -> None:
-    server = serve_process()
+    server = serve(Limits(max_speed=3.0))
     events: list[AnyEvent] = []
 
     def take(event: AnyEvent) -> None:
@@ -30,14 +29,13 @@ def test_a_killed_server_costs_no_final_that_had_arrived_and_the_stream_goes_on(
         nonlocal server
         events.append(event)
         if isinstance(event, CaptionEvent) and event.type == "final" and event.segment == 1 and len(finals()) == 2:
-            server.send_signal(signal.SIGKILL)
-            server.wait()
-            server = serve_process()
+            server.kill()
+            server = serve(Limits(max_speed=3.0), port=port)
 
     def finals() -> list[CaptionEvent]:
         return [event for event in events if isinstance(event, CaptionEvent) and event.type == "final"]
 
-    url = f"ws://127.0.0.1:{server.args[-1]}/ws"  # type: ignore[index]
+    url, port = server.url, int(server.address.split(":")[1])
     packets = packets_of(sound(DURATION_S), [])
     done = asyncio.run(Client(url, take).send(packets, Config(modality="audio")))
     assert done.duration == pytest.approx(DURATION_S, abs=0.1)

@@ -16,7 +16,7 @@ import pytest
 
 import avsr
 from avsr.captions.files import render
-from avsr.cli.serve import check_certificate, checked_origin, exposure
+from avsr.cli.serve import check_certificate, checked_origin, exposure, listen
 from avsr.errors import ConfigError
 from avsr.recognizer import Recognizer
 
@@ -109,6 +109,14 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     told = capsys.readouterr().err
     assert f"cannot listen on 127.0.0.1:{port}" in told
     assert told.count("\n") == 1
+
+
+def test_a_port_is_free_again_as_soon_as_a_server_with_clients_has_gone() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address):
+            listener.accept()[0].close()
+    listen(*address).close()
 
 
 @pytest.mark.parametrize(
