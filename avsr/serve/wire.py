@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -48,20 +49,26 @@ class Door(H11Protocol):
         super().on_response_complete()
         self._await_request()
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Wait no longer, which would keep this for as long; the websocket takes over."""
+        super().handle_websocket_upgrade(event)
+        self._wait_no_longer()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         super().connection_lost(exc)
+        self._wait_no_longer()
+
+    def _wait_no_longer(self) -> None:
         if self._due is not None:
             self._due.cancel()
 
     def _await_request(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
+        self._wait_no_longer()
         self._due = self.loop.call_later(REQUEST_S, self._give_up)
 
     def _give_up(self) -> None:
-        is_waiting = self.cycle is None or self.cycle.response_complete
-        if is_waiting and self in self.connections:  # else it has become a websocket
+        if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 
 

@@ -372,7 +372,7 @@ def resident_mb() -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
-def test_a_thousand_connects_and_disconnects_leave_no_memory(serve: Serve, clip: list[Packet]) -> None:
+def test_hundreds_of_connects_and_disconnects_leave_no_memory(serve: Serve, clip: list[Packet]) -> None:
     server, first = serve(), packed(clip)[0]
 
     def come_and_go(times: int) -> None:
@@ -388,7 +388,7 @@ def test_a_thousand_connects_and_disconnects_leave_no_memory(serve: Serve, clip:
 
     come_and_go(100)
     before_mb = resident_mb()
-    come_and_go(1000)
-    assert resident_mb() - before_mb < 10
+    come_and_go(400)
+    assert resident_mb() - before_mb < 4
     with server.talk() as client:
         assert send_clip(client, clip)[-1]["type"] == "done"
