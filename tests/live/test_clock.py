@@ -43,7 +43,7 @@ class Pair:
         return time_s
 
 
-@pytest.mark.parametrize(("mic_ppm", "camera_ppm"), [(200, -200), (-200, 200), (200, None), (0, 0), (-200, None)])
+@pytest.mark.parametrize(("mic_ppm", "camera_ppm"), [(200, -200), (-200, None), (0, 0)])
 def test_after_an_hour_of_drift_sound_and_pictures_are_within_20_ms(mic_ppm: float, camera_ppm: float | None) -> None:
     pair = Pair(mic_ppm, camera_ppm)
     worst_s = 0.0
