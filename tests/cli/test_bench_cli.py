@@ -62,39 +62,50 @@ def bench(monkeypatch: pytest.MonkeyPatch, engine: Recognizer, corpus: Path) -> 
 GRID = ["--split", "test", "--noise", "white", "--noise", "pink", "--snr", "clean,-5", "--modality", "audio"]
 
 
-def test_a_table_of_every_noise_is_printed_and_all_files_are_written(
-    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_all_files_are_written_twice_the_same_and_a_third_run_measures_nothing_anew(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench(*GRID, "-o", str(tmp_path / "out")) == 0
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert bench(*GRID, "-o", str(first)) == 0
     out, err = capsys.readouterr()
     assert "word error rate, % (95 % interval): white" in out and "pink" in out and "-5 dB" in out
     assert "report.html" in err
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = json.loads((first / "results.json").read_text())
     assert [(s["noise"], s["snr_db"]) for s in results["scores"]] == [(None, None), ("white", -5.0), ("pink", -5.0)]
     assert {s["speaker"] for s in results["speakers"]} == {"a", "b"}
 
-
-def test_two_runs_are_identical_and_a_third_measures_nothing_anew(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("a", "b"):
-        assert bench(*GRID, "-q", "-o", str(tmp_path / name)) == 0
+    assert bench(*GRID, "-q", "-o", str(second)) == 0
     for file in ("results.json", "results.csv", "speakers.csv", "conditions.tsv", "hypotheses.tsv", "wer.png"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
-    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
     monkeypatch.setattr(EngineSystem, "hear", None)
-    assert bench(*GRID, "-q", "-o", str(tmp_path / "a")) == 0
-    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    assert bench(*GRID, "-q", "-o", str(first)) == 0
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
 
 
-def test_fewer_clips_have_the_same_noise(bench: Bench, tmp_path: Path) -> None:
-    for name, options in (("all", []), ("one", ["--limit", "1"])):
-        assert bench(*GRID, *options, "-q", "-o", str(tmp_path / name)) == 0
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figure out, which takes most of the time."""
+    for name in ("plot_wer", "as_png", "as_pdf"):
+        monkeypatch.setattr(f"avsr.evaluate.report.{name}", lambda *_: b"")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_fewer_clips_have_the_same_noise_and_another_seed_does_not_go_into_the_same_directory(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = [*GRID, "--limit", "1", "-q", "-o", str(tmp_path / "one")]
+    assert bench(*GRID, "-q", "-o", str(tmp_path / "all")) == 0
+    assert bench(*one) == 0
     rows = [(tmp_path / name / "conditions.tsv").read_text().splitlines() for name in ("all", "one")]
     assert len(rows[1]) == 1 + 2
     assert rows[0][:3] == rows[1]
+    assert bench(*one, "--seed", "1") == 2
+    assert "another configuration (seed was 0 and is 1 now)" in capsys.readouterr().err
+    assert bench(*one, "--text-norm", "none") == 0, "it only changes how texts are compared"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_keeps_what_is_done(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,16 +125,7 @@ def test_ctrl_c_keeps_what_is_done(
     assert num_heard == 3 + 4
 
 
-def test_another_seed_does_not_go_into_the_same_directory(
-    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = [*GRID, "--limit", "1", "-q", "-o", str(tmp_path / "out")]
-    assert bench(*options) == 0
-    assert bench(*options, "--seed", "1") == 2
-    assert "another configuration (seed was 0 and is 1 now)" in capsys.readouterr().err
-    assert bench(*options, "--text-norm", "none") == 0, "it only changes how texts are compared"
-
-
+@pytest.mark.usefixtures("undrawn")
 def test_clips_may_be_added_and_a_broken_one_mended_but_none_replaced(
     bench: Bench, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +153,7 @@ def test_clips_may_be_added_and_a_broken_one_mended_but_none_replaced(
     assert "another configuration (noise 2 was" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_language_model_is_part_of_what_was_measured(
     bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +170,7 @@ def test_the_language_model_is_part_of_what_was_measured(
     assert json.loads((tmp_path / "plain" / "settings.json").read_text())["systems"]["audio@320"]["lm"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
     bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +181,7 @@ def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
     assert (results["num_clips"], list(results["left_out"])) == (2, ["0.wav"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_clip_that_is_cut_off_is_named(
     bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +191,7 @@ def test_a_clip_that_is_cut_off_is_named(
     assert list(json.loads((tmp_path / "out" / "results.json").read_text())["not_whole"]) == ["0.wav"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_is_said_why_no_clip_can_be_read_and_the_mended_table_goes_to_the_same_place(
     bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
