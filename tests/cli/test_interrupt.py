@@ -36,7 +36,6 @@ avsr.cli.main()
 @pytest.mark.parametrize(
     ("kind", "numbers"),
     [
-        ("pipe", (signal.SIGINT,)),
         ("fifo", (signal.SIGINT,)),
         ("pipe", (signal.SIGTERM, signal.SIGTERM)),
         ("pipe", (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)),

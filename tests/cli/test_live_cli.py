@@ -75,10 +75,14 @@ class PlayedCamera:
         pass
 
 
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> recognizer.Recognizer:
+    return tiny_recognizer(tmp_path_factory.mktemp("models") / "tiny")
+
+
 @pytest.fixture
-def devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def devices(monkeypatch: pytest.MonkeyPatch, engine: recognizer.Recognizer) -> None:
     """A tiny engine, a played microphone and a played camera."""
-    engine = tiny_recognizer(tmp_path / "tiny")
     monkeypatch.setattr(recognizer, "FaceMesh", lambda num_faces: LampFace())
     monkeypatch.setattr(recognizer, "load_model", lambda model, **options: engine)
     monkeypatch.setattr(microphone, "open_microphone", lambda spec: PlayedMicrophone())

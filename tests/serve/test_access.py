@@ -22,6 +22,8 @@ from avsr.serve.logs import log
 from avsr.serve.protocol import Config
 
 Serve = Callable[..., Server]
+WEB = httpx.Client()
+"""One for all: to make one reads every certificate of the system."""
 
 
 def test_only_its_own_page_and_listed_pages_may_connect(serve: Serve) -> None:
@@ -62,12 +64,12 @@ def test_the_token_is_asked_for(serve: Serve, clip: list[Packet]) -> None:
     assert run_client(server, clip[:20], Config(token="sesame"))
     with pytest.raises(AvsrError, match="token"):
         run_client(server, clip[:20])
-    assert httpx.get(f"{server.http}/metrics").status_code == 401
+    assert WEB.get(f"{server.http}/metrics").status_code == 401
     knowing = {"Authorization": "Bearer sesame"}
-    assert httpx.get(f"{server.http}/metrics", headers=knowing).status_code == 200
+    assert WEB.get(f"{server.http}/metrics", headers=knowing).status_code == 200
     for headers in ({}, {"Authorization": "Bearer sesam"}):
-        assert httpx.get(f"{server.http}/healthz", headers=headers).json() == {"status": "ok"}
-    assert httpx.get(f"{server.http}/healthz", headers=knowing).json()["max_sessions"] == 4
+        assert WEB.get(f"{server.http}/healthz", headers=headers).json() == {"status": "ok"}
+    assert WEB.get(f"{server.http}/healthz", headers=knowing).json()["max_sessions"] == 4
 
 
 def test_health_and_metrics_tell_and_hold_no_text(
@@ -75,8 +77,8 @@ def test_health_and_metrics_tell_and_hold_no_text(
 ) -> None:
     server = serve()
     run_client(server, clip)
-    assert httpx.get(f"{server.http}/healthz").json() == {"status": "ok", "sessions": 0, "max_sessions": 4}
-    metrics = httpx.get(f"{server.http}/metrics").text
+    assert WEB.get(f"{server.http}/healthz").json() == {"status": "ok", "sessions": 0, "max_sessions": 4}
+    metrics = WEB.get(f"{server.http}/metrics").text
     assert f"avsr_finals_total {len(expected.finals)}\n" in metrics
     assert "avsr_audio_seconds_total 3\n" in metrics
     told = metrics + "".join(capsys.readouterr())
@@ -93,7 +95,7 @@ def test_the_log_has_text_where_asked_for(
 
 def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
     server = serve()
-    page = httpx.get(f"{server.http}/")
+    page = WEB.get(f"{server.http}/")
     assert "<h1>Live captions</h1>" in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     for name in (
@@ -106,10 +108,10 @@ def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
         "pcm-worklet.js",
         "style.css",
     ):
-        assert httpx.get(f"{server.http}/{name}").status_code == 200
-    assert "javascript" in httpx.get(f"{server.http}/main.js").headers["content-type"]
-    assert httpx.get(f"{server.http}/../app.py").status_code == 404
-    assert httpx.get(f"{server.http}/%2e%2e/app.py").status_code == 404
+        assert WEB.get(f"{server.http}/{name}").status_code == 200
+    assert "javascript" in WEB.get(f"{server.http}/main.js").headers["content-type"]
+    assert WEB.get(f"{server.http}/../app.py").status_code == 404
+    assert WEB.get(f"{server.http}/%2e%2e/app.py").status_code == 404
 
 
 @pytest.mark.parametrize(

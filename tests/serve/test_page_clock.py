@@ -28,7 +28,7 @@ console.log(JSON.stringify(worst));
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
-@pytest.mark.parametrize("drift_ppm", [200, -200, 0])
+@pytest.mark.parametrize("drift_ppm", [200, -200])
 def test_after_an_hour_of_drift_sound_and_pictures_are_within_20_ms(tmp_path: Path, drift_ppm: int) -> None:
     shutil.copy(PAGE / "clock.js", tmp_path / "clock.mjs")
     (tmp_path / "run.mjs").write_text(RUN)
