@@ -224,7 +224,7 @@ def test_ctrl_c_ends_a_pipe_that_never_ends_with_the_captions_so_far(
     server: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     clip = tmp_path / "clip.ts"
-    loop = ["ffmpeg", "-v", "error", "-stream_loop", "5", "-i", str(CLIP), "-vn", "-c:a", "mp2"]
+    loop = ["ffmpeg", "-v", "error", "-stream_loop", "2", "-i", str(CLIP), "-vn", "-c:a", "mp2"]
     subprocess.run([*loop, str(clip)], check=True)
     arguments = ["send", "-", "--url", server[0], "--format", "jsonl", "--modality", "audio"]
     with subprocess.Popen(
