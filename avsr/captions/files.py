@@ -5,15 +5,13 @@ from __future__ import annotations
 import errno
 import html
 import json
-import os
-import tempfile
-import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from avsr.captions.cues import Cue, lay_out
+from avsr.disk import write_whole
 from avsr.errors import InputError
 from avsr.types import Caption, Transcript, Word
 
@@ -57,37 +55,6 @@ def caption_paths(directory: str | Path, stem: str, formats: Iterable[str]) -> l
             if error.errno == errno.ENAMETOOLONG:
                 raise InputError(f"{path}: the name is too long; rename the source, or leave -o out") from error
     return paths
-
-
-def prepare_directory(directory: str | Path) -> None:
-    """Make ``directory`` unless it is there, and try whether a file can be written in it.
-
-    Raises:
-        InputError: it cannot be made or written to.
-    """
-    try:
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written to: {error.strerror}; choose another -o DIR") from error
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file such that whoever reads it, and whenever this process dies, finds all of the old or of the new.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    scratch = path.with_name(f".avsr-{uuid.uuid4().hex}.part")
-    try:
-        with scratch.open("xb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def render(transcript: Transcript, name: str) -> str:

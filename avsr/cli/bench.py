@@ -104,8 +104,8 @@ def run(
     the last word to the last final caption. In stream time, and with the time that the work takes when packets come in
     real time.
     """
-    from avsr.captions.files import prepare_directory
     from avsr.corpora import unfit_to_test
+    from avsr.disk import prepare_directory
     from avsr.evaluate.adapters import POCKETSPHINX, open_adapters
     from avsr.evaluate.bench import Plan, clip_fingerprints, select_clips
     from avsr.evaluate.conditions import CLEAN_NAME, grid, parse_snrs

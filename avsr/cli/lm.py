@@ -59,7 +59,7 @@ def run(
     are neither trained nor tested with. Perplexity (of --test) is the number of words that are as good as equally
     likely at each place: compare it between models that know the same words.
     """
-    from avsr.captions.files import prepare_directory
+    from avsr.disk import prepare_directory
     from avsr.train.ngram import NgramConfig, measure_fit, train_ngrams
 
     if not output.name.endswith((".arpa", ".arpa.gz")):
@@ -113,15 +113,13 @@ def _lines(texts: Iterable[Path], split: str) -> Iterator[str]:
 
 def _write(ngrams: NgramTable, output: Path) -> int:
     """Write all or nothing; return how many bytes."""
-    from avsr.captions.files import write_whole
     from avsr.decode import write_arpa
+    from avsr.disk import write_whole, writing
     from avsr.train.ngram import pack
 
     data = pack(ngrams) if output.suffix == ".gz" else write_arpa(ngrams)
-    try:
+    with writing(output):
         write_whole(output, data)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written: {error.strerror}; choose another --output") from error
     return len(data)
 
 

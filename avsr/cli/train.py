@@ -59,9 +59,9 @@ def run(
     torchrun --standalone --nproc-per-node GPUS --max-restarts 3 -m avsr train DATA
     """
     from avsr.bundle import load_bundle
-    from avsr.captions.files import prepare_directory
     from avsr.cli.training_table import TrainingTable
     from avsr.config import load_config
+    from avsr.disk import prepare_directory
     from avsr.train.machine import open_machine
     from avsr.train.recipe import RECIPES, RecipeConfig
     from avsr.train.run import run_recipe

@@ -66,7 +66,7 @@ def run(
             "-: nothing is piped in, or it is named twice; give a file, or pipe one in: ... | avsr transcribe -"
         )
 
-    from avsr.captions.files import prepare_directory
+    from avsr.disk import prepare_directory
     from avsr.recognizer import load_model
 
     if output is not None:

@@ -6,7 +6,6 @@ journal.jsonl   a line for every clip that is not whole, noise that was mixed an
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import TracebackType, UnionType
 from typing import Any
 
-from avsr.captions.files import write_whole
+from avsr.disk import hold, write_whole, writing
 from avsr.errors import InputError
 from avsr.evaluate.conditions import Condition
 
@@ -67,12 +66,12 @@ class Journal:
         self.lacks: dict[str, str] = {}
         self.mixes: dict[MixKey, Mix] = {}
         self.results: dict[ResultKey, Result] = {}
-        path = directory / JOURNAL_FILE
+        self._path = directory / JOURNAL_FILE
         try:
-            self._file = path.open("a+b")
-            self._lock(directory)
+            self._file = self._path.open("a+b")
             try:
-                self._read(path)
+                hold(self._file, directory)
+                self._read()
                 measured = {*self.lacks, *(mix[0] for mix in self.mixes), *(result[0] for result in self.results)}
                 _settle(directory / SETTINGS_FILE, settings, measured)
             except BaseException:
@@ -121,14 +120,7 @@ class Journal:
         with suppress(OSError):  # told of when it was written
             self._file.close()
 
-    def _lock(self, directory: Path) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise InputError(f"{directory}: another run is writing there; wait, or choose another -o DIR") from error
-
-    def _read(self, path: Path) -> None:
+    def _read(self) -> None:
         self._file.seek(0)
         content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
@@ -137,7 +129,9 @@ class Journal:
             try:
                 self._take(json.loads(line))
             except (ValueError, TypeError, KeyError) as error:
-                raise InputError(f"{path}:{number}: damaged; delete the line, or choose another -o DIR") from error
+                raise InputError(
+                    f"{self._path}:{number}: damaged; delete the line, or choose another -o DIR"
+                ) from error
 
     def _take(self, row: dict[str, Any]) -> None:
         if "lack" in row:
@@ -159,13 +153,9 @@ class Journal:
             self.results[row["clip"], condition, row["system"]] = result
 
     def _write(self, row: dict[str, Any]) -> None:
-        try:
+        with writing(self._path):
             self._file.write(json.dumps(row).encode() + b"\n")
             self._file.flush()
-        except OSError as error:
-            raise InputError(
-                f"{self._file.name}: cannot be written ({error.strerror}); make room, and run it again to go on"
-            ) from error
 
 
 def _demand(kind: type | UnionType, *values: object) -> None:

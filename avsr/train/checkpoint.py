@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from avsr.disk import unwritable, whole_file
 from avsr.errors import InputError
-from avsr.train.disk import unwritable, whole_file
 
 
 def write_tensors(path: Path, values: dict[str, Any]) -> None:

@@ -17,13 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
+from avsr.disk import STOP_PATIENCE_S, lock
 from avsr.errors import AvsrError, InputError
 from avsr.model import AvsrModel
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.averaging import MovingAverage, average_weights
 from avsr.train.batch import Collator
 from avsr.train.checkpoint import read_tensors, write_tensors
-from avsr.train.disk import STOP_PATIENCE_S, lock
 from avsr.train.machine import Machine
 from avsr.train.objective import Objective, Weights, count_terms
 from avsr.train.plan import Source

@@ -12,11 +12,11 @@ from avsr.bundle import LM_FILE, MAX_BYTES, MAX_LM_TEXT_BYTES, SUMS_FILE, Bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
 from avsr.decode.arpa import read_arpa
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
+from avsr.disk import STOP_PATIENCE_S, lock, whole_file
 from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.card import model_card
-from avsr.train.disk import STOP_PATIENCE_S, lock, whole_file
 from avsr.train.gather import (
     CORPUS_PACK,
     DEV_SPLIT,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from avsr.train.disk import writing
+from avsr.disk import writing
 
 LOG_FILE = "log.jsonl"
 TENSORBOARD = "tensorboard"

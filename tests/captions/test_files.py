@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from avsr.captions.files import FORMATS, caption_paths, prepare_directory, render, write_transcript
+from avsr.captions.files import FORMATS, caption_paths, render, write_transcript
 from avsr.errors import InputError
 from avsr.types import Caption, Transcript, Word
 
@@ -106,14 +106,6 @@ def test_a_file_in_the_directorys_place_is_an_input_error(tmp_path: Path) -> Non
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="choose another -o DIR"):
         write_transcript(TRANSCRIPT, tmp_path / "out", "talk", ["txt"])
-
-
-def test_a_directory_is_tried_before_the_work_and_left_empty(tmp_path: Path) -> None:
-    prepare_directory(tmp_path / "new" / "dir")
-    assert list((tmp_path / "new" / "dir").iterdir()) == []
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="choose another -o DIR"):
-        prepare_directory(tmp_path / "file" / "dir")
 
 
 def test_a_source_whose_name_is_not_utf_8_is_written_in_a_printable_form(tmp_path: Path) -> None:

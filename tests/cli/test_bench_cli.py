@@ -226,7 +226,7 @@ def test_it_is_said_why_no_clip_can_be_read_and_the_mended_table_goes_to_the_sam
         (["--lm-weight", "-1"], "--lm-weight"),
         (["--limit", "0"], "--limit"),
         (["--text-norm", "loose"], "loose"),
-        (["-o", f"{__file__}/out"], "choose another -o DIR"),
+        (["-o", f"{__file__}/out"], "choose another directory for -o"),
     ],
 )
 def test_wrong_use_or_input_exits_2_without_a_traceback(

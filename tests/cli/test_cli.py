@@ -166,7 +166,7 @@ def test_where_no_source_can_be_used_the_exit_is_that_of_wrong_input(
         (["transcribe", "a.mp4", "--format", "srt", "--format", "vtt"], "add -o DIR"),
         (["transcribe", "a.mp4", "b.mp4", "--format", "json"], "add -o DIR"),
         (["transcribe", "a.mp4", "b.mp4", "--chunk-ms", "200"], "use one of 160, 320, 640"),
-        (["transcribe", "a.mp4", "-o", f"{__file__}/out"], "choose another -o DIR"),
+        (["transcribe", "a.mp4", "-o", f"{__file__}/out"], "choose another directory for -o"),
         (["transcribe", "a.mp4", "--format", "ass"], "'ass'"),
         (["transcribe", "a.mp4", "--modality", "smell"], "'smell'"),
         (["transcribe", "a.mp4", "--beam", "0"], "--beam"),

@@ -114,7 +114,7 @@ def test_settings_that_nothing_was_measured_with_bind_nobody(tmp_path: Path) -> 
 
 
 def test_two_runs_do_not_write_to_one_journal(tmp_path: Path) -> None:
-    with Journal(tmp_path, SETTINGS), pytest.raises(InputError, match="another run"):
+    with Journal(tmp_path, SETTINGS), pytest.raises(InputError, match="another process"):
         Journal(tmp_path, SETTINGS)
     Journal(tmp_path, SETTINGS).__exit__(None, None, None)
 

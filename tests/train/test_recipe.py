@@ -23,11 +23,11 @@ import avsr
 from avsr.bundle import LM_FILE, MAX_BYTES, load_bundle
 from avsr.config import ModelConfig
 from avsr.corpora import read_table
+from avsr.disk import lock
 from avsr.errors import InputError, TextError
 from avsr.features import LogMel
 from avsr.train import apart, gather, run
 from avsr.train.checkpoint import read_tensors
-from avsr.train.disk import lock
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
 from avsr.train.packs import prepare, workers

@@ -13,9 +13,9 @@ import pytest
 import torch
 from toy_training import MakeTrainer, checkpoint, log, same_weights, train
 
+from avsr.disk import lock
 from avsr.errors import InputError
 from avsr.train import loop
-from avsr.train.disk import lock
 from avsr.train.loop import CHECKPOINT, WEIGHTS
 from avsr.train.machine import Machine
 from avsr.train.stopping import SIGNALS

@@ -16,10 +16,10 @@ from toy_clips import make_clip, write_pack
 from toy_recipe import recipe_of
 
 from avsr.corpora import read_table
+from avsr.disk import lock
 from avsr.errors import InputError
 from avsr.talker import VOICES
 from avsr.train import gather
-from avsr.train.disk import lock
 from avsr.train.packs import talkers, workers
 from avsr.train.packs.prepared import PreparedCorpus
 from avsr.train.packs.talkers import make_voices

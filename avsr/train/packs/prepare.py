@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from avsr.corpora import AlignedWord, Utterance, name_in, read_senses
+from avsr.disk import writing
 from avsr.errors import InputError, MediaError, MissingExtraError
 from avsr.frontend import SenseTicks
 from avsr.lips.sync import QUIET_DB, correlate
-from avsr.train.disk import writing
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.pack import EncodedClip, PackWriter
 from avsr.train.packs.prepared import Clip, is_timed, spans_of

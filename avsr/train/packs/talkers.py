@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from avsr.disk import lock, whole_file, writing
 from avsr.talker import VOICES, Voice, grid_sentence, make_clip, speak
-from avsr.train.disk import lock, whole_file, writing
 from avsr.types import SAMPLE_RATE, Word
 
 CLIPS = "clips"

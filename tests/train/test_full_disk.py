@@ -1,8 +1,7 @@
-"""What is written is whole or as it was, by one process at a time, and a disk without room is an error that says so."""
+"""A disk that fills up is an error that says so, and what was done by then is gone on with."""
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
@@ -11,37 +10,9 @@ from toy_clips import encoded, make_clip
 from toy_training import MakeTrainer, epochs
 
 from avsr.errors import InputError
-from avsr.train.disk import lock, whole_file
 from avsr.train.loop import WEIGHTS
 from avsr.train.packs.pack import PackWriter
 from avsr.train.tracking import LOG_FILE, Report, StageProgress
-
-
-def test_a_file_has_its_old_content_or_all_of_the_new_one(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert path.read_bytes() == b"old"
-    no_room = pytest.raises(InputError, match=rf"a\.txt: cannot be written \({NO_ROOM}\); make room")
-    with full_disk(100), no_room, whole_file(path) as file:
-        file.write(bytes(101))
-    assert path.read_bytes() == b"old"
-    with whole_file(path) as file:
-        file.write(b"new")
-    assert path.read_bytes() == b"new"
-
-
-def test_a_lock_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
-    held = lock(tmp_path / "new")
-    with pytest.raises(InputError, match="another process is writing it"):
-        lock(tmp_path / "new")
-    threading.Timer(0.2, held.close).start()
-    lock(tmp_path / "new", patience_s=60.0).close()
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file: cannot be written \(.*another directory"):
-        lock(tmp_path / "file")
 
 
 def test_a_pack_that_finds_no_room_keeps_what_it_has(tmp_path: Path) -> None:

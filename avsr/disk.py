@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,22 @@ STOP_PATIENCE_S = 30.0
 """A run that was just told to stop finishes its step and writes its checkpoint first."""
 
 
+def prepare_directory(directory: str | Path) -> None:
+    """Make ``directory`` unless it is there, and try whether a file can be written in it.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{directory}: cannot be written to: {error.strerror}; choose another directory for -o"
+        ) from error
+
+
 def lock(directory: Path, *, patience_s: float = 0.0) -> IO[str]:
     """Make ``directory`` where it is not there, and keep other processes from writing it until the file is closed.
 
@@ -27,16 +45,30 @@ def lock(directory: Path, *, patience_s: float = 0.0) -> IO[str]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         held = (directory / LOCK_FILE).open("w")
+        try:
+            hold(held, directory, patience_s=patience_s)
+        except BaseException:
+            held.close()
+            raise
     except OSError as error:
         raise InputError(f"{directory}: cannot be written ({error.strerror}); choose another directory") from error
+    return held
+
+
+def hold(file: IO[Any], directory: Path, *, patience_s: float = 0.0) -> None:
+    """Do the same by a ``file`` that is open in ``directory``.
+
+    Raises:
+        InputError: another process holds it, and did not end within ``patience_s``.
+        OSError: the file system cannot tell.
+    """
     give_up_s = time.monotonic() + patience_s
     while True:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system even when this process is killed
-            return held
-        except OSError as error:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system even when this process is killed
+            return
+        except BlockingIOError as error:
             if time.monotonic() >= give_up_s:
-                held.close()
                 raise InputError(f"{directory}: another process is writing it; wait for it or stop it") from error
             time.sleep(RETRY_S)
 
@@ -45,16 +77,35 @@ def lock(directory: Path, *, patience_s: float = 0.0) -> IO[str]:
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Write ``path`` such that it has its old content or all of the new one, whenever this process dies.
 
+    One process at a time may: what a killed one left, ``path`` and ``.partial``, is written over.
+
     Raises:
         InputError: it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    with writing(path):
-        with partial.open("wb") as file:
+    with writing(path), _replacing(path, path.with_name(f"{path.name}.partial")) as file:
+        yield file
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Do the same where others may be writing ``path``, too: the last one wins.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _replacing(path, path.with_name(f".avsr-{uuid.uuid4().hex}.part")) as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+
+
+@contextmanager
+def _replacing(path: Path, scratch: Path) -> Iterator[IO[bytes]]:
+    try:
+        with scratch.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -73,4 +124,4 @@ def writing(path: Path) -> Iterator[None]:
 def unwritable(path: Path, error: Exception) -> InputError:
     """Return the error that says so."""
     reason: Any = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
-    return InputError(f"{path}: cannot be written ({reason}); make room if the disk is full, and go on")
+    return InputError(f"{path}: cannot be written ({reason}); make room if the disk is full, and run it again")
