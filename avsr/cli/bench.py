@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from avsr.cli.options import DeviceOption, LmOption, ModelOption, ThreadsOption
-from avsr.cli.output import note
+from avsr.cli.output import note, table_console
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def run(
     clips = clip_fingerprints(plan.clips)
     prepare_directory(output)
     with Journal(output, {**settings, "clips": clips}) as journal:
-        left_out = _measure(plan, journal, output, is_shown=not quiet and sys.stderr.isatty())
+        left_out = _measure(plan, journal, output, quiet=quiet)
         for clip, reason in left_out.items():
             note(f"left out: {clip}: {reason}")
         told = {**settings, "clips": fingerprint(clips, [])}
@@ -217,51 +216,34 @@ def _unique(systems: list[System]) -> list[System]:
     return systems
 
 
-def _measure(plan: Plan, journal: Journal, output: Path, *, is_shown: bool) -> dict[str, str]:
+def _measure(plan: Plan, journal: Journal, output: Path, *, quiet: bool) -> dict[str, str]:
     """Run what is missing, with a bar on stderr; return the clips that cannot be read."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
+    from avsr.cli.progress import count_bar
     from avsr.evaluate.bench import run as measure
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     num_rows, num_done = sum(1 for _ in plan.rows()), 0
+    try:
+        with count_bar("measuring", quiet=quiet) as show:
 
-    with Progress(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=not is_shown
-    ) as progress:
-        task = progress.add_task("", total=num_rows)
+            def advance(clip: str) -> None:
+                nonlocal num_done
+                num_done += 1
+                show(num_done, num_rows, clip)
 
-        def advance(clip: str) -> None:
-            nonlocal num_done
-            num_done += 1
-            progress.update(task, completed=num_done, description=escape(clip))
-
-        try:
             return measure(plan, journal, advance)
-        except KeyboardInterrupt:
-            progress.stop()
-            note(f"stopped at {num_done} of {num_rows}; the same command goes on in {output}")
-            raise
+    except KeyboardInterrupt:
+        note(f"stopped at {num_done} of {num_rows}; the same command goes on in {output}")
+        raise
 
 
 def _print_tables(report: Report) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from avsr.evaluate.tables import speed_table, wer_tables
 
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    console = table_console()
     tables = [
         *wer_tables(report.scores, report.titles),
         speed_table(report.scores, report.timings, report.titles),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+from avsr.cli.output import table_console
 
 
 def run() -> None:
     """List the models on this machine; damaged ones with the reason."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -24,8 +23,7 @@ def run() -> None:
         # Text, not markup: a card is somebody else's writing.
         return tuple(Text(cell, style="" if bundle else "red") for cell in cells)
 
-    # In a pipe every model keeps to its own line, however long its path.
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
+    console = table_console()
     listings = list_bundles()
     if not listings:
         console.print(f"no models in {BUNDLED_MODELS} nor {user_models()}", markup=False, highlight=False)

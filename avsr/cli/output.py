@@ -7,8 +7,12 @@ import io
 import os
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from avsr.errors import AvsrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class StdoutError(OSError):
@@ -63,6 +67,13 @@ def give_up_stdout(error: OSError) -> AvsrError:
 def lead_stdout_nowhere() -> None:
     """Let standard output take in silence what it holds and what is still to come."""
     _lead_nowhere(sys.stdout.fileno())
+
+
+def table_console() -> Console:
+    """Return where a table is printed; in a pipe every row keeps to its own line, however long it is."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=10_000)
 
 
 def note(text: str) -> None:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avsr.cli.interrupt import INTERRUPTED
-from avsr.cli.output import note
+from avsr.cli.output import note, table_console
 from avsr.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from avsr.train.packs.check import PackReport
 
 MOST_SHOWN = 20
@@ -65,13 +63,13 @@ def run(
 
         require_aligner()  # better now than after hours of preparing
     try:
-        num_failed = 0 if output is None else _prepare(source, output, jobs, is_shown=not quiet)
+        num_failed = 0 if output is None else _prepare(source, output, jobs, quiet=quiet)
         if output is not None and (align or not check):  # --check says it too, unless --align has found others
             from avsr.train.packs.check import unused_times
 
             _print_findings(unused_times(output))
         if align:
-            _align(output or source, jobs, is_shown=not quiet)
+            _align(output or source, jobs, quiet=quiet)
     except KeyboardInterrupt:
         note(f"stopped. {output or source} keeps what is done; run the same command again to go on.")
         raise typer.Exit(INTERRUPTED) from None
@@ -83,17 +81,17 @@ def run(
         raise typer.Exit(1)
 
 
-def _prepare(source: Path, output: Path, jobs: int | None, *, is_shown: bool) -> int:
+def _prepare(source: Path, output: Path, jobs: int | None, *, quiet: bool) -> int:
+    from avsr.cli.progress import count_bar
     from avsr.corpora import read_corpus
     from avsr.train.packs.prepare import FAILED_FILE, Progress, prepare
 
     utterances = read_corpus(source)
-    with _bar("preparing", is_shown=is_shown) as bar:
-        task = bar.add_task("", total=None)
+    with count_bar("preparing", quiet=quiet) as count:
 
         def show(progress: Progress) -> None:
             failed = f"{len(progress.failed)} failed" if progress.failed else ""
-            bar.update(task, completed=progress.num_done, total=progress.num_files, description=failed)
+            count(progress.num_done, progress.num_files, failed)
 
         root = source if source.is_dir() else source.parent
         progress = prepare(utterances, root, output, jobs=jobs, on_progress=show)
@@ -106,14 +104,12 @@ def _prepare(source: Path, output: Path, jobs: int | None, *, is_shown: bool) ->
     return len(progress.failed)
 
 
-def _align(pack: Path, jobs: int | None, *, is_shown: bool) -> None:
+def _align(pack: Path, jobs: int | None, *, quiet: bool) -> None:
+    from avsr.cli.progress import count_bar
     from avsr.train.packs.align import align
 
-    with _bar("aligning", is_shown=is_shown) as bar:
-        task = bar.add_task("", total=None)
-        found, missed = align(
-            pack, jobs=jobs, on_progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with count_bar("aligning", quiet=quiet) as count:
+        found, missed = align(pack, jobs=jobs, on_progress=count)
     print(f"{pack}: found when the words of {found} clips are said, of {len(missed)} not")
     for path, reason in missed[:MOST_SHOWN]:
         print(f"{path}: {reason}")
@@ -121,17 +117,7 @@ def _align(pack: Path, jobs: int | None, *, is_shown: bool) -> None:
         print(f"and {len(missed) - MOST_SHOWN} more")
 
 
-def _bar(what: str, *, is_shown: bool) -> Bar:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
-    return Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=not is_shown)
-
-
 def _show(report: PackReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{report.num_bytes / 1e6:.1f} MB")
@@ -142,11 +128,9 @@ def _show(report: PackReport) -> None:
         shares = f"{100 * split.heard_share:.1f}", f"{100 * split.visible_share:.1f}"
         counts = f"{split.num_clips}", f"{split.num_speakers}", f"{split.total_s / 3600:.2f}"
         table.add_row(split.split, *counts, *lengths, *shares)
-    console = Console()
-    console.print(table)
+    table_console().print(table)
     _print_findings(report.findings)
-    for path, reason in report.failed:
-        console.out(f"{path}: not in the pack: {reason}", highlight=False)
+    _print_findings((path, f"not in the pack: {reason}") for path, reason in report.failed)
 
 
 def _print_findings(findings: Iterable[tuple[str, str]]) -> None:

@@ -1,14 +1,42 @@
-"""A progress bar on stderr: a share of the input where its length is known, else the time reached."""
+"""Progress bars on stderr: a share of the input where its length is known, else the time reached; or a count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+@contextmanager
+def count_bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show a bar, if on a terminal, and yield what moves it: its number of things done, of all, and words to add."""
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet or not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(num_done: int, num_all: int, words: str = "") -> None:
+            bar.update(task, completed=num_done, total=num_all, description=escape(words))
+
+        yield show
 
 
 class ProgressBar:
