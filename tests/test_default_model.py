@@ -13,12 +13,12 @@ import torch
 
 import avsr
 from avsr import Caption, Recognizer, load_model
-from avsr.corpora import noise_files, read_clip, read_senses
+from avsr.corpora import read_clip, read_senses, unfit_to_test
 from avsr.evaluate.bench import Plan, run, select_clips
 from avsr.evaluate.clips import RememberedFaces
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.journal import Journal
-from avsr.evaluate.noises import NoiseKind, NoiseLibrary
+from avsr.evaluate.noises import NoiseLibrary, parse_noises
 from avsr.evaluate.scores import compare_texts, score
 from avsr.evaluate.systems import EngineSystem
 from avsr.lips import FaceMesh
@@ -127,7 +127,7 @@ def _timed_words(caption: Caption) -> list[tuple[str, float, float]]:
 def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path, tmp_path: Path) -> None:
     """A smoke test on few clips; `avsr bench` measures."""
     clips = select_clips(shared_data / "grid.tsv", "test", limit=3).clips
-    babble = NoiseKind("babble", tuple((path.name, path) for path in noise_files(shared_data, "test")[0]))
+    (babble,) = parse_noises([f"babble={shared_data / 'speech.tsv'}"], unfit_to_test(shared_data))
     systems = [EngineSystem(model, modality, 320) for modality in ("audio", "video", "av")]
     plan = Plan(clips, systems, [CLEAN, Condition("babble", -5.0)], NoiseLibrary([babble], seed=0))
     with Journal(tmp_path, {}) as journal:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from avsr.decode.tokenizer import normalise_text
 from avsr.errors import InputError
@@ -23,7 +22,6 @@ COLUMNS = ("path", "speaker", "split", "text", "words")
 SHORT_BY_S = 0.2
 """Codecs and rounding take less from the end of a clip; what lacks more lacks some of what is said."""
 ROUNDING_S = 1e-6
-Half = Literal["train", "test"]
 TAKE = re.compile(r"(?<=\d)-[A-Z](-\d+)?$")
 """How ESC-50 ends the names of the takes of one recording: 1-22694-A-20, 1-22694-B-20."""
 
@@ -138,30 +136,26 @@ def name_in(root: Path, path: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
-def noise_files(data: Path, half: Half) -> tuple[list[Path], list[Path]]:
-    """Return the babble voices and the recorded noises of one half; what is trained with is never tested with.
+def noise_files(data: Path) -> tuple[list[Path], list[Path]]:
+    """Return the babble voices and the recorded noises that train: every other one that the tables list.
 
-    Every other file trains. Of the others those test whose voice, or whose recording where there are several takes of
-    it, is in none of these. Rows that are added to the tables may change which is which.
+    Rows that are added to the tables may change which.
     """
-    voices = [(u.path, u.speaker or u.path.stem) for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT]
-    noises = [(u.path, TAKE.sub("", u.path.stem)) for u in read_table(data / NOISE_TABLE)]
-    return _half_of(voices, half), _half_of(noises, half)
+    voices, noises = ([path for path, _ in files[::2]] for files in _listed(data))
+    return voices, noises
 
 
 def unfit_to_test(data: Path) -> set[Path]:
-    """Return the voices and noises, as resolved paths, that `noise_files` does not test with."""
-    listed = [u.path for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT]
-    listed += [u.path for u in read_table(data / NOISE_TABLE)]
-    fit = {path for files in noise_files(data, "test") for path in files}
-    return {path.resolve() for path in listed if path not in fit}
+    """Return, as resolved paths, what trains and what is of a voice, or a take of a recording, that trains."""
+    unfit: set[Path] = set()
+    for files in _listed(data):
+        known = {source for _, source in files[::2]}
+        unfit |= {path.resolve() for path, source in files if source in known}
+    return unfit
 
 
-def _half_of(files: list[tuple[Path, str]], half: Half) -> list[Path]:
-    """Return paths of ``files``, which are pairs of path and source."""
-    files = sorted(files)
-    trained, others = files[::2], files[1::2]
-    if half == "train":
-        return [path for path, _ in trained]
-    known = {source for _, source in trained}
-    return [path for path, source in others if source not in known]
+def _listed(data: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
+    """Return the voices and the noises, in order, each file with its source: who speaks, or which recording it is of."""
+    voices = [(u.path, u.speaker or u.path.stem) for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT]
+    noises = [(u.path, TAKE.sub("", u.path.stem)) for u in read_table(data / NOISE_TABLE)]
+    return sorted(voices), sorted(noises)

@@ -94,7 +94,7 @@ def _needed(recipe: RecipeConfig) -> list[str]:
 def _listed(name: str, recipe: RecipeConfig, data: Path) -> list[Utterance]:
     """Return the clips of a pack as the tables of ``data`` list them."""
     if name == NOISE_PACK:
-        voices, noises = noise_files(data, "train")
+        voices, noises = noise_files(data)
         sounds = [Utterance(path, "", VOICE_SPLIT, "", ()) for path in voices]
         return sounds + [Utterance(path, "", NOISE_SPLIT, "", ()) for path in noises]
     if name == SPEECH_PACK and recipe.speech is not None:

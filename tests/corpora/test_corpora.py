@@ -138,41 +138,39 @@ def test_a_missing_table_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "none.tsv")
 
 
-def test_no_noise_is_both_trained_and_tested_with(tmp_path: Path) -> None:
-    rows = [f"speech/{i}.ogg\tv{i}\t{'babble' if i % 3 else 'test'}\t1\t\t\n" for i in range(20)]
-    (tmp_path / "speech.tsv").write_text(HEADER + "".join(rows))
-    (tmp_path / "noise.tsv").write_text(HEADER + "".join(f"noise/{i}.ogg\t\t\t1\t\t\n" for i in range(7)))
-    (train_voices, train_noises), (test_voices, test_noises) = (
-        noise_files(tmp_path, "train"),
-        noise_files(tmp_path, "test"),
-    )
-    assert not set(train_voices) & set(test_voices)
-    assert not set(train_noises) & set(test_noises)
-    assert len(train_voices) + len(test_voices) == 13
-    assert len(train_noises) + len(test_noises) == 7
-    assert all(voices and noises for voices, noises in (noise_files(tmp_path, "train"), noise_files(tmp_path, "test")))
-
-
-def test_neither_a_voice_nor_a_recording_is_in_both_halves(tmp_path: Path) -> None:
+def test_neither_a_file_nor_a_voice_nor_a_recording_both_trains_and_tests(tmp_path: Path) -> None:
     speakers = {"a1": "a", "a2": "a", "b1": "b", "b2": "b", "b3": "b", "c": "c", "d": ""}  # every other one trains
     rows = [f"{name}.ogg\t{speaker}\tbabble\t1\t\t\n" for name, speaker in speakers.items()]
-    (tmp_path / "speech.tsv").write_text(HEADER + "".join(rows))
+    (tmp_path / "speech.tsv").write_text(HEADER + "".join([*rows, "e.ogg\te\ttest\t1\t\t\n"]))
     names = ("1-5-A-3", "1-5-B-3", "1-6-A-3", "1-7-A-3", "1-7-B-3", "1-7-C-3", "rain-B", "rain-C", "x", "y")
     (tmp_path / "noise.tsv").write_text(HEADER + "".join(f"{name}.ogg\t\t\t1\t\t\n" for name in names))
-    halves = [[[path.stem for path in files] for files in noise_files(tmp_path, half)] for half in ("train", "test")]
-    assert halves == [
-        [["a1", "b1", "b3", "d"], ["1-5-A-3", "1-6-A-3", "1-7-B-3", "rain-B", "x"]],
-        [["c"], ["rain-C", "y"]],
+    assert [[path.stem for path in files] for files in noise_files(tmp_path)] == [
+        ["a1", "b1", "b3", "d"],
+        ["1-5-A-3", "1-6-A-3", "1-7-B-3", "rain-B", "x"],
     ]
     unfit = {path.stem for path in unfit_to_test(tmp_path)}
     assert unfit == {*speakers, *names} - {"c", "rain-C", "y"}
 
 
+def test_a_file_of_two_names_does_not_test_where_it_trains(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.ogg").touch()
+    (tmp_path / "d.ogg").symlink_to("c.ogg")
+    listed = {"a.ogg": "ab", "b.ogg": "c", "c.ogg": "d", "d.ogg": "e"}  # the first, the third and the fifth train
+    rows = [f"{name}\t{speaker}\tbabble\t1\t\t\n" for name, speakers in listed.items() for speaker in speakers]
+    (tmp_path / "speech.tsv").write_text(HEADER + "".join(rows))
+    (tmp_path / "noise.tsv").write_text(HEADER)
+    voices, _ = noise_files(tmp_path)
+    assert [path.name for path in voices] == ["a.ogg", "b.ogg", "d.ogg"]
+    assert unfit_to_test(tmp_path) == {(tmp_path / name).resolve() for name in ("a.ogg", "b.ogg", "c.ogg")}
+
+
 def test_the_corpora_keep_their_halves_apart(shared_data: Path) -> None:
-    (train_voices, train_noises), (test_voices, test_noises) = (
-        noise_files(shared_data, "train"),
-        noise_files(shared_data, "test"),
-    )
+    train_voices, train_noises = noise_files(shared_data)
+    voices = [row.path for row in read_table(shared_data / "speech.tsv") if row.split == "babble"]
+    noises = [row.path for row in read_table(shared_data / "noise.tsv")]
+    unfit = unfit_to_test(shared_data)
+    test_voices, test_noises = ([path for path in some if path.resolve() not in unfit] for some in (voices, noises))
     assert train_voices
     assert train_noises
     assert not {*train_voices, *train_noises} & {*test_voices, *test_noises}
