@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from avsr.disk import writing
 from avsr.errors import AvsrError, InputError
 from avsr.talker.clip import make_clip
 from avsr.talker.voices import DEFAULT_VOICE, LEAD_S, VOICES
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _list_voices(asked: bool) -> None:
@@ -51,7 +52,9 @@ def talk(
             text, output, voice=voice, seed=seed, size=_parse_size(size), fps=fps, lead_s=silence, tail_s=silence
         )
         if json:
-            output.with_suffix(".json").write_text(clip.to_json(), encoding="utf-8")
+            beside = output.with_suffix(".json")
+            with writing(beside):
+                beside.write_text(clip.to_json(), encoding="utf-8")
     except AvsrError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -72,6 +72,13 @@ def test_bad_input_is_exit_code_2_with_the_reason(arguments: list[str], hint: st
     assert not list(tmp_path.iterdir())
 
 
+def test_json_that_cannot_be_written_is_exit_code_2_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "clip.json").mkdir()
+    result = CliRunner().invoke(app, ["bin", "-o", str(tmp_path / "clip.mp4"), "--size", "128x96", "--json"])
+    assert result.exit_code == 2
+    assert "clip.json: cannot be written (Is a directory)" in result.output
+
+
 @pytest.mark.parametrize("name", ["clip.avi", "nowhere/clip.mp4"])
 def test_a_path_that_cannot_hold_a_clip_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError):
