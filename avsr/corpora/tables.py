@@ -155,7 +155,7 @@ def unfit_to_test(data: Path) -> set[Path]:
 
 
 def _listed(data: Path) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
-    """Return the voices and the noises, in order, each file with its source: who speaks, or which recording it is of."""
+    """Return the voices and the noises in order, each file with its source: who speaks, or which recording it is."""
     voices = [(u.path, u.speaker or u.path.stem) for u in read_table(data / BABBLE_TABLE) if u.split == BABBLE_SPLIT]
     noises = [(u.path, TAKE.sub("", u.path.stem)) for u in read_table(data / NOISE_TABLE)]
     return sorted(voices), sorted(noises)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from avsr.config import FeatureConfig
 from avsr.corpora import AlignedWord
 from avsr.decode.tokenizer import Tokenizer
 from avsr.features import LogMel
+from avsr.traced import map_tensors
 from avsr.train.augment.examples import CLEAN_SNR_DB, Example
 from avsr.train.augment.spectrum import MaskConfig, mask_spectrum
 from avsr.train.packs.prepared import Clip, ClipData
-from avsr.types import MELS_PER_TICK, TICK_S, AvChunk
+from avsr.types import TICK_S, AvChunk
 
 T = TypeVar("T")
-D = TypeVar("D", "Batch", AvChunk)
 IGNORED = -100
 BUCKET_BATCHES = 8
 """So many batches' items are sorted by length among themselves: more would pad less, and mix less."""
@@ -55,7 +55,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the same on ``device``."""
-        return _moved(self, device)
+        return map_tensors(self, lambda tensor: tensor.to(device))
 
 
 class Collator:
@@ -65,8 +65,16 @@ class Collator:
         self._log_mel = LogMel(features)
         self._tokenizer = tokenizer
 
-    def __call__(self, examples: list[Example]) -> Batch:
-        """Make one batch of ``examples``."""
+    def __call__(
+        self, examples: list[Example], masks: MaskConfig | None = None, rngs: Sequence[np.random.Generator] = ()
+    ) -> Batch:
+        """Make one batch of ``examples``; with ``masks`` each spectrogram is masked by its own generator of ``rngs``.
+
+        What is masked of an example depends neither on the others of its batch nor on the padding behind it.
+        """
+        mels = [self._log_mel.parallel(torch.from_numpy(e.data.audio)) for e in examples]
+        if masks is not None:
+            mels = [mask_spectrum(mel, masks, rng) for mel, rng in zip(mels, rngs, strict=True)]
         lengths = torch.tensor([len(e.data.visible) for e in examples])
         ticks = int(lengths.max())
         valid = torch.arange(ticks) < lengths[:, None]
@@ -75,7 +83,7 @@ class Collator:
         heard = _pad([torch.from_numpy(e.data.heard) for e in examples])
         return Batch(
             chunk=AvChunk(
-                mel=_pad([self._mel(e) for e in examples]),
+                mel=_pad(mels),
                 lips=_pad([torch.from_numpy(e.data.lips) for e in examples]),
                 heard=heard,
                 visible=visible,
@@ -93,20 +101,6 @@ class Collator:
     def whole(self, clip: Clip, data: ClipData) -> Example:
         """Take a clip as it is."""
         return Example(data, clip.words, clip.text, CLEAN_SNR_DB)
-
-    def mask(self, batch: Batch, masks: MaskConfig, rngs: Sequence[np.random.Generator]) -> Batch:
-        """Mask each spectrogram by its own generator.
-
-        What is masked of an example does not depend on the others of its batch, nor on the padding behind it.
-        """
-        mel = batch.chunk.mel.clone()
-        for row, num_ticks, rng in zip(mel, batch.valid.sum(1).tolist(), rngs, strict=True):
-            said = row[: MELS_PER_TICK * num_ticks]
-            said.copy_(mask_spectrum(said, masks, rng))
-        return replace(batch, chunk=replace(batch.chunk, mel=mel))
-
-    def _mel(self, example: Example) -> torch.Tensor:
-        return self._log_mel.parallel(torch.from_numpy(example.data.audio))
 
     def _frame_labels(self, words: tuple[AlignedWord, ...], num_ticks: int) -> torch.Tensor:
         """Spread each word's tokens evenly over its ticks."""
@@ -149,15 +143,3 @@ def of_like_length(
 
 def _pad(rows: list[torch.Tensor], value: float = 0) -> torch.Tensor:
     return pad_sequence(rows, batch_first=True, padding_value=value)
-
-
-def _moved(value: D, device: torch.device) -> D:
-    """Move the tensors of a dataclass, and of those in it."""
-    changes: dict[str, Any] = {}
-    for field in fields(value):
-        part = getattr(value, field.name)
-        if isinstance(part, torch.Tensor):
-            changes[field.name] = part.to(device)
-        elif isinstance(part, AvChunk):
-            changes[field.name] = _moved(part, device)
-    return replace(value, **changes)

@@ -117,8 +117,7 @@ class StepMaker(Dataset[Step]):
 
             share = self._stage.augment.lip_swap_share if len(groups) > 1 else 0.0
             examples.append(swap_lips(example, neighbour, share, rng))
-        batch = self._collator.mask(self._collator(examples), self._stage.augment.mask, rngs)
-        return Part(batch, seed)
+        return Part(self._collator(examples, self._stage.augment.mask, rngs), seed)
 
     def _example(self, group: Group, rng: np.random.Generator) -> Example:
         config, lips_match = self._stage.augment, True
@@ -129,7 +128,9 @@ class StepMaker(Dataset[Step]):
             if config.word_swap_share:
                 lenders = self._lenders[source.corpus]
                 said, data = lend_words(clip, data, lenders, source.corpus.load, config.word_swap_share, rng)
-            if said is not clip and data.visible.any():  # a word lent to itself, too: its lips are out of time
+            if (
+                said is not clip and data.visible.any()
+            ):  # even where a word gives way to the same word: its lips are out of time
                 lips_match = not keeps_lips
                 data = data if keeps_lips else without_video(data, data.visible)
             clips.append((said, data))
@@ -163,7 +164,7 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
     loader: DataLoader[Step | AvsrError] = DataLoader(
         _Guarded(maker),
         batch_size=None,
-        sampler=_Positions(maker, first),
+        sampler=maker.positions(first),
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_begin_work,
@@ -200,14 +201,6 @@ def _is_heard(clip: Clip, media: Media) -> bool:
     """Tell whether there is sound from the first word to the last."""
     ticks = [time_s / TICK_S for word in clip.words for time_s in (word.start_s, word.end_s)]
     return bool(ticks) and any(first <= min(ticks) and max(ticks) <= last for first, last in media.heard)
-
-
-class _Positions:
-    def __init__(self, maker: StepMaker, first: Position) -> None:
-        self._maker, self._first = maker, first
-
-    def __iter__(self) -> Iterator[Position]:
-        return self._maker.positions(self._first)
 
 
 def _begin_work(_: int) -> None:
