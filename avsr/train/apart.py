@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING
 
 import torch
 
 from avsr.errors import AvsrError
+from avsr.train.job import Job
 from avsr.train.loop import StageSummary, finished_summary
 from avsr.train.machine import Machine
 from avsr.train.recipe import Branch
+from avsr.train.stopping import leave_terminal_to_parent
 from avsr.train.tracking import OnReport, Report, StageNote
 
-if TYPE_CHECKING:
-    from avsr.train.run import Job
-
 PIPE_BYTES = 65_536
-"""Of what nobody wants to hear any more, read at once."""
+"""How much of what a worker still says is thrown away at a time."""
 
 
 def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Branch, StageSummary]:
@@ -127,8 +124,7 @@ def _listen(workers: Sequence[_Worker], on_report: OnReport) -> list[str]:
 
 
 def _train_alone(job: Job, branch: Branch, machine: Machine, threads: int, mouth: Connection) -> None:
-    # Ctrl-C reaches every process of a terminal; it is for the first one to pass on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_terminal_to_parent()
     torch.set_num_threads(threads)
     try:
         job.trainer(branch, machine, mouth.send).run()

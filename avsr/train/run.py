@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from avsr.bundle import LM_FILE, MAX_BYTES, MAX_LM_TEXT_BYTES, SUMS_FILE, Bundle, save_bundle
@@ -15,28 +14,21 @@ from avsr.decode.tokenizer import Tokenizer, train_tokenizer
 from avsr.disk import STOP_PATIENCE_S, lock, whole_file
 from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
-from avsr.train.augment.noise import NoiseSource
 from avsr.train.card import model_card
 from avsr.train.gather import (
     CORPUS_PACK,
     DEV_SPLIT,
-    NOISE_PACK,
     NOISE_SPLIT,
-    SPEECH_PACK,
-    TALKERS_PACK,
     TRAIN_SPLIT,
     VOICE_SPLIT,
-    VOICES_PACK,
     Packs,
     gather_packs,
-    read_noise,
 )
-from avsr.train.loop import Trainer
+from avsr.train.job import Foundation, Job
 from avsr.train.machine import Machine
 from avsr.train.ngram import LmConfig, build_lm
-from avsr.train.packs.prepared import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus, fingerprint
-from avsr.train.plan import Source
-from avsr.train.recipe import APART, Branch, RecipeConfig
+from avsr.train.packs.prepared import ClipMemory, PreparedCorpus, fingerprint
+from avsr.train.recipe import APART, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.tracking import OnReport, print_notes
 
@@ -203,14 +195,6 @@ def _check_spelling(tokenizer: Tokenizer, packs: Packs) -> None:
                 raise TextError(f"{clip.path} ({name}): {error}, or take the clip out of the table") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Foundation:
-    """What all stages stand on: the tokenizer and the statistics of the sound."""
-
-    tokenizer_bytes: bytes
-    features: FeatureConfig
-
-
 def lay_foundation(recipe: RecipeConfig, packs: Packs, work: Path, start: Bundle | None) -> Foundation:
     """Make the tokenizer and measure the sound, or take both from ``start``; ``work`` keeps them."""
     tokenizer, features = work / TOKENIZER_FILE, work / FEATURES_FILE
@@ -227,69 +211,3 @@ def lay_foundation(recipe: RecipeConfig, packs: Packs, work: Path, start: Bundle
         measured = measure_features(corpus.load(clip).audio for clip in heard[::4])
         _write(features, dump_config(measured).encode())
     return Foundation(tokenizer.read_bytes(), load_config(features, FeatureConfig))
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run of a recipe: what every stage of it needs, here or in a process of its own."""
-
-    recipe: RecipeConfig
-    packs: Packs
-    work: Path
-    foundation: Foundation
-    start: Bundle | None = None
-
-    def trainer(self, branch: Branch, machine: Machine, on_report: OnReport) -> Trainer:
-        """Return the trainer of one stage, its weights those of ``start`` if there is one."""
-        recipe, packs, stage = self.recipe, self.packs, self.recipe.stage(branch)
-        tokenizer = Tokenizer(self.foundation.tokenizer_bytes)
-        corpus = PreparedCorpus(packs[CORPUS_PACK], ClipMemory(MEMORY_BYTES // max(1, machine.workers)))
-        trainer = Trainer(
-            branch,
-            recipe.sizes(tokenizer.vocab_size),
-            self.foundation.features,
-            stage,
-            tokenizer,
-            self.sources(branch, corpus),
-            Source(corpus, corpus.select(DEV_SPLIT)),
-            read_noise(packs[NOISE_PACK]) if NOISE_PACK in packs and stage.augment.noise_share else NoiseSource([], []),
-            self.work / branch,
-            machine,
-            on_report,
-        )
-        if self.start is not None:
-            trainer.model.load_state_dict(self.start.state_dict())
-        return trainer
-
-    def sources(self, branch: Branch, corpus: PreparedCorpus) -> list[Source]:
-        """Return what a stage learns from; pictures are learnt from nothing but pictures.
-
-        All packs share the room of ``corpus``, in each worker as well, which gets a copy of both.
-        """
-        recipe, stage = self.recipe, self.recipe.stage(branch)
-        sources = balanced_sources(corpus, stage.speaker_balance)
-        if recipe.num_talkers and stage.talker_repeat:
-            talkers = PreparedCorpus(self.packs[TALKERS_PACK], corpus.room)
-            sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
-        for pack, is_there, repeat in (
-            (VOICES_PACK, recipe.num_voices > 0, stage.voice_repeat),
-            (SPEECH_PACK, recipe.speech is not None, stage.speech_repeat),
-        ):
-            if branch != "video" and is_there and repeat:
-                heard = PreparedCorpus(self.packs[pack], corpus.room)
-                sources.append(Source(heard, heard.select(TRAIN_SPLIT), repeat))
-        return sources
-
-
-def balanced_sources(corpus: PreparedCorpus, balance: float) -> list[Source]:
-    """Return the training clips, a source a speaker, repeated so that rare speakers come more often.
-
-    ``balance`` 0 takes every clip once, 1 every speaker for the same share; the epoch stays as long.
-    """
-    by_speaker: dict[str, list[Clip]] = {}
-    for clip in corpus.select(TRAIN_SPLIT):
-        by_speaker.setdefault(clip.speaker, []).append(clip)
-    weights = {speaker: len(clips) ** -balance for speaker, clips in by_speaker.items()}
-    num_clips = sum(len(clips) for clips in by_speaker.values())
-    total = sum(weights[speaker] * len(clips) for speaker, clips in by_speaker.items())
-    return [Source(corpus, clips, weights[speaker] * num_clips / total) for speaker, clips in by_speaker.items()]

@@ -16,7 +16,8 @@ def train(work: Path) -> None:
     sys.modules.update(dict.fromkeys(MISSING))  # type: ignore[arg-type]  # None: it cannot be imported
     from avsr.train.machine import Machine
     from avsr.train.recipe import RecipeConfig
-    from avsr.train.run import Job, lay_foundation
+    from avsr.train.job import Job
+    from avsr.train.run import lay_foundation
     from avsr.train.tracking import print_notes
 
     recipe = RecipeConfig.model_validate(

@@ -19,8 +19,9 @@ import pytest
 from toy_recipe import recipe_of, toy_job
 
 from avsr.errors import AvsrError
-from avsr.train import apart, run
+from avsr.train import apart
 from avsr.train.apart import _listen, _train_side_by_side, _Worker
+from avsr.train.job import Job
 from avsr.train.loop import finished_summary
 from avsr.train.machine import Machine
 from avsr.train.recipe import Branch
@@ -105,7 +106,7 @@ def test_a_worker_that_has_much_to_say_is_not_waited_for_in_vain(
     monkeypatch.setattr(_Worker, "start", lambda *_: worker)
     talker.start()
     with pytest.raises(error):
-        _train_side_by_side(cast(run.Job, None), ["audio"], Machine(), 1, Mock(side_effect=error))
+        _train_side_by_side(cast(Job, None), ["audio"], Machine(), 1, Mock(side_effect=error))
     assert not talker.is_alive()
 
 
@@ -118,14 +119,14 @@ def test_a_branch_that_has_begun_is_not_left_alone_where_the_other_cannot_begin(
     monkeypatch.setattr(worker.process, "terminate", terminate)
     monkeypatch.setattr(_Worker, "start", Mock(side_effect=[worker, KeyboardInterrupt]))
     with pytest.raises(KeyboardInterrupt):
-        _train_side_by_side(cast(run.Job, None), ["audio", "video"], Machine(), 1, Mock())
+        _train_side_by_side(cast(Job, None), ["audio", "video"], Machine(), 1, Mock())
     assert terminate.called
 
 
 def test_a_branch_that_cannot_be_trained_says_why_at_once_and_at_the_end(
     pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(apart, "leave_terminal_to_parent", lambda: None)
     monkeypatch.setattr(apart.torch, "set_num_threads", lambda _: None)
     job = toy_job(pack, tmp_path, recipe_of(video={"epochs": 1, "augment": {"noise_share": 1.0}}))
     worker, mouth = worker_of("video", 0)
@@ -142,12 +143,12 @@ def test_a_branch_that_cannot_be_trained_says_why_at_once_and_at_the_end(
 def test_a_branch_that_was_told_to_stop_is_not_taken_for_done(
     error: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(apart, "leave_terminal_to_parent", lambda: None)
     monkeypatch.setattr(apart.torch, "set_num_threads", lambda _: None)
     trainer = SimpleNamespace(run=Mock(side_effect=error))
     job, mouth = SimpleNamespace(trainer=lambda *_: trainer), SimpleNamespace(send=print)
     with pytest.raises(SystemExit) if error else nullcontext():
-        apart._train_alone(cast(run.Job, job), "audio", Machine(), 1, cast(Connection, mouth))
+        apart._train_alone(cast(Job, job), "audio", Machine(), 1, cast(Connection, mouth))
     assert trainer.run.called
 
 
@@ -159,5 +160,5 @@ def test_a_branch_without_epochs_is_not_trained(monkeypatch: pytest.MonkeyPatch,
         return SimpleNamespace(run=lambda: None)
 
     job = SimpleNamespace(recipe=recipe_of(audio={"epochs": 0}), work=tmp_path, trainer=trainer)
-    apart.train_branches(cast(run.Job, job), Machine(), lambda _: None)
+    apart.train_branches(cast(Job, job), Machine(), lambda _: None)
     assert begun == ["video"]

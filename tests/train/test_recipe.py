@@ -27,7 +27,9 @@ from avsr.disk import lock
 from avsr.errors import InputError, TextError
 from avsr.features import LogMel
 from avsr.train import apart, gather, run
+from avsr.train.augment.noise import NoiseSource
 from avsr.train.checkpoint import read_tensors
+from avsr.train.job import Foundation, Job, balanced_sources
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
 from avsr.train.packs import prepare, workers
@@ -141,8 +143,8 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     (tmp_path / "further").mkdir()
     packs = {"corpus": work / "corpus"}
     foundation = run.lay_foundation(recipe, packs, tmp_path / "further", start)
-    assert foundation == run.Foundation(start.tokenizer_bytes, start.config.features)
-    job = run.Job(recipe, packs, tmp_path / "further", foundation, start)
+    assert foundation == Foundation(start.tokenizer_bytes, start.config.features)
+    job = Job(recipe, packs, tmp_path / "further", foundation, start)
     beginner = job.trainer("audio", Machine(), print_notes)
     assert all(torch.equal(value, loaded[name]) for name, value in beginner.model.state_dict().items())
     with pytest.raises(InputError, match="of other sizes"):
@@ -150,7 +152,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 
     # Everything is there: a second run only writes the bundle again.
     monkeypatch.setattr(workers, "open_executor", None)
-    monkeypatch.setattr(run, "read_noise", lambda _: run.NoiseSource([], []))
+    monkeypatch.setattr("avsr.train.job.read_noise", lambda _: NoiseSource([], []))
     before = (bundle / "model.safetensors").read_bytes()
     run.run_recipe(recipe, data, work, bundle)
     assert (bundle / "model.safetensors").read_bytes() == before
@@ -160,7 +162,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
     packs = gather.gather_packs(recipe, data, tmp_path)
-    job = run.Job(recipe, packs, tmp_path, run.lay_foundation(recipe, packs, tmp_path, None))
+    job = Job(recipe, packs, tmp_path, run.lay_foundation(recipe, packs, tmp_path, None))
     corpus = PreparedCorpus(packs["corpus"])
     for branch, hears_speech in {"audio": True, "video": False, "fusion": False}.items():
         clips = [clip for source in job.sources(branch, corpus) for clip in source.clips]
@@ -175,7 +177,7 @@ def test_sentences_without_a_face_teach_all_but_the_eye(pack: Path, tmp_path: Pa
     for name, directory in packs.items():
         write_pack(directory, [(replace(clip, speaker=name), heard)])
     recipe = recipe_of(num_voices=1, num_talkers=1, audio={"epochs": 1, "voice_repeat": 3.0})
-    job = run.Job(recipe, packs, tmp_path, run.Foundation(b"", FEATURES))
+    job = Job(recipe, packs, tmp_path, Foundation(b"", FEATURES))
     repeats = {
         branch: {source.clips[0].speaker: source.repeat for source in job.sources(branch, PreparedCorpus(pack))}
         for branch in ("audio", "video", "fusion")
@@ -194,7 +196,7 @@ def test_all_packs_of_a_stage_share_one_room_in_a_worker_as_well(pack: Path, tmp
     packs = {name: tmp_path / name for name in ("voices", "talkers")}
     for directory in packs.values():
         write_pack(directory, [(clip, made)])
-    job = run.Job(recipe_of(num_voices=1, num_talkers=1), packs, tmp_path, run.Foundation(b"", FEATURES))
+    job = Job(recipe_of(num_voices=1, num_talkers=1), packs, tmp_path, Foundation(b"", FEATURES))
     room = ClipMemory(made.num_bytes)
     sources = job.sources("audio", PreparedCorpus(pack, room))
     assert len(sources) == 3
@@ -253,7 +255,7 @@ def test_balance_moves_an_epoch_towards_rare_speakers(balance: float) -> None:
     counts = {"many": 80, "few": 20}
     clips = [Clip(f"{i}", speaker, "train", "", (), 1) for speaker, count in counts.items() for i in range(count)]
     corpus = cast(PreparedCorpus, SimpleNamespace(select=lambda split: clips))
-    many, few = run.balanced_sources(corpus, balance)
+    many, few = balanced_sources(corpus, balance)
     shares = many.repeat * len(many.clips), few.repeat * len(few.clips)
     assert sum(shares) == pytest.approx(100)
     assert shares[0] / shares[1] == pytest.approx(4 ** (1 - balance))
@@ -273,9 +275,9 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
     prepare.prepare(read_table(data / "speech.tsv"), data, noise)
     (data / "speech.tsv").unlink()
     monkeypatch.setattr(gather, "prepare", None)
-    jobs: list[run.Job] = []
+    jobs: list[Job] = []
 
-    def stop(job: run.Job, *_: object) -> None:
+    def stop(job: Job, *_: object) -> None:
         jobs.append(job)
         raise KeyboardInterrupt
 

@@ -9,8 +9,8 @@ from toy_clips import WORDS
 from toy_training import FEATURES
 
 from avsr.decode import train_tokenizer
+from avsr.train.job import Foundation, Job
 from avsr.train.recipe import RecipeConfig
-from avsr.train.run import Foundation, Job
 
 SIZES = tiny_sizes(1)
 
