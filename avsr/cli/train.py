@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from avsr.cli.interrupt import INTERRUPTED
 from avsr.cli.output import note
-
-
-class Device(str, Enum):
-    """Where the network is trained."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def run(
@@ -46,7 +37,7 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the bundle goes. [WORK/bundle]")
     ] = None,
-    device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = Device.auto,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
     workers: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="Processes that make examples. [a GPU: all processors but one; else 0]"),
@@ -74,7 +65,7 @@ def run(
     output = output or work / "bundle"
     begin_from = load_bundle(start) if start else None
     try:
-        with open_machine(device.value, workers) as machine, TrainingTable() as table:
+        with open_machine(device, workers) as machine, TrainingTable() as table:
             run_recipe(settings, data, work, output, start=begin_from, machine=machine, on_report=table.show)
             is_first = machine.processes.is_first
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from avsr.train.tracking import Report, StageNote, StageProgress
+from avsr.train.tracking import Report, StageProgress
 
 COLUMNS = ("stage", "epoch", "step", "loss", "rate", "clips/s", "dev WER", "left")
 
@@ -33,9 +33,9 @@ class TrainingTable:
             if self._console.is_terminal and not self._live.is_started:
                 self._live.start()
         elif self._console.is_terminal:
-            self._console.out(_line(report), highlight=False)
+            self._console.out(str(report), highlight=False)
         else:
-            print(_line(report), file=sys.stderr, flush=True)
+            print(report, file=sys.stderr, flush=True)
 
     def __enter__(self) -> TrainingTable:
         return self
@@ -53,10 +53,6 @@ class TrainingTable:
         for progress in self._stages.values():
             table.add_row(*_cells(progress))
         return table
-
-
-def _line(note: StageNote) -> str:
-    return f"{note.stage}: {note.text}"
 
 
 def _cells(progress: StageProgress) -> tuple[str, ...]:

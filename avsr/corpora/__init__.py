@@ -8,7 +8,6 @@ from avsr.corpora.tables import (
     are_timed,
     name_in,
     noise_files,
-    parse_alignment,
     read_table,
     unfit_to_test,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "are_timed",
     "name_in",
     "noise_files",
-    "parse_alignment",
     "read_clip",
     "read_corpus",
     "read_senses",

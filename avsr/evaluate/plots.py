@@ -72,9 +72,9 @@ def plot_wer(scores: Sequence[Score], titles: Mapping[str, str], caption: str) -
     return figure
 
 
-def as_png(figure: Figure, dpi: int = PRINT_DPI) -> bytes:
+def as_png(figure: Figure) -> bytes:
     """Return the figure as a PNG file."""
-    return _saved(figure, format="png", dpi=dpi, metadata={"Software": None})
+    return _saved(figure, format="png", dpi=PRINT_DPI, metadata={"Software": None})
 
 
 def as_pdf(figure: Figure) -> bytes:

@@ -36,11 +36,6 @@ class LipLines:
     lower_outer: FloatArray
     half_width: float
 
-    @property
-    def opening(self) -> float:
-        """Largest gap between the lips over the mouth's width."""
-        return float(np.max(self.lower_inner - self.upper_inner)) / (2 * self.half_width)
-
 
 def lip_lines(face: FaceStyle, shape: MouthShape, x: FloatArray) -> LipLines:
     """Where the lips of ``face`` run in ``shape``; in the columns outside of the mouth all four lines meet."""

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ from avsr.train.averaging import MovingAverage, average_weights
 from avsr.train.batch import Collator
 from avsr.train.checkpoint import read_tensors, write_tensors
 from avsr.train.machine import Machine
-from avsr.train.objective import Objective, Weights, count_terms
+from avsr.train.objective import Objective, count_terms
 from avsr.train.plan import Source
 from avsr.train.recipe import Branch, StageConfig
 from avsr.train.schedule import learning_rate
 from avsr.train.steps import Position, Step, StepMaker, make_steps
 from avsr.train.stopping import StopRequest
-from avsr.train.tracking import OnReport, Tracker, print_notes
+from avsr.train.tracking import OnReport, Standing, Tracker, print_notes
 from avsr.train.validation import SCORED, Validator
 from avsr.types import TICK_S
 
@@ -40,27 +41,6 @@ CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.pt"
 """What a finished stage came to: its weights and its summary."""
 BEST = "best.pt"
-
-
-@dataclass
-class Standing:
-    """How far a stage is and what it found; with the weights and the optimiser, all that the next step depends on.
-
-    ``step`` steps of epoch ``epoch`` are done, ``total_steps`` of the stage; ``loss_sum`` is over the former,
-    ``ticks`` were learnt from. ``scores`` are of the last validation, ``best_scores`` of the best,
-    ``num_worse`` validations ago. ``seconds`` is the time spent in this epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    total_steps: int = 0
-    loss_sum: float = 0.0
-    ticks: int = 0
-    seconds: float = 0.0
-    scores: dict[str, float] = field(default_factory=dict)
-    best_scores: dict[str, float] | None = None
-    best_epoch: int = 0
-    num_worse: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +166,7 @@ class Trainer:
                 self._average.objective.load(saved["average"])
             self._standing = Standing(**saved["standing"])
         standing = self._standing
-        self._tracker.open(saved["log_bytes"] if saved else 0, standing.total_steps, standing.scores)
+        self._tracker.open(saved["log_bytes"] if saved else 0, standing)
         if saved is not None:
             self._tracker.note(f"resumed after {standing.epoch} epochs and {standing.step} steps")
         self._saved_s = time.monotonic()
@@ -275,14 +255,8 @@ class Trainer:
         standing.total_steps += 1
         if self._average is not None:
             self._average.update(self._objective, standing.total_steps)
-        self._tracker.step(
-            *(standing.epoch, standing.step - 1, step.num_steps, standing.total_steps),
-            loss=step_loss,
-            terms=dict(zip(self._objective.terms, terms.tolist(), strict=True)),
-            mean_loss=standing.loss_sum / standing.step,
-            learning_rate=rate,
-            num_clips=int(counts["clips"]),
-        )
+        named = dict(zip(self._objective.terms, terms.tolist(), strict=True))
+        self._tracker.step(standing, step.num_steps, step_loss, named, rate, int(counts["clips"]))
 
     def _count(self, step: Step, stop: StopRequest) -> dict[str, float]:
         """Count what all processes together learn from in ``step``, and how many of them were told to stop."""
@@ -337,7 +311,7 @@ class Trainer:
         """Choose the weights that are kept, load them and write them down."""
         stage, standing, scored = self._stage, self._standing, SCORED[self._branch]
         chosen, scores = f"those after epoch {standing.epoch}", standing.scores
-        weights = _copied(self._candidate.weights())
+        weights = deepcopy(self._candidate.weights())
         if stage.patience and standing.best_scores is not None and standing.best_epoch != standing.epoch:
             chosen, scores = f"the best, after epoch {standing.best_epoch}", standing.best_scores
             weights = self._read(BEST)
@@ -365,7 +339,6 @@ class Trainer:
         self._write(
             CHECKPOINT,
             {
-                "branch": self._branch,
                 **self._objective.weights(),
                 "optimiser": self._optimiser.state_dict(),
                 "average": None if self._average is None else self._average.objective.weights(),
@@ -387,10 +360,6 @@ def finished_summary(directory: Path) -> StageSummary | None:
     """Return what the stage of ``directory`` came to; None where it is not finished."""
     path = directory / WEIGHTS
     return StageSummary(**read_tensors(path)["summary"]) if path.exists() else None
-
-
-def _copied(weights: Weights) -> Weights:
-    return {part: {name: x.clone() for name, x in values.items()} for part, values in weights.items()}
 
 
 def _epoch_file(epoch: int) -> str:

@@ -27,6 +27,8 @@ MIN_SHARE_PRESENT = 0.9
 FORBIDDEN = -1e4
 """Log-probability of writing a token when it may not be written; finite, so that gradients stay so."""
 
+HEADS: dict[Branch, tuple[str, ...]] = {"audio": ("audio",), "video": ("video",), "fusion": ("audio", "video", "fused")}
+"""Which heads a stage trains; the last one is what it is for."""
 Weights = dict[str, dict[str, torch.Tensor]]
 """By part (``model`` or ``frame_heads``) and name."""
 
@@ -42,9 +44,7 @@ class Objective(nn.Module):
         """What the loss is made of, by name, each with its weight in it."""
         sizes = model.config
         # Frame-wise word labels teach each branch where words are long before CTC finds out; not part of the model.
-        self.frame_heads = nn.ModuleDict(
-            {name: nn.Linear(sizes.dim, sizes.vocab_size) for name in ("audio", "video", "fused")}
-        )
+        self.frame_heads = nn.ModuleDict({name: nn.Linear(sizes.dim, sizes.vocab_size) for name in HEADS["fusion"]})
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(branch == "fusion" or name.split(".", 1)[1].startswith(branch))
 
@@ -88,7 +88,7 @@ class Objective(nn.Module):
             labels = _labels(batch, rows)
             ctc = self._ctc(scores[name], batch, rows) / max(1.0, counts[f"{name}_rows"])
             frames = _frame_loss(self.frame_heads[name](features[name]), labels) / max(1.0, counts[f"{name}_frames"])
-            weight = 1.0 if name in ("fused", self.branch) else BRANCH_LOSS_WEIGHT
+            weight = 1.0 if name == HEADS[self.branch][-1] else BRANCH_LOSS_WEIGHT
             terms |= {f"{name}_ctc": weight * ctc, f"{name}_frames": weight * FRAME_LOSS_WEIGHT * frames}
         if fusion is not None:
             snr_error = (fusion.snr_db.float() - batch.snr_db[:, None]) / SNR_SCALE_DB
@@ -126,9 +126,8 @@ class Objective(nn.Module):
 
 def count_terms(branch: Branch, batch: Batch | None) -> dict[str, int]:
     """Count what each term of the loss is a mean over, and the ``clips`` and ``ticks`` that are learnt from."""
-    heads = _heads(branch)
     counts = dict.fromkeys(("clips", "ticks", "heard_ticks", "both_ticks"), 0)
-    counts |= {f"{head}_{unit}": 0 for head in heads for unit in ("rows", "frames")}
+    counts |= {f"{head}_{unit}": 0 for head in HEADS[branch] for unit in ("rows", "frames")}
     if batch is None:
         return counts
     counts |= {"clips": len(batch.texts), "ticks": int(batch.valid.sum())}
@@ -154,12 +153,9 @@ def branch_divergence(scores: Mapping[str, torch.Tensor], both: torch.Tensor) ->
     return total
 
 
-def _heads(branch: Branch) -> tuple[str, ...]:
-    return ("fused", "audio", "video") if branch == "fusion" else (branch,)
-
-
 def _term_names(branch: Branch, *, is_aligned: bool) -> tuple[str, ...]:
-    names = [f"{head}_{kind}" for head in _heads(branch) for kind in ("ctc", "frames")]
+    *others, last = HEADS[branch]
+    names = [f"{head}_{kind}" for head in (last, *others) for kind in ("ctc", "frames")]
     return (*names, *(["snr"] if branch == "fusion" else []), *(["alignment"] if is_aligned else []))
 
 
@@ -173,7 +169,7 @@ def _rows(branch: Branch, batch: Batch) -> dict[str, torch.Tensor]:
         "audio": _is_there(batch.chunk.heard, batch),
         "video": _is_there(batch.chunk.visible, batch) & batch.lips_match,
     }
-    return rows if branch == "fusion" else {branch: rows[branch]}
+    return {head: learns for head, learns in rows.items() if head in HEADS[branch]}
 
 
 def _is_there(present: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -31,11 +31,10 @@ PATIENCE = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """One process among ``count``; ``local_rank`` among the ``local_count`` of its machine."""
+    """One process among ``count``; ``local_count`` of them on its machine."""
 
     rank: int = 0
     count: int = 1
-    local_rank: int = 0
     local_count: int = 1
 
     @property
@@ -89,12 +88,7 @@ def join_processes(backend: str) -> Iterator[Processes]:
     named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=named, rank=rank, world_size=count, timeout=PATIENCE)
     try:
-        yield Processes(
-            dist.get_rank(),
-            dist.get_world_size(),
-            int(os.environ.get("LOCAL_RANK", 0)),
-            int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-        )
+        yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     finally:
         # What still holds the group would keep its threads, which abort the process when Python ends before them.
         gc.collect()

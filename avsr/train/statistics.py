@@ -14,9 +14,9 @@ LEAST_STD = 0.1
 """A band that hardly moves is not blown up."""
 
 
-def measure_features(utterances: Iterable[FloatArray], floor: float = 1e-6) -> FeatureConfig:
+def measure_features(utterances: Iterable[FloatArray]) -> FeatureConfig:
     """Return the per-band mean and deviation of the log-mel frames of ``utterances``, each f32 (640 n,)."""
-    plain = LogMel(FeatureConfig(mel_mean=(0.0,) * NUM_MELS, mel_std=(1.0,) * NUM_MELS, floor=floor))
+    plain = LogMel(FeatureConfig(mel_mean=(0.0,) * NUM_MELS, mel_std=(1.0,) * NUM_MELS))
     count, total, squares = 0, torch.zeros(NUM_MELS, dtype=torch.float64), torch.zeros(NUM_MELS, dtype=torch.float64)
     for samples in utterances:
         mel = plain.parallel(torch.from_numpy(samples)).double()
@@ -26,5 +26,4 @@ def measure_features(utterances: Iterable[FloatArray], floor: float = 1e-6) -> F
     return FeatureConfig(
         mel_mean=tuple(round(value, 4) for value in mean.tolist()),
         mel_std=tuple(round(value, 4) for value in std.tolist()),
-        floor=floor,
     )

@@ -46,7 +46,6 @@ class Part:
 class Step:
     """One process's share of an optimiser step; ``num_steps`` is the epoch's."""
 
-    position: Position
     num_steps: int
     window: Window
     parts: tuple[Part, ...]
@@ -92,7 +91,7 @@ class StepMaker(Dataset[Step]):
             parts = tuple(
                 self._part(position, groups, part, num_parts) for part in range(first, first + stage.accumulate)
             )
-        return Step(position, len(plan), self._window(position), parts)
+        return Step(len(plan), self._window(position), parts)
 
     def _window(self, position: Position) -> Window:
         rng = dice(Dice.STEP, self._stage.seed, position.epoch, position.step)
@@ -128,9 +127,8 @@ class StepMaker(Dataset[Step]):
             if config.word_swap_share:
                 lenders = self._lenders[source.corpus]
                 said, data = lend_words(clip, data, lenders, source.corpus.load, config.word_swap_share, rng)
-            if (
-                said is not clip and data.visible.any()
-            ):  # even where a word gives way to the same word: its lips are out of time
+            # Even where a word gives way to the same word: its lips are out of time.
+            if said is not clip and data.visible.any():
                 lips_match = not keeps_lips
                 data = data if keeps_lips else without_video(data, data.visible)
             clips.append((said, data))

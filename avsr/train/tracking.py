@@ -24,6 +24,27 @@ SMOOTHING = 0.9
 """Of the speed that is shown: how much of the past stays in it at each step."""
 
 
+@dataclass
+class Standing:
+    """How far a stage is and what it found; with the weights and the optimiser, all that the next step depends on.
+
+    ``step`` steps of epoch ``epoch`` are done, ``total_steps`` of the stage; ``loss_sum`` is over the former,
+    ``ticks`` were learnt from. ``scores`` are of the last validation, ``best_scores`` of the best,
+    ``num_worse`` validations ago. ``seconds`` is the time spent in this epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    loss_sum: float = 0.0
+    ticks: int = 0
+    seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
+    best_scores: dict[str, float] | None = None
+    best_epoch: int = 0
+    num_worse: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class StageProgress:
     """How far a stage is: in epoch ``epoch`` (from 1), ``step`` steps of it done; ``scores`` of the last validation.
@@ -50,6 +71,9 @@ class StageNote:
     stage: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.text}"
+
 
 Report = StageProgress | StageNote
 OnReport = Callable[[Report], None]
@@ -58,7 +82,7 @@ OnReport = Callable[[Report], None]
 def print_notes(report: Report) -> None:
     """Print what happens, and nothing of what is under way."""
     if isinstance(report, StageNote):
-        print(f"{report.stage}: {report.text}", flush=True)
+        print(report, flush=True)
 
 
 class Tracker:
@@ -74,9 +98,9 @@ class Tracker:
         self._step_s: float | None = None
         self._stepped_s = time.monotonic()
 
-    def open(self, log_bytes: int, num_steps: int, scores: Mapping[str, float]) -> None:
-        """Go on writing where the log had ``log_bytes`` bytes, after ``num_steps`` steps of the stage."""
-        self._scores = scores
+    def open(self, log_bytes: int, standing: Standing) -> None:
+        """Go on writing where the log had ``log_bytes`` bytes, with the step after ``standing``."""
+        self._scores = standing.scores
         self._stepped_s = time.monotonic()
         if self._directory is None:
             return
@@ -87,7 +111,7 @@ class Tracker:
             self._log.truncate(min(log_bytes, path.stat().st_size))
             self._log.seek(0, 2)
         try:
-            self._board = _open_board(self._directory / TENSORBOARD, num_steps)
+            self._board = _open_board(self._directory / TENSORBOARD, standing.total_steps)
             if self._board is None:
                 self.note("no TensorBoard logs: pip install 'avsr[train]' for them")
         except OSError as error:
@@ -111,38 +135,29 @@ class Tracker:
         self._on_report(StageNote(self._stage, text))
 
     def step(
-        self,
-        epoch: int,
-        step: int,
-        num_steps: int,
-        total_steps: int,
-        *,
-        loss: float,
-        terms: Mapping[str, float],
-        mean_loss: float,
-        learning_rate: float,
-        num_clips: int,
+        self, standing: Standing, num_steps: int, loss: float, terms: Mapping[str, float], rate: float, num_clips: int
     ) -> None:
-        """Log the step ``step`` of epoch ``epoch``, both from 0, the ``total_steps``-th of the stage.
+        """Log the step that led to ``standing``, of an epoch of ``num_steps``: it learnt from ``num_clips``.
 
         ``terms`` add up to ``loss``; they are for TensorBoard.
         """
-        self._write({"epoch": epoch + 1, "step": step + 1, "loss": loss, "learning_rate": learning_rate})
+        epoch, step = standing.epoch + 1, standing.step
+        self._write({"epoch": epoch, "step": step, "loss": loss, "learning_rate": rate})
         parts = {f"loss_terms/{name}": value for name, value in terms.items()}
-        self._scalars({"loss": loss, "learning_rate": learning_rate, **parts}, total_steps)
+        self._scalars({"loss": loss, "learning_rate": rate, **parts}, standing.total_steps)
         now_s = time.monotonic()
         took_s, self._stepped_s = now_s - self._stepped_s, now_s
         self._step_s = took_s if self._step_s is None else SMOOTHING * self._step_s + (1 - SMOOTHING) * took_s
-        steps_left = (self._num_epochs - epoch) * num_steps - step - 1
+        steps_left = (self._num_epochs - standing.epoch) * num_steps - step
         self._show(
             StageProgress(
                 self._stage,
-                epoch + 1,
+                epoch,
                 self._num_epochs,
-                step + 1,
+                step,
                 num_steps,
-                mean_loss,
-                learning_rate,
+                standing.loss_sum / step,
+                rate,
                 num_clips / max(1e-9, self._step_s),
                 steps_left * self._step_s,
                 self._scores,

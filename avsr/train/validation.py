@@ -11,12 +11,12 @@ from avsr.decode.tokenizer import Tokenizer, normalise_text
 from avsr.evaluate.wer import NO_ERRORS, Errors, word_errors
 from avsr.train.batch import Collator
 from avsr.train.machine import Machine
-from avsr.train.objective import Objective
+from avsr.train.objective import HEADS, Objective
 from avsr.train.plan import Source
 from avsr.train.recipe import Branch
 
 BATCH_CLIPS = 20
-SCORED: dict[Branch, str] = {"audio": "audio_wer", "video": "video_wer", "fusion": "fused_wer"}
+SCORED: dict[Branch, str] = {branch: f"{heads[-1]}_wer" for branch, heads in HEADS.items()}
 """The score by which the weights of a stage are chosen."""
 
 
@@ -40,12 +40,11 @@ class Validator:
         with torch.no_grad(), self._machine.autocast():
             read = list(self._read(objective))
         objective.train(was_training)
-        heads = ("audio", "video", "fused") if objective.branch == "fusion" else (objective.branch,)
+        *_, main = heads = HEADS[objective.branch]
         rates = {f"{head}_wer": self._rate([errors for name, _, errors in read if name == head]) for head in heads}
         found = {name: rate for name, rate in rates.items() if rate is not None}
-        scored = SCORED[objective.branch].removesuffix("_wer")
         seen, unseen = (
-            self._rate([errors for name, speaker, errors in read if name == scored and (speaker in self._seen) is side])
+            self._rate([errors for name, speaker, errors in read if name == main and (speaker in self._seen) is side])
             for side in (True, False)
         )
         return found if seen is None or unseen is None else {**found, "dev_seen_wer": seen, "dev_unseen_wer": unseen}

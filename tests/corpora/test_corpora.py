@@ -16,13 +16,13 @@ from avsr.corpora import (
     AlignedWord,
     Utterance,
     noise_files,
-    parse_alignment,
     read_clip,
     read_corpus,
     read_senses,
     read_table,
     unfit_to_test,
 )
+from avsr.corpora.tables import parse_alignment
 from avsr.errors import InputError, MediaError
 from avsr.evaluate.clips import Clip
 from avsr.types import TICK_SAMPLES, VideoFrame

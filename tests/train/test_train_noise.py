@@ -61,10 +61,10 @@ def test_kinds_come_as_often_as_they_weigh() -> None:
 
 def test_a_kind_of_which_there_is_nothing_does_not_come() -> None:
     rng = np.random.default_rng(1)
-    assert all((NoiseSource([], levels(0.4)).draw(9, rng) == np.float32(0.4)).all() for _ in range(9))
+    assert all((NoiseSource([], levels(0.4)).draw(9, rng, NoiseWeights()) == np.float32(0.4)).all() for _ in range(9))
     assert NoiseSource([], []).draw(9, rng, ONLY["coloured"]).any()
     with pytest.raises(InputError, match="nor noises"):
-        NoiseSource([], []).draw(9, rng)
+        NoiseSource([], []).draw(9, rng, NoiseWeights())
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])

@@ -42,13 +42,12 @@ class NoiseSource:
     def __init__(self, voices: Sequence[FloatArray], noises: Sequence[FloatArray]) -> None:
         self._voices, self._noises = voices, noises
 
-    def draw(self, num_samples: int, rng: np.random.Generator, weights: NoiseWeights | None = None) -> FloatArray:
-        """Return f32 (num_samples,) of a kind that is drawn by ``weights`` (default: half babble, half recorded).
+    def draw(self, num_samples: int, rng: np.random.Generator, weights: NoiseWeights) -> FloatArray:
+        """Return f32 (num_samples,) of a kind that is drawn by ``weights``.
 
         Raises:
             InputError: there is nothing to draw from.
         """
-        weights = weights or NoiseWeights()
         voices, noises = self._voices, self._noises
         kinds: list[tuple[float, Callable[[], FloatArray]]] = [
             (weights.babble * bool(voices), lambda: babble(voices, num_samples, rng)),

@@ -47,7 +47,7 @@ class Lenders:
 
     def num_words(self, length: int, place: int) -> int:
         """Return how many different words are said at ``place`` of sentences of ``length`` words."""
-        return len(self._said.get((length, place), {}))
+        return len(self._said[length, place])
 
     def choose(self, length: int, place: int, rng: np.random.Generator) -> Clip:
         """Choose a word that is said there, each as likely as the others, then who says it, then where."""
@@ -75,7 +75,7 @@ def lend_words(
     length = len(clip.words)
     nums_words = [lenders.num_words(length, place) for place in range(length)]
     for place, num_words in enumerate(nums_words):
-        if num_words and rng.random() < share * num_words / max(nums_words):
+        if rng.random() < share * num_words / max(nums_words):
             lender = lenders.choose(length, place, rng)
             if lender.path != clip.path:
                 clip, data = replace_word(clip, data, place, lender, load(lender))
