@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -131,12 +129,15 @@ def run(
     if recognizer.lm is None and not (lm_weight is None and word_bonus is None):
         raise InputError("--lm-weight and --word-bonus are for a language model, and there is none; add --lm FILE")
     words = recognizer.lm and recognizer.lm.weighted(lm_weight, word_bonus)
-    setup = {"device": device, "threads": threads, "lm": _lm_identity(lm, words)}
+    setup: dict[str, Any] = {"device": device, "threads": threads, "lm": None}
+    if words is not None:  # the model's own has its hash with the model
+        source = "model" if lm is None else words.sha256[:16]
+        setup["lm"] = {"source": source, "weight": words.weight, "word_bonus": words.word_bonus}
     systems: list[System] = [
         *_engine(modalities, chunk_ms, recognizer, words, setup),
         *(AdapterSystem(name, adapter) for name, adapter in open_adapters(compare or [], grammar)),
     ]
-    plan = Plan(selection.clips, _unique(systems), conditions, NoiseLibrary(kinds, seed))
+    plan = Plan(selection.clips, systems, conditions, NoiseLibrary(kinds, seed))
     settings = {
         "seed": seed,
         "noise": {kind.name: kind.fingerprint() for kind in kinds},
@@ -189,31 +190,13 @@ def _engine(
     items = [default] if chunks is None else [item.strip() for item in chunks.split(",")]
     wrong = [item for item in items if item not in map(str, known)]
     if wrong:
-        raise InputError(f"--chunk-ms {wrong[0]}: the model was not trained for it; use some of {_list(known)}")
+        raise InputError(
+            f"--chunk-ms {wrong[0]}: the model was not trained for it; use some of {','.join(map(str, known))}"
+        )
     chunks_ms = dict.fromkeys(map(int, items))
     return [
         EngineSystem(recognizer, modality, chunk_ms, lm, setup) for chunk_ms in chunks_ms for modality in modalities
     ]
-
-
-def _lm_identity(name: str | None, lm: WordLm | None) -> dict[str, Any] | None:
-    """Say which language model is used and how, None for none; the bundle's own has its hash with the bundle."""
-    if lm is None:
-        return None
-    source = "model" if name is None else hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]
-    return {"source": source, "weight": lm.weight, "word_bonus": lm.word_bonus}
-
-
-def _list(values: Sequence[int]) -> str:
-    return ",".join(map(str, values))
-
-
-def _unique(systems: list[System]) -> list[System]:
-    names = [system.name for system in systems]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"--compare {name} is given twice; once is enough")
-    return systems
 
 
 def _measure(plan: Plan, journal: Journal, output: Path, *, quiet: bool) -> dict[str, str]:

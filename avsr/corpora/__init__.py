@@ -1,7 +1,7 @@
 """Corpora: tables of clips and published layouts, and their clips as the engine sees and hears them."""
 
 from avsr.corpora.layouts import read_corpus
-from avsr.corpora.senses import read_clip, read_senses
+from avsr.corpora.senses import read_clip, read_senses, read_sound
 from avsr.corpora.tables import (
     AlignedWord,
     Utterance,
@@ -21,6 +21,7 @@ __all__ = [
     "read_clip",
     "read_corpus",
     "read_senses",
+    "read_sound",
     "read_table",
     "unfit_to_test",
 ]

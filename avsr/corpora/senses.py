@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from avsr.lips import Face, FaceMesh, LipTracker
 from avsr.media import AudioAligner, AudioPacket
 from avsr.media.naming import usable
 from avsr.types import ByteArray, FloatArray, Modality, VideoFrame
+
+if TYPE_CHECKING:
+    from avsr.media import MediaFile
 
 CHUNK_TICKS = 25
 
@@ -83,10 +88,21 @@ def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
     Raises:
         MediaError: the file cannot be used.
     """
+    frames: list[VideoFrame] = []
+    samples, _ = read_sound(path, frames.append)
+    return samples, frames
+
+
+def read_sound(path: Path, on_picture: Callable[[VideoFrame], object]) -> tuple[FloatArray, MediaFile]:
+    """Read a file's sound as `read_clip` does; ``on_picture`` is given each picture. Also return the file, closed.
+
+    Raises:
+        MediaError: the file cannot be used.
+    """
     from avsr.media import open_media
 
     aligner = AudioAligner()
-    state, pieces, frames = aligner.init_state(), [np.zeros(0, np.float32)], []
+    state, pieces = aligner.init_state(), [np.zeros(0, np.float32)]
     with open_media(path) as media:
         for packet in media:
             if isinstance(packet, AudioPacket):
@@ -94,6 +110,6 @@ def read_clip(path: Path) -> tuple[FloatArray, list[VideoFrame]]:
                     aligned, state = aligner.step(packet, state)
                 pieces += [piece.samples for piece in aligned]
             else:
-                frames.append(packet)
+                on_picture(packet)
     pieces += [piece.samples for piece in aligner.flush(state)]
-    return np.concatenate(pieces), frames
+    return np.concatenate(pieces), media

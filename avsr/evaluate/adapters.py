@@ -50,10 +50,13 @@ def open_adapters(specs: Sequence[str], grammar: str | None = None) -> list[tupl
     """Open each as `open_adapter`; those whose names are the same are named by their modules, too.
 
     Raises:
-        InputError: as for `open_adapter`.
+        InputError: as for `open_adapter`; or one is given twice.
         MissingExtraError: as for `open_adapter`.
         TextError: as for `open_adapter`.
     """
+    for spec in specs:
+        if specs.count(spec) > 1:
+            raise InputError(f"--compare {spec} is given twice; once is enough")
     opened = [(spec, *open_adapter(spec, grammar)) for spec in specs]
     names = [name for _, name, _ in opened]
     return [(name if names.count(name) == 1 else spec.replace(":", "."), adapter) for spec, name, adapter in opened]

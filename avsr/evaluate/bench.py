@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from avsr.corpora import Utterance, name_in, read_corpus
 from avsr.errors import InputError, MediaError
 from avsr.evaluate.clips import Clip
@@ -18,6 +16,7 @@ from avsr.evaluate.journal import Journal, Mix, Result
 from avsr.evaluate.noises import NoiseLibrary
 from avsr.evaluate.systems import Hearing, System
 from avsr.media import active_rms, mix_at_snr
+from avsr.media.noise import rms
 from avsr.types import FloatArray
 
 
@@ -109,19 +108,19 @@ def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambd
     Raises:
         InputError: a noise file cannot be used, or a recogniser refuses what it is given.
     """
-    todo: dict[str, list[tuple[Condition, System]]] = {}
+    todo: dict[str, dict[Condition, list[System]]] = {}
     for name, condition, system in plan.rows():
         if (name, condition, system.name) in journal.results:
             on_progress(name)
         else:
-            todo.setdefault(name, []).append((condition, system))
+            todo.setdefault(name, {}).setdefault(condition, []).append(system)
     left_out = {}
-    for name, rows in todo.items():
+    for name, conditions in todo.items():
         try:
             with Clip(plan.clips[name]) as clip:
                 if clip.lack is not None:
                     journal.add_lack(name, clip.lack)
-                for condition, hearers in _by_condition(rows):
+                for condition, hearers in conditions.items():
                     sound = _mixed(name, clip, condition, plan.noises, journal)
                     for system in hearers:
                         result = _result(system.hear(clip, sound), clip)
@@ -132,16 +131,11 @@ def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambd
     return left_out
 
 
-def _by_condition(rows: list[tuple[Condition, System]]) -> Iterator[tuple[Condition, list[System]]]:
-    for condition in dict.fromkeys(condition for condition, _ in rows):
-        yield condition, [system for other, system in rows if other == condition]
-
-
 def _mixed(name: str, clip: Clip, condition: Condition, noises: NoiseLibrary, journal: Journal) -> FloatArray:
     if condition.noise is None or condition.snr_db is None:
         return clip.samples
     draw = noises.draw(condition.noise, name, len(clip.samples))
-    speech_rms, noise_rms = active_rms(clip.samples), _rms(draw.samples)
+    speech_rms, noise_rms = active_rms(clip.samples), rms(draw.samples)
     journal.add_mix(name, condition, Mix(draw.sources, draw.key, _decibels(speech_rms), _decibels(noise_rms)))
     return mix_at_snr(clip.samples, draw.samples, condition.snr_db)
 
@@ -162,10 +156,6 @@ def _result(hearing: Hearing, clip: Clip) -> Result:
 
 def _since(spoken_s: float | None, made_s: float | None) -> float | None:
     return None if spoken_s is None or made_s is None else round(made_s - spoken_s, 6)
-
-
-def _rms(samples: FloatArray) -> float:
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
 
 
 def _decibels(rms: float) -> float | None:

@@ -11,10 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from avsr.corpora import Utterance, are_timed
+from avsr.corpora import Utterance, are_timed, read_sound
 from avsr.lips import Face, FaceMesh, Landmarker
-from avsr.media import AudioAligner, AudioPacket, MediaFile, active_rms, open_media
-from avsr.media.naming import usable
+from avsr.media import active_rms, open_media
 from avsr.media.noise import ACTIVE_MARGIN_DB, LEVEL_FRAME_SAMPLES
 from avsr.recognizer import MAX_FACES
 from avsr.types import SAMPLE_RATE, TICK_S, ByteArray, FloatArray, VideoFrame
@@ -37,7 +36,8 @@ class Clip:
 
     def __init__(self, utterance: Utterance) -> None:
         self.utterance = utterance
-        self.samples, self.has_pictures, media = _read_sound(utterance)
+        self.has_pictures = False
+        self.samples, media = read_sound(utterance.path, self._note_picture)
         self.lack = "; ".join(filter(None, (utterance.shortfall(media.position_s), *media.damage))) or None
         self.speech_span_s = speech_span_s(utterance, self.samples, media.position_s)
         self._open = ExitStack()
@@ -57,6 +57,9 @@ class Clip:
         if view not in self._faces:
             self._faces[view] = RememberedFaces(self._open.enter_context(FaceMesh(MAX_FACES)))
         return self._faces[view].rewound()
+
+    def _note_picture(self, _: VideoFrame) -> None:
+        self.has_pictures = True
 
     def __enter__(self) -> Clip:
         """Return itself."""
@@ -124,19 +127,3 @@ def speech_span_s(utterance: Utterance, samples: FloatArray, duration_s: float) 
         return None
     frame_s = LEVEL_FRAME_SAMPLES / SAMPLE_RATE
     return float(active[0] * frame_s), float((active[-1] + 1) * frame_s)
-
-
-def _read_sound(utterance: Utterance) -> tuple[FloatArray, bool, MediaFile]:
-    """Read the sound, and whether there are pictures, without keeping them; also return the file, read and closed."""
-    aligner = AudioAligner()
-    state, pieces, has_pictures = aligner.init_state(), [np.zeros(0, np.float32)], False
-    with open_media(utterance.path) as media:
-        for packet in media:
-            if isinstance(packet, AudioPacket):
-                with usable(media.name):
-                    aligned, state = aligner.step(packet, state)
-                pieces += [piece.samples for piece in aligned]
-            else:
-                has_pictures = True
-    pieces += [piece.samples for piece in aligner.flush(state)]
-    return np.concatenate(pieces), has_pictures, media

@@ -175,11 +175,6 @@ def _settle(path: Path, settings: Mapping[str, Any], measured: Collection[str]) 
             known = json.loads(path.read_text(encoding="utf-8"))
             _demand(dict, known)
             clips = known.get("clips", {})
-            if "clips" in settings and "clips" not in known:
-                raise InputError(
-                    f"{path.parent}: has results of an earlier avsr, which did not note what its clips were; choose "
-                    "another -o DIR, or delete that one"
-                )
             _demand(dict, clips)
             known["clips"] = {clip: clips.get(clip) for clip in measured}
         except (ValueError, TypeError) as error:

@@ -103,7 +103,13 @@ class EngineSystem:
     @property
     def settings(self) -> dict[str, Any]:
         """The model by its hash, and how it is run."""
-        return {**self.setup, **model_identity(self.recognizer)}
+        bundle = self.recognizer.bundle
+        return {
+            **self.setup,
+            "model": bundle.config.name,
+            "version": bundle.config.version,
+            "sha256": bundle.sha256,
+        }
 
     def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
         """Stream the clip, as `System.hear`."""
@@ -168,12 +174,6 @@ class AdapterSystem:
 
     def _failed(self, clip: Clip, problem: str) -> InputError:
         return InputError(f"--compare {self.name}: {clip.utterance.path}: {problem}; run it again to go on from there")
-
-
-def model_identity(recognizer: Recognizer) -> dict[str, Any]:
-    """Name a model so that no other one has the same: name, version and a hash of all that is in it."""
-    bundle = recognizer.bundle
-    return {"model": bundle.config.name, "version": bundle.config.version, "sha256": bundle.sha256}
 
 
 Packet = AudioPacket | VideoFrame

@@ -42,7 +42,7 @@ def mix_at_snr(speech: FloatArray, noise: FloatArray, snr_db: float) -> FloatArr
     if noise.size == 0 or speech.size == 0:
         return speech.copy()
     noise = np.resize(noise, speech.shape)
-    speech_rms, noise_rms = active_rms(speech), _rms(noise)
+    speech_rms, noise_rms = active_rms(speech), rms(noise)
     if speech_rms == 0.0 or noise_rms == 0.0:
         return speech.copy()
     gain = speech_rms / noise_rms * 10.0 ** (-snr_db / 20.0)
@@ -90,10 +90,10 @@ def loud_start(recording: FloatArray, num_samples: int, rng: np.random.Generator
     """
     num_places = len(recording) - num_samples + 1
     starts = [int(start) for start in rng.integers(num_places if num_places > 0 else len(recording), size=NUM_TRIES)]
-    enough = _rms(recording) * 10 ** (-QUIET_DB / 20)
+    enough = rms(recording) * 10 ** (-QUIET_DB / 20)
     levels: dict[int, float] = {}
     for start in starts:
-        levels[start] = _rms(looped(recording, start, num_samples))
+        levels[start] = rms(looped(recording, start, num_samples))
         if levels[start] >= enough:
             return start
     return max(starts, key=levels.__getitem__)
@@ -130,7 +130,8 @@ def active_rms(samples: FloatArray) -> float:
     return float(np.sqrt(level))
 
 
-def _rms(samples: FloatArray) -> float:
+def rms(samples: FloatArray) -> float:
+    """Return the root mean square of ``samples`` (n,); 0.0 where there are none."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if samples.size else 0.0
 
 

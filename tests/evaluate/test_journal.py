@@ -97,10 +97,9 @@ def test_a_clip_that_was_measured_must_be_the_same(tmp_path: Path) -> None:
 
 
 def test_results_of_clips_of_which_nothing_is_known_are_refused(tmp_path: Path) -> None:
-    """As an earlier version left them."""
     with Journal(tmp_path, {"corpus_sha256": "1"}) as journal:
         journal.add_result("a", CLEAN, "av@320", result("bin"))
-    with pytest.raises(InputError, match="an earlier avsr, which did not note what its clips were"):
+    with pytest.raises(InputError, match="clips a was None and is '1' now"):
         Journal(tmp_path, {"clips": {"a": "1"}})
 
 

@@ -258,6 +258,8 @@ def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "my_second.py").write_text(ADAPTER)
     both = open_adapters(["my_adapter:Mine", "my_second:Mine", "my_adapter:Silent"])
     assert [name for name, _ in both] == ["my_adapter.Mine", "my_second.Mine", "Silent"]
+    with pytest.raises(InputError, match="my_second:Mine is given twice"):
+        open_adapters(["my_second:Mine", "my_adapter:Mine", "my_second:Mine"])
     (tmp_path / "my_neighbour.py").touch()
     assert open_adapter("my_adapter:neighbour")[0] == "neighbour"
     (tmp_path / "my_wreck.py").write_text("raise OSError('no library')")

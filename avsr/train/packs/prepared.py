@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,15 +164,10 @@ class PreparedCorpus:
             InputError: the clip's bytes are missing or damaged.
             MissingExtraError: soundfile is not installed.
         """
-        media = self._media[clip]
-        path, data = self._read(clip, media)
-        try:
-            return decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
-        except InputError as error:
-            raise InputError(f"{path}: {clip.path}: {error}; {AGAIN}") from error
+        return self._decode(clip, self._media[clip], sound_only=True).audio
 
-    def _read(self, clip: Clip, media: Media) -> tuple[Path, bytes]:
-        """Return the bytes of a clip, sound first, and the shard that they are in."""
+    def _decode(self, clip: Clip, media: Media, *, sound_only: bool = False) -> ClipData:
+        """Decode a clip, its pictures black where none is visible, or everywhere if ``sound_only``."""
         path = shard_path(self._directory, media.shard)
         try:
             with path.open("rb") as shard:
@@ -181,13 +177,9 @@ class PreparedCorpus:
             raise InputError(f"{path}: cannot be read ({error}); {AGAIN}") from error
         if zlib.crc32(data) != media.crc32:
             raise InputError(f"{path}: {clip.path} is damaged in it; {AGAIN}")
-        return path, data
-
-    def _decode(self, clip: Clip, media: Media) -> ClipData:
-        path, data = self._read(clip, media)
         try:
             audio = decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
-            lips = decode_lips(data[media.num_audio_bytes :], clip.num_ticks)
+            lips = decode_lips(b"" if sound_only else data[media.num_audio_bytes :], clip.num_ticks)
         except InputError as error:
             raise InputError(f"{path}: {clip.path}: {error}; {AGAIN}") from error
         heard, visible = (_mask(spans, clip.num_ticks) for spans in (media.heard, media.visible))
@@ -230,14 +222,13 @@ def fingerprint(directory: Path, splits: Collection[str]) -> str:
     Raises:
         InputError: as for `read_index`.
     """
-    entries = ((clip, media.crc32) for clip, media in read_index(directory) if clip.split in splits)
-    return hashlib.sha256("\n".join(sorted(map(repr, entries))).encode()).hexdigest()[:16]
+    told = (_told(clip) | {"crc32": media.crc32} for clip, media in read_index(directory) if clip.split in splits)
+    return hashlib.sha256("\n".join(sorted(map(json.dumps, told))).encode()).hexdigest()[:16]
 
 
 def index_line(clip: Clip, media: Media) -> str:
     """Return the line that `read_index` reads back."""
-    words = [(word.text, word.start_s, word.end_s) for word in clip.words]
-    return json.dumps(asdict(clip) | {"words": words} | asdict(media)) + "\n"
+    return json.dumps(_told(clip) | asdict(media)) + "\n"
 
 
 def shard_path(directory: Path, shard: int) -> Path:
@@ -254,6 +245,11 @@ def spans_of(mask: BoolArray) -> Spans:
 def is_timed(clip: Clip) -> bool:
     """Tell whether the words of ``clip`` can be used (see `are_timed`)."""
     return are_timed(clip.words, clip.text, clip.num_ticks * TICK_S)
+
+
+def _told(clip: Clip) -> dict[str, Any]:
+    """Return what a line tells of ``clip``; its bytes apart."""
+    return asdict(clip) | {"words": [(word.text, word.start_s, word.end_s) for word in clip.words]}
 
 
 def _order(clip: Clip) -> tuple[str, str, str, str]:
