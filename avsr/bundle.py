@@ -136,7 +136,7 @@ def save_bundle(
 ) -> None:
     """Write a bundle; ``path`` never holds half of one. An older bundle there is replaced.
 
-    ``lm_bytes`` is an ARPA language model, gzip, as `avsr.train.ngram.build_lm` makes it.
+    ``lm_bytes`` is an ARPA language model, gzip, as `avsr.train.ngram.gzip_arpa` makes it.
 
     Raises:
         BundleError: a weight is not finite in fp16, a file would be too large, ``path`` holds something else or cannot

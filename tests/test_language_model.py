@@ -17,7 +17,7 @@ from avsr.config import BundleConfig
 from avsr.decode import WordLm, write_arpa
 from avsr.errors import BundleError, ConfigError, InputError
 from avsr.recognizer import Recognizer, load_lm
-from avsr.train.ngram import build_lm, train_ngrams
+from avsr.train.ngram import gzip_arpa, train_ngrams
 
 PACKETS = packets_of(sound(4.0), [])
 
@@ -31,7 +31,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
 def path(plain: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model with a language model that counts a lot."""
     path = tmp_path_factory.mktemp("models") / "with_lm"
-    rebundle(plain, path, build_lm(LINES))
+    rebundle(plain, path, gzip_arpa(train_ngrams(LINES)))
     return path
 
 
@@ -80,7 +80,7 @@ def test_packet_size_never_changes_captions_with_a_language_model(path: Path, pa
 
 
 def test_a_damaged_language_model_is_refused_with_the_bundles_name(plain: Recognizer, tmp_path: Path) -> None:
-    for name, lm_bytes in (("no_arpa", b"n-grams"), ("cut", build_lm(LINES)[:-40])):
+    for name, lm_bytes in (("no_arpa", b"n-grams"), ("cut", gzip_arpa(train_ngrams(LINES))[:-40])):
         rebundle(plain, tmp_path / name, lm_bytes)
         with pytest.raises(BundleError, match=rf"{name}: lm\.arpa\.gz: the language model"):
             avsr.load_model(tmp_path / name)

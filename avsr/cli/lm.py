@@ -59,18 +59,33 @@ def run(
     are neither trained nor tested with. Perplexity (of --test) is the number of words that are as good as equally
     likely at each place: compare it between models that know the same words.
     """
+    from rich.console import Console
+    from rich.markup import escape
+
     from avsr.disk import prepare_directory
     from avsr.train.ngram import NgramConfig, measure_fit, train_ngrams
 
     if not output.name.endswith((".arpa", ".arpa.gz")):
         raise InputError(f"--output {output}: a language model is called NAME.arpa, or NAME.arpa.gz to be packed")
-    config = NgramConfig(order=order, min_counts=_counts(min_count), vocab_size=vocab_size)
+    try:
+        min_counts = tuple(map(int, min_count.split(",")))
+        config = NgramConfig(order=order, min_counts=min_counts, vocab_size=vocab_size)
+    except ValueError as error:
+        hint = "give 1 to 4 whole numbers from 1 on that never fall, such as 1,2"
+        raise InputError(f"--min-count {min_count}: {hint}") from error
     prepare_directory(output.parent)
     others = list(_lines([test], test_split)) if test else []  # read now: what cannot be read must cost no training
-    with _Steps(is_shown=not quiet and sys.stderr.isatty()) as steps:
-        ngrams = train_ngrams(steps.reading(_lines(texts, split)), config, on_progress=steps.show)
+    with Console(stderr=True, quiet=quiet or not sys.stderr.isatty()).status("reading") as status:
+
+        def reading() -> Iterator[str]:
+            for number, line in enumerate(_lines(texts, split), start=1):
+                if number % SHOW_EVERY_LINES == 0:
+                    status.update(f"reading: {number} lines")
+                yield line
+
+        ngrams = train_ngrams(reading(), config, on_progress=status.update)
         fit = measure_fit(ngrams, others) if test else None
-        steps.show(f"writing {output}")
+        status.update(escape(f"writing {output}"))
         num_bytes = _write(ngrams, output)
     if quiet:
         return
@@ -81,76 +96,25 @@ def run(
         print(f"{test}: perplexity {fit.perplexity:.1f}, {unknown}")
 
 
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(int(item) for item in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--min-count {text}: give whole numbers such as 1,2") from error
-    if not (counts[0] >= 1 and list(counts) == sorted(counts) and len(counts) <= 4):
-        raise InputError(f"--min-count {text}: give 1 to 4 numbers from 1 on that never fall, such as 1,2")
-    return counts
-
-
 def _lines(texts: Iterable[Path], split: str) -> Iterator[str]:
     """Yield the lines of text files, and of tables the transcripts of ``split``."""
-    from avsr.corpora import read_table
+    from avsr.corpora import of_split, read_table
+    from avsr.train.ngram import read_sentences
 
     for path in texts:
         if path.suffix == TABLE_SUFFIX:
-            rows = read_table(path)
-            chosen = [row.text for row in rows if row.split == split]
-            if not chosen:
-                splits = ", ".join(sorted({row.split for row in rows})) or "none"
-                raise InputError(f"{path}: no clip is in the split {split!r}; its splits are: {splits}")
-            yield from chosen
+            yield from (row.text for row in of_split(read_table(path), split, path))
         else:
-            try:
-                with path.open(encoding="utf-8") as file:
-                    yield from file
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+            yield from read_sentences(path)
 
 
 def _write(ngrams: NgramTable, output: Path) -> int:
     """Write all or nothing; return how many bytes."""
     from avsr.decode import write_arpa
     from avsr.disk import write_whole, writing
-    from avsr.train.ngram import pack
+    from avsr.train.ngram import gzip_arpa
 
-    data = pack(ngrams) if output.suffix == ".gz" else write_arpa(ngrams)
+    data = gzip_arpa(ngrams) if output.suffix == ".gz" else write_arpa(ngrams)
     with writing(output):
         write_whole(output, data)
     return len(data)
-
-
-class _Steps:
-    """A line on stderr that says what is being done."""
-
-    def __init__(self, *, is_shown: bool) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True)
-        self._status = self._console.status("reading") if is_shown else None
-
-    def __enter__(self) -> _Steps:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status:
-            self._status.stop()
-
-    def show(self, step: str) -> None:
-        """Say that ``step`` has begun, or is done."""
-        from rich.markup import escape
-
-        if self._status:
-            self._status.update(escape(step))
-
-    def reading(self, lines: Iterable[str]) -> Iterator[str]:
-        """Yield ``lines``, and show how many they are so far."""
-        for number, line in enumerate(lines, start=1):
-            if number % SHOW_EVERY_LINES == 0:
-                self.show(f"reading: {number} lines")
-            yield line

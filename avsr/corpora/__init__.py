@@ -8,6 +8,7 @@ from avsr.corpora.tables import (
     are_timed,
     name_in,
     noise_files,
+    of_split,
     read_table,
     unfit_to_test,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "are_timed",
     "name_in",
     "noise_files",
+    "of_split",
     "read_clip",
     "read_corpus",
     "read_senses",

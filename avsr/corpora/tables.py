@@ -76,6 +76,19 @@ def read_table(table: Path) -> list[Utterance]:
     return [_utterance(row, table, f"{table}:{line}") for line, row in rows]
 
 
+def of_split(utterances: Sequence[Utterance], split: str | None, where: Path) -> list[Utterance]:
+    """Return those of ``split`` (None: all).
+
+    Raises:
+        InputError: there are none in ``where``.
+    """
+    chosen = [utterance for utterance in utterances if split is None or utterance.split == split]
+    if not chosen:
+        splits = ", ".join(sorted({utterance.split for utterance in utterances})) or "none"
+        raise InputError(f"{where}: no clip is in the split {split!r}; its splits are: {splits}")
+    return chosen
+
+
 def _utterance(row: dict[str, str | None], table: Path, where: str) -> Utterance:
     path, speaker, split = row["path"], row["speaker"], row["split"]
     if not path or speaker is None or split is None:  # the other cells may be left out at the end of a line

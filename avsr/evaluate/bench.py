@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from avsr.corpora import Utterance, name_in, read_corpus
+from avsr.corpora import Utterance, name_in, of_split, read_corpus
 from avsr.errors import InputError, MediaError
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import CLEAN, Condition
@@ -64,12 +64,8 @@ def select_clips(corpus: Path, split: str | None = None, limit: int | None = Non
     Raises:
         InputError: the corpus cannot be read, there are no such clips, or one is listed twice.
     """
-    utterances = read_corpus(corpus)
+    chosen = of_split(read_corpus(corpus), split, corpus)
     root = corpus if corpus.is_dir() else corpus.parent
-    chosen = [u for u in utterances if split is None or u.split == split]
-    if not chosen:
-        splits = ", ".join(sorted({u.split for u in utterances})) or "none"
-        raise InputError(f"{corpus}: no clip is in the split {split!r}; its splits are: {splits}")
     told = [u for u in chosen if u.text.strip()]
     problems = tuple(u.problem for u in chosen if u.problem is not None)
     if not told:

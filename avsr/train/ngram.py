@@ -16,6 +16,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -70,17 +71,21 @@ class LmConfig(NgramConfig):
     texts: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
 
-def build_lm(lines: Iterable[str], config: NgramConfig | None = None) -> bytes:
-    """Return the model of ``lines`` as a bundle holds it: a gzip ARPA file, the same bytes every time.
+def read_sentences(text: Path) -> Iterator[str]:
+    """Yield the lines of a text, a sentence each.
 
     Raises:
-        InputError: as for `train_ngrams`.
+        InputError: it cannot be read.
     """
-    return pack(train_ngrams(lines, config))
+    try:
+        with text.open(encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{text}: cannot be read as UTF-8 text, to learn a language model from: {error}") from error
 
 
-def pack(ngrams: NgramTable) -> bytes:
-    """Return a model as a gzip ARPA file; the same bytes every time."""
+def gzip_arpa(ngrams: NgramTable) -> bytes:
+    """Return a model as a bundle holds it: a gzip ARPA file, the same bytes every time."""
     return gzip.compress(write_arpa(ngrams), mtime=0)
 
 

@@ -26,7 +26,7 @@ from avsr.train.gather import (
 )
 from avsr.train.job import Foundation, Job
 from avsr.train.machine import Machine
-from avsr.train.ngram import LmConfig, build_lm
+from avsr.train.ngram import LmConfig, gzip_arpa, read_sentences, train_ngrams
 from avsr.train.packs.prepared import ClipMemory, PreparedCorpus, fingerprint
 from avsr.train.recipe import APART, RecipeConfig
 from avsr.train.statistics import measure_features
@@ -72,7 +72,7 @@ def run_recipe(
         raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
 
     def set_out() -> tuple[Packs, Foundation, bytes | None]:
-        texts = read_texts(recipe.lm, data) if recipe.lm else []
+        texts = [line for name in recipe.lm.texts for line in read_sentences(data / name)] if recipe.lm else []
         claims.enter_context(lock(work, patience_s=STOP_PATIENCE_S))
         _claim(work, recipe, start)
         packs = gather_packs(recipe, data, work)
@@ -101,21 +101,6 @@ def run_recipe(
             save_bundle(bundle, config, trainer.model.state_dict(), foundation.tokenizer_bytes, card, lm_bytes)
 
 
-def read_texts(config: LmConfig, data: Path) -> list[str]:
-    """Return the sentences under ``data`` that the language model learns from beside the transcripts.
-
-    Raises:
-        InputError: a text cannot be read.
-    """
-    lines: list[str] = []
-    for name in config.texts:
-        try:
-            lines += (data / name).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{data / name}: the recipe's language model needs this text ({error})") from error
-    return lines
-
-
 def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
     """Learn the language model of a bundle from what is said in the training clips, and from ``texts``.
 
@@ -123,7 +108,7 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
         InputError: the model would be larger than a bundle may hold.
     """
     told = [clip.text for clip in PreparedCorpus(packs[CORPUS_PACK], ClipMemory(0)).select(TRAIN_SPLIT)]
-    lm_bytes = build_lm([*told, *texts], config)
+    lm_bytes = gzip_arpa(train_ngrams([*told, *texts], config))
     pruned = "prune it under lm: in the recipe (min_counts, vocab_size or order), and run the command again to go on"
     if len(lm_bytes) > MAX_BYTES[LM_FILE]:  # said now, not after hours of training
         raise InputError(
@@ -155,6 +140,7 @@ def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
             for name in (TOKENIZER_FILE, FEATURES_FILE):
                 (work / name).unlink(missing_ok=True)
             noted.write_text(origin + text, encoding="utf-8")
+        # A run from nothing has no first line of its own: the settings begin at once.
         is_from_there = noted.read_bytes().startswith((origin or "name:").encode())
     except OSError as error:
         raise InputError(f"{work}: cannot be written to ({error.strerror}); choose another --work") from error

@@ -6,6 +6,7 @@ import gzip
 import math
 from collections import Counter
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from avsr.decode import NgramTable, read_arpa, write_arpa
 from avsr.decode.lm import LmContext
+from avsr.decode.tokenizer import normalise_text
 from avsr.errors import ConfigError, InputError
-from avsr.train.ngram import NgramConfig, build_lm, measure_fit, pack, train_ngrams
+from avsr.train.ngram import NgramConfig, gzip_arpa, measure_fit, read_sentences, train_ngrams
 
 WORDS = ("bin", "blue", "at", "f")
 texts = st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6).map(" ".join), min_size=1, max_size=12)
@@ -165,12 +167,18 @@ def test_pruning_leaves_exactly_what_occurs_often_enough(lines: list[str], min_c
 
 
 def test_text_is_normalised_as_transcripts_are() -> None:
-    assert build_lm(["Bin BLUE, at F!", "don’t", "  "]) == build_lm(["bin blue at f", "don't"])
+    given, normal = ["Bin BLUE, at F!", "don’t", "  "], ["bin blue at f", "don't"]
+    assert write_arpa(train_ngrams(given)) == write_arpa(train_ngrams(normal))
+
+
+def test_a_sentence_ends_with_its_line_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("bin\u2028blue\r\nlay red".encode())
+    assert [normalise_text(line) for line in read_sentences(tmp_path / "a.txt")] == ["bin blue", "lay red"]
 
 
 def test_the_same_text_gives_the_same_bytes() -> None:
-    data = build_lm(["bin blue", "bin red"])
-    assert data == build_lm(["bin blue", "bin red"]) == pack(train_ngrams(["bin blue", "bin red"]))
+    data, again = (gzip_arpa(train_ngrams(["bin blue", "bin red"])) for _ in range(2))
+    assert data == again
     assert gzip.decompress(data).startswith(b"\\data\\\nngram 1=6\n")
 
 
