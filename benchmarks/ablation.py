@@ -25,6 +25,7 @@ from avsr.bundle import Bundle, load_bundle, save_bundle
 from avsr.config import FusionKind
 from avsr.corpora import unfit_to_test
 from avsr.errors import AvsrError
+from avsr.evaluate import markdown
 from avsr.evaluate.bench import Plan, Selection, clip_fingerprints, run, select_clips
 from avsr.evaluate.clips import Clip
 from avsr.evaluate.conditions import grid, parse_snrs
@@ -34,7 +35,7 @@ from avsr.evaluate.plots import as_png, plot_wer, require_matplotlib
 from avsr.evaluate.report import MIXING_RULE
 from avsr.evaluate.scores import INTERVAL_RULE, Score, compare_texts, score
 from avsr.evaluate.systems import EngineSystem, Hearing
-from avsr.evaluate.tables import Table, wer_tables
+from avsr.evaluate.tables import wer_tables
 from avsr.recognizer import load_model
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.augment.noise import NoiseWeights
@@ -178,17 +179,12 @@ def write(scores: Sequence[Score], titles: Mapping[str, str], budget: Mapping[st
     ]
     rules = {"intervals": INTERVAL_RULE, "mixing": MIXING_RULE}
     (work / "ablation.json").write_text(json.dumps({**budget, **rules, "scores": rows}, indent=2) + "\n")
-    table = "\n".join(as_markdown(table) for table in wer_tables(scores, titles))
-    (work / "ablation.md").write_text(table, encoding="utf-8")
+    tables = wer_tables(scores, titles)
+    text = "\n".join(f"{table.title}\n\n{markdown.table(table.heads, table.rows)}" for table in tables)
+    (work / "ablation.md").write_text(text, encoding="utf-8")
     caption = f"{num_clips} clips; one budget; bands: 95 % bootstrap intervals over clips"
     (work / "ablation.png").write_bytes(as_png(plot_wer(scores, titles, caption)))
-    print(table)
-
-
-def as_markdown(table: Table) -> str:
-    """Return the table in Markdown."""
-    rows = [table.heads, ("---", *("---:" for _ in table.heads[1:])), *table.rows]
-    return f"{table.title}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from avsr.config import DecodeConfig
 from avsr.decode import BeamSearch, Tokenizer, WordLm, train_tokenizer
 from avsr.decode.tokenizer import normalise_text
 from avsr.errors import AvsrError, InputError
+from avsr.evaluate import markdown
 from avsr.evaluate.plots import as_png, require_matplotlib
 from avsr.evaluate.wer import NO_ERRORS, character_errors, word_errors
 from avsr.model import AvsrModel
@@ -180,7 +181,7 @@ def read(model: AvsrModel, collator: Collator, beam: BeamSearch, tokenizer: Toke
         for column, hypothesis in enumerate((greedy, tokenizer.decode(beam.flush(state)[0].tokens))):
             totals[2 * column] += character_errors(reference, hypothesis)
             totals[2 * column + 1] += word_errors(reference, hypothesis)
-    return Rates(*(errors.total / errors.num_reference for errors in totals))
+    return Rates(*(errors.rate for errors in totals))
 
 
 def write(points: list[Point], setting: Setting, work: Path) -> None:
@@ -189,17 +190,12 @@ def write(points: list[Point], setting: Setting, work: Path) -> None:
 
     saved = {**asdict(setting), "points": [asdict(point) for point in points]}
     (work / "curve.json").write_text(json.dumps(saved, indent=2) + "\n", encoding="utf-8")
-    rows = [
-        f"| {p.hours:.2f} | {p.num_speakers} | "
-        + " | ".join(
-            f"{rate:.1%}" for rates in (p.unseen, p.known) for rate in (rates.cer, rates.wer, rates.searched_wer)
-        )
-        + " |\n"
-        for p in points
-    ]
+    rows = []
+    for p in points:
+        rates = [rate for some in (p.unseen, p.known) for rate in (some.cer, some.wer, some.searched_wer)]
+        rows.append([f"{p.hours:.2f}", f"{p.num_speakers}", *(f"{rate:.1%}" for rate in rates)])
     columns = [f"{whose}, {rate}" for whose in ("never heard", "known") for rate in ("CER", "WER", "WER with a 3-gram")]
-    head = f"| hours | speakers | {' | '.join(columns)} |\n"
-    (work / "curve.md").write_text(head + "| ---: " * (2 + len(columns)) + "|\n" + "".join(rows))
+    (work / "curve.md").write_text(markdown.table(["hours", "speakers", *columns], rows, num_left=0))
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     hours = [p.hours for p in points]

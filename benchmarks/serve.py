@@ -27,9 +27,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from _long_clip import DEMO_CLIP
 from websockets.asyncio.client import ClientConnection, connect
 
-import avsr
 from avsr.corpora import read_clip
 from avsr.serve.protocol import (
     CaptionEvent,
@@ -46,7 +46,6 @@ from avsr.serve.protocol import (
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES
 
 Ticks = npt.NDArray[np.int16]
-CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 JPEG_QUALITY = 90
 WARM_UP_S = 3.0
 """Reports of the first seconds do not count: trackers of faces are opened then."""
@@ -70,7 +69,7 @@ class Held:
 def main() -> None:
     """Run, print a row for every number of streams, and write JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clip", type=Path, default=CLIP, help="what everybody plays")
+    parser.add_argument("--clip", type=Path, default=DEMO_CLIP, help="what everybody plays")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each number of streams")
     parser.add_argument("--streams", type=int, help="only this many")
     parser.add_argument("--most", type=int, default=16, help="stop here at the latest")

@@ -66,7 +66,7 @@ def caption_side_by_side(
     ``sounds`` are 16 kHz mono f32 (n,), by the name of their column; the last picture has the word error rates.
     """
     from avsr.captions.terminal import Cell, comparison
-    from avsr.evaluate.wer import word_error_rate
+    from avsr.evaluate.wer import word_errors
     from avsr.types import SAMPLE_RATE
 
     def picture() -> RenderableType:
@@ -97,5 +97,5 @@ def caption_side_by_side(
         for key, stream in streams.items():
             stream.finish()
             board = cells[key].board.take(stream.captions())
-            cells[key] = Cell(board, word_error_rate([said], [board.text]))
+            cells[key] = Cell(board, word_errors(said, board.text).rate)
         yield picture()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jiwer
-
-from avsr.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +21,11 @@ class Errors:
         """Edits of every kind."""
         return self.substitutions + self.deletions + self.insertions
 
+    @property
+    def rate(self) -> float:
+        """Edits for each word or character of the reference, which has at least one."""
+        return self.total / self.num_reference
+
     def __add__(self, other: Errors) -> Errors:
         """Return the errors of both, as of one corpus."""
         return Errors(
@@ -35,20 +37,6 @@ class Errors:
 
 
 NO_ERRORS = Errors(0, 0, 0, 0)
-
-
-def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Return (substitutions + deletions + insertions) / reference words, over all sentences together.
-
-    Raises:
-        InputError: the lists differ in length, or there is no reference word.
-    """
-    if len(references) != len(hypotheses):
-        raise InputError(f"{len(references)} references but {len(hypotheses)} hypotheses; give one for each")
-    errors = sum(map(word_errors, references, hypotheses), NO_ERRORS)
-    if not errors.num_reference:
-        raise InputError("no reference has a word, so there is no word error rate")
-    return errors.total / errors.num_reference
 
 
 def word_errors(reference: str, hypothesis: str) -> Errors:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from avsr.bundle import Bundle
+from avsr.evaluate import markdown
 from avsr.train.gather import NOISE_PACK, NOISE_SPLIT, TRAIN_SPLIT, VOICE_SPLIT, Packs
 from avsr.train.loop import StageSummary
 from avsr.train.packs.check import check_pack
@@ -43,7 +44,7 @@ def stages_table(summaries: Mapping[Branch, StageSummary]) -> str:
         (stage, f"{s.epochs}", f"{s.steps}", f"{s.hours:.2f}", s.chosen, _rates(s.scores))
         for stage, s in summaries.items()
     ]
-    return _table(STAGE_COLUMNS, *rows)
+    return markdown.table(STAGE_COLUMNS, rows, num_left=len(STAGE_COLUMNS))
 
 
 def _clips(packs: Packs) -> str:
@@ -55,17 +56,12 @@ def _clips(packs: Packs) -> str:
                 speakers = "-" if name == NOISE_PACK else f"{split.num_speakers}"
                 hours, faces = f"{split.total_s / 3600:.2f}", f"{100 * split.visible_share:.0f} %"
                 rows.append((name, split.split, f"{split.num_clips}", speakers, hours, faces))
-    return _table(CLIP_COLUMNS, *rows)
+    return markdown.table(CLIP_COLUMNS, rows, num_left=len(CLIP_COLUMNS))
 
 
 def _demoted(card: str) -> str:
     """Put a card's headings a level lower."""
     return re.sub(r"^(#{1,5} )", r"#\1", card, flags=re.MULTILINE)
-
-
-def _table(*rows: tuple[str, ...]) -> str:
-    head, *body = rows
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ("---",) * len(head), *body))
 
 
 def _rates(scores: Mapping[str, float]) -> str:
