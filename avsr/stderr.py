@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from types import TracebackType
 from typing import TextIO
 
 
@@ -33,9 +32,7 @@ class SilentStderr:
                 os.close(nowhere)
             self._num_inside += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._num_inside -= 1
             if self._num_inside == 0:

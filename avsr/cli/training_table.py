@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -40,9 +39,7 @@ class TrainingTable:
     def __enter__(self) -> TrainingTable:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live.is_started:
             self._live.stop()
 
