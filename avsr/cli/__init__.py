@@ -1,6 +1,7 @@
-"""The command line: one small module a verb. Exit codes: 0 done, 1 some files failed, 2 wrong use or input; 130 Ctrl-C,
-129 and 143 SIGHUP and SIGTERM, which end the work as Ctrl-C does. `live` and `serve` end in no other way: 0. A step of
-`train` is ended first, and then it is 130 after all three.
+"""The command line: one small module a verb.
+
+Exit codes: 0 done; 1 some files failed; 2 wrong use or input; 130 Ctrl-C; 129 SIGHUP; 143 SIGTERM. `live` and `serve`
+end with 0, and `train` with 130, after any of the three.
 
 Verbs import the engine only when they run, so that ``avsr --help`` answers at once.
 """

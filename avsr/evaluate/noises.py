@@ -36,7 +36,7 @@ Reader = Callable[[Path], FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class NoiseKind:
-    """Noise of one kind: ``files`` by their name in the mixing manifest; without files it is generated."""
+    """Noise of one kind: ``files`` as `conditions.tsv` names them; without files it is generated."""
 
     name: str
     files: tuple[tuple[str, Path], ...] = ()

@@ -19,7 +19,7 @@ AUDIO_BITS_PER_S = 24_000
 LIP_OPTIONS = {
     "preset": "medium",
     "crf": "21",  # 13 kB in 3 s, errors of 43 dB PSNR
-    "x264-params": "no-mbtree=1",  # with it the bytes change from run to run, by what was in memory before
+    "x264-params": "no-mbtree=1",  # mbtree makes the bytes change from run to run, by what was in memory before
 }
 LIP_FPS = 25
 REPEATABLE = {"fflags": "+bitexact"}
