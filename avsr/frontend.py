@@ -22,6 +22,7 @@ from avsr.media import (
     AudioAligner,
     AudioAlignerState,
     AudioPacket,
+    Packet,
     VideoAligner,
     VideoAlignerState,
 )
@@ -37,7 +38,6 @@ from avsr.types import (
     LipFrame,
     Modality,
     Sense,
-    VideoFrame,
     VideoTick,
 )
 
@@ -142,7 +142,7 @@ class FrontEnd:
         lips = self.tracker.init_state() if self.tracker else None
         return FrontEndState(self._audio.init_state(), self._video.init_state(), lips)
 
-    def accept(self, packet: AudioPacket | VideoFrame, state: FrontEndState) -> FrontEndState:
+    def accept(self, packet: Packet, state: FrontEndState) -> FrontEndState:
         """Take in what arrived; a sense that the modality leaves out is passed over.
 
         Raises:

@@ -19,7 +19,7 @@ from avsr.features import LogMel, LogMelState
 from avsr.frontend import FrontEnd, FrontEndState, SenseTicks, join_ticks
 from avsr.lips import Landmarker
 from avsr.lips.landmarks import shrink_to
-from avsr.media import AudioPacket
+from avsr.media import AudioPacket, Packet
 from avsr.media.align import is_time
 from avsr.media.rgb import MAX_SIDE_PIXELS
 from avsr.model import ModelState
@@ -183,7 +183,7 @@ class Stream:
             next_us = max(self.state.next_frame_us, self.state.front.video.next_tick * TICK_US)
             self._accept(VideoFrame(rgb, next_us if t is None else round(t * 1e6)), arrived)
 
-    def accept(self, packet: AudioPacket | VideoFrame) -> None:
+    def accept(self, packet: Packet) -> None:
         """Push sound or a picture as the media layer delivers it.
 
         Raises:
@@ -274,7 +274,7 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, packet: AudioPacket | VideoFrame, arrived: float) -> None:
+    def _accept(self, packet: Packet, arrived: float) -> None:
         self._check_open()
         self._state = replace(self.state, front=self._front.accept(packet, self.state.front))
         if isinstance(packet, VideoFrame):

@@ -27,7 +27,7 @@ from avsr.corpora import unfit_to_test
 from avsr.errors import AvsrError
 from avsr.evaluate import markdown
 from avsr.evaluate.bench import Plan, Selection, clip_fingerprints, run, select_clips
-from avsr.evaluate.clips import Clip
+from avsr.evaluate.clips import ClipUnderTest
 from avsr.evaluate.conditions import grid, parse_snrs
 from avsr.evaluate.journal import Journal
 from avsr.evaluate.noises import BABBLE, NoiseLibrary, parse_noises
@@ -87,7 +87,7 @@ class NamedSystem:
         """As the engine."""
         return self.engine.settings
 
-    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
         """As the engine."""
         hearing = self.engine.hear(clip, sound)
         return hearing if self.name == "gated" else replace(hearing, audio_weight=None)

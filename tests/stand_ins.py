@@ -19,7 +19,7 @@ from avsr.config import BundleConfig, DecodeConfig, FeatureConfig, FusionKind, M
 from avsr.decode import Tokenizer, train_tokenizer
 from avsr.lips import Face
 from avsr.lips.crop import ANCHOR_LAYOUT
-from avsr.media import AudioPacket
+from avsr.media import AudioPacket, Packet
 from avsr.model import AvsrModel
 from avsr.recognizer import Recognizer
 from avsr.stream import Stream
@@ -42,7 +42,6 @@ LINES = [
     "lay white in z one soon",
 ]
 HEAD_GAIN, BLANK_BONUS, WORD_BONUS = 25.0, 10.0, 6.0
-Packet = AudioPacket | VideoFrame
 
 
 def tiny_sizes(vocab_size: int, fusion: FusionKind = "gated") -> ModelConfig:

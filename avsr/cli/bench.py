@@ -23,10 +23,10 @@ ALL_SNRS = "clean,20,15,10,5,0,-5,-10"
 
 
 def run(
-    manifest: Annotated[
+    source: Annotated[
         Path,
         typer.Argument(
-            metavar="MANIFEST",
+            metavar="SOURCE",
             help="Table of clips (.tsv): path speaker split seconds text words. Or a directory as GRID, LRS2 or LRS3 "
             "lay it out.",
         ),
@@ -117,7 +117,7 @@ def run(
     require_matplotlib()
     if grammar and POCKETSPHINX not in (compare or []):
         raise InputError(f"--grammar is for PocketSphinx; add --compare {POCKETSPHINX}")
-    selection = select_clips(manifest, split, limit)
+    selection = select_clips(source, split, limit)
     if selection.num_untold and not quiet:
         first = f"; {len(selection.problems)} cannot be used: {selection.problems[0]}" if selection.problems else ""
         note(f"passed over {selection.num_untold} clips without a transcript{first}")
@@ -131,8 +131,8 @@ def run(
     words = recognizer.lm and recognizer.lm.weighted(lm_weight, word_bonus)
     setup: dict[str, Any] = {"device": device, "threads": threads, "lm": None}
     if words is not None:  # the model's own has its hash with the model
-        source = "model" if lm is None else words.sha256[:16]
-        setup["lm"] = {"source": source, "weight": words.weight, "word_bonus": words.word_bonus}
+        lm_source = "model" if lm is None else words.sha256[:16]
+        setup["lm"] = {"source": lm_source, "weight": words.weight, "word_bonus": words.word_bonus}
     systems: list[System] = [
         *_engine(modalities, chunk_ms, recognizer, words, setup),
         *(AdapterSystem(name, adapter) for name, adapter in open_adapters(compare or [], grammar)),
@@ -152,7 +152,7 @@ def run(
             note(f"left out: {clip}: {reason}")
         told = {**settings, "clips": fingerprint(clips, [])}
         report = make_report(
-            plan, journal, left_out, text_norm, manifest=str(manifest), split=split, limit=limit, settings=told
+            plan, journal, left_out, text_norm, manifest=str(source), split=split, limit=limit, settings=told
         )
         paths = write_report(report, output)
     if not quiet:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from avsr.corpora import Utterance, name_in, of_split, read_corpus
 from avsr.errors import InputError, MediaError
-from avsr.evaluate.clips import Clip
+from avsr.evaluate.clips import ClipUnderTest
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.fingerprint import fingerprint
 from avsr.evaluate.journal import Journal, Mix, Result
@@ -113,7 +113,7 @@ def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambd
     left_out = {}
     for name, conditions in todo.items():
         try:
-            with Clip(plan.clips[name]) as clip:
+            with ClipUnderTest(plan.clips[name]) as clip:
                 if clip.lack is not None:
                     journal.add_lack(name, clip.lack)
                 for condition, hearers in conditions.items():
@@ -127,7 +127,7 @@ def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambd
     return left_out
 
 
-def _mixed(name: str, clip: Clip, condition: Condition, noises: NoiseLibrary, journal: Journal) -> FloatArray:
+def _mixed(name: str, clip: ClipUnderTest, condition: Condition, noises: NoiseLibrary, journal: Journal) -> FloatArray:
     if condition.noise is None or condition.snr_db is None:
         return clip.samples
     draw = noises.draw(condition.noise, name, len(clip.samples))
@@ -136,7 +136,7 @@ def _mixed(name: str, clip: Clip, condition: Condition, noises: NoiseLibrary, jo
     return mix_at_snr(clip.samples, draw.samples, condition.snr_db)
 
 
-def _result(hearing: Hearing, clip: Clip) -> Result:
+def _result(hearing: Hearing, clip: ClipUnderTest) -> Result:
     start_s, end_s = clip.speech_span_s or (None, None)
     return Result(
         text=hearing.text,

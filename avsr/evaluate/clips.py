@@ -21,7 +21,7 @@ View = Literal["seen", "blank"]
 """The pictures of a clip as they are, or black ones in their place."""
 
 
-class Clip:
+class ClipUnderTest:
     """An open clip; a context manager. ``samples`` f32 (n,) at 16 kHz mono from stream time 0, empty without sound.
 
     ``lack`` says what is damaged or cut off, None where the clip is whole.
@@ -60,7 +60,7 @@ class Clip:
     def _note_picture(self, _: VideoFrame) -> None:
         self.has_pictures = True
 
-    def __enter__(self) -> Clip:
+    def __enter__(self) -> ClipUnderTest:
         """Return itself."""
         return self
 

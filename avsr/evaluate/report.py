@@ -29,7 +29,7 @@ from avsr.evaluate.scores import (
     compare_texts,
     score,
     score_speakers,
-    time,
+    timings,
 )
 from avsr.evaluate.text import RULES, TextNorm
 
@@ -101,7 +101,7 @@ def make_report(
         heard=heard,
         scores=score(heard),
         speakers=score_speakers(heard),
-        timings=time(heard),
+        timings=timings(heard),
         mixes=_mix_rows(plan, journal),
     )
 
@@ -116,7 +116,7 @@ def write_report(report: Report, directory: Path) -> list[Path]:
     figure = plot_wer(report.scores, report.titles, caption)
     scores = [_score_row(each, report.titles) for each in report.scores]
     speakers = [_score_row(each, report.titles) for each in report.speakers]
-    timings = {"rtf": RTF_RULE, "latency": LATENCY_RULE, "timings": [_timing_row(each) for each in report.timings]}
+    times = {"rtf": RTF_RULE, "latency": LATENCY_RULE, "timings": [_timing_row(each) for each in report.timings]}
     figure_png = as_png(figure)
     files = {
         "results.json": _json({**report.about, "scores": scores, "speakers": speakers}),
@@ -124,7 +124,7 @@ def write_report(report: Report, directory: Path) -> list[Path]:
         "speakers.csv": _table(speakers, ","),
         "conditions.tsv": _table(report.mixes, "\t"),
         "hypotheses.tsv": _table([_heard_row(row) for row in report.heard], "\t"),
-        "timings.json": _json(timings),
+        "timings.json": _json(times),
         "wer.png": figure_png,
         "wer.pdf": as_pdf(figure),
         "report.html": _bytes(

@@ -120,13 +120,13 @@ def score_speakers(heard: Sequence[Heard]) -> list[Score]:
     return [_score(rows, speaker) for speaker, rows in groups if any(row.words.num_reference for row in rows)]
 
 
-def time(heard: Sequence[Heard]) -> list[Timing]:
+def timings(heard: Sequence[Heard]) -> list[Timing]:
     """Return how fast every system was in every condition."""
-    timings = []
+    found = []
     for rows in _grouped(heard):
         results = [row.result for row in rows]
         duration_s = sum(result.duration_s for result in results)
-        timings.append(
+        found.append(
             Timing(
                 rows[0].system,
                 rows[0].condition,
@@ -135,7 +135,7 @@ def time(heard: Sequence[Heard]) -> list[Timing]:
                 final_latency_s=_spread([result.live_final_latency_s for result in results]),
             )
         )
-    return timings
+    return found
 
 
 def bootstrap(errors: Sequence[Errors]) -> Rate:

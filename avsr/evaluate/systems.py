@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 from avsr.decode import WordLm
 from avsr.errors import AvsrError, InputError
 from avsr.evaluate.adapters import Adapter
-from avsr.evaluate.clips import Clip, RememberedFaces, View
-from avsr.media import AudioPacket
+from avsr.evaluate.clips import ClipUnderTest, RememberedFaces, View
+from avsr.media import AudioPacket, Packet
 from avsr.recognizer import NO_LM, Recognizer
 from avsr.types import SAMPLE_RATE, TICK_SAMPLES, Caption, FloatArray, Modality, VideoFrame
 
@@ -70,7 +70,7 @@ class System(Protocol):
         """All that its text depends on, as JSON."""
         ...
 
-    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
         """Recognise the clip with ``sound`` f32 (n,), 16 kHz mono, in place of its own."""
         ...
 
@@ -111,7 +111,7 @@ class EngineSystem:
             "sha256": bundle.sha256,
         }
 
-    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
         """Stream the clip, as `System.hear`."""
         view: View = "blank" if self.modality == "blank" else "seen"
         modality: Modality = "av" if self.modality == "blank" else self.modality
@@ -155,7 +155,7 @@ class AdapterSystem:
         """What it says of itself."""
         return {"adapter": self.adapter.describe()}
 
-    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
         """Hand the clip over, as `System.hear`.
 
         Raises:
@@ -172,11 +172,8 @@ class AdapterSystem:
             raise self._failed(clip, f"transcribe returned {type(text).__name__}, not the words as one str")
         return Hearing(text, len(sound) / SAMPLE_RATE, time.perf_counter() - begun_s)
 
-    def _failed(self, clip: Clip, problem: str) -> InputError:
+    def _failed(self, clip: ClipUnderTest, problem: str) -> InputError:
         return InputError(f"--compare {self.name}: {clip.utterance.path}: {problem}; run it again to go on from there")
-
-
-Packet = AudioPacket | VideoFrame
 
 
 def arrivals(sound: FloatArray, pictures: Iterator[VideoFrame]) -> Iterator[tuple[float, Packet]]:

@@ -13,7 +13,7 @@ from avsr.live.clock import Clock
 from avsr.live.events import Device, Done, Event, Notice, State, Status
 from avsr.live.figures import Figures
 from avsr.live.inbox import Change
-from avsr.media import AudioPacket
+from avsr.media import AudioPacket, Packet
 from avsr.media.capture import Capture, Picture, Sound
 from avsr.types import TICK_S, Sense, VideoFrame
 
@@ -41,7 +41,7 @@ SENSES: dict[Device, Sense] = {"microphone": "audio", "camera": "video"}
 class Tap(Protocol):
     """Sees what the stream is given, at the times it is given."""
 
-    def take(self, packet: AudioPacket | VideoFrame) -> None:
+    def take(self, packet: Packet) -> None:
         """Take sound or a picture."""
         ...
 
@@ -158,7 +158,7 @@ class LiveCaptioner:
 
     def _push(self, capture: Capture) -> None:
         assert self._clock is not None
-        packet: AudioPacket | VideoFrame
+        packet: Packet
         if isinstance(capture, Sound):
             self._sound_age_s = self._now() - capture.host_s
             time_s, self._clock = self._clock.place_sound(capture)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from avsr.errors import InputError
 from avsr.live.events import Device
-from avsr.media import AudioPacket, to_mono
+from avsr.media import AudioPacket, Packet, to_mono
 from avsr.types import ByteArray, VideoFrame
 
 FORMATS = (".mp4", ".mkv", ".mov")
@@ -57,9 +57,9 @@ class Recorder:
             raise InputError(f"{path} cannot be written to: {reason}; choose another place") from error
         self._num_dropped = 0
         self._error: Exception | None = None
-        self._early: list[AudioPacket | VideoFrame] = []
+        self._early: list[Packet] = []
         self._tracks: _Tracks | None = None
-        self._waiting: queue.SimpleQueue[AudioPacket | VideoFrame | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Packet | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._encode_all, name="recorder", daemon=True)
         self._thread.start()
 
@@ -68,7 +68,7 @@ class Recorder:
         """Why nothing is recorded any more, for people; None where nothing is wrong."""
         return None if self._error is None else f"{self._path}: the recording broke off: {self._error}"
 
-    def take(self, packet: AudioPacket | VideoFrame) -> None:
+    def take(self, packet: Packet) -> None:
         """Record sound or a picture; never waits."""
         most = MAX_WAITING_BEFORE_PICTURE if isinstance(packet, VideoFrame) else MAX_WAITING
         if self._waiting.qsize() < most:
@@ -104,7 +104,7 @@ class Recorder:
         except (av.FFmpegError, OSError, ValueError) as error:
             self._error = self._error or error
 
-    def _encode(self, packet: AudioPacket | VideoFrame) -> None:
+    def _encode(self, packet: Packet) -> None:
         if self._tracks is not None:
             self._tracks.encode(packet)
             return
@@ -125,9 +125,7 @@ class Recorder:
 class _Tracks:
     """The tracks of an open file, made to fit the first packets."""
 
-    def __init__(
-        self, container: Any, codec: str, devices: tuple[Device, ...], early: list[AudioPacket | VideoFrame]
-    ) -> None:
+    def __init__(self, container: Any, codec: str, devices: tuple[Device, ...], early: list[Packet]) -> None:
         self._container = container
         self._sound: Any = None
         self._pictures: Any = None
@@ -146,7 +144,7 @@ class _Tracks:
             self._pictures.codec_context.time_base = MILLISECOND
             self._pictures.codec_context.gop_size = 50
 
-    def encode(self, packet: AudioPacket | VideoFrame) -> None:
+    def encode(self, packet: Packet) -> None:
         if isinstance(packet, AudioPacket):
             self._encode_sound(packet)
             return

@@ -9,6 +9,7 @@ from avsr.media.align import (
     AudioAligner,
     AudioAlignerState,
     AudioPacket,
+    Packet,
     VideoAligner,
     VideoAlignerState,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "AudioAlignerState",
     "AudioPacket",
     "MediaFile",
+    "Packet",
     "Resampler",
     "ResamplerState",
     "VideoAligner",

@@ -51,6 +51,10 @@ class AudioPacket:
     t_s: float | None = None
 
 
+Packet = AudioPacket | VideoFrame
+"""What comes from a source, one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Sound without a break, on one sample clock: ``num_samples`` have come since ``start_sample`` (of the engine).

@@ -16,12 +16,13 @@ from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
-from av.packet import Packet
+from av.packet import Packet as AvPacket
 from av.stream import Disposition
 
 from avsr.errors import MediaError
+from avsr.media.align import Packet
 from avsr.media.naming import name_of
-from avsr.media.tracks import AudioTrack, Delivery, VideoTrack
+from avsr.media.tracks import AudioTrack, VideoTrack
 from avsr.types import Modality
 
 OPEN_TIMEOUT_S = 20.0
@@ -120,7 +121,7 @@ class MediaFile:
         """Those of ``warnings`` that tell of something lost, as of a file that was cut off in copying."""
         return tuple(self._damage)
 
-    def __iter__(self) -> Iterator[Delivery]:
+    def __iter__(self) -> Iterator[Packet]:
         """Yield sound and pictures in the order of their times.
 
         Raises:
@@ -156,7 +157,7 @@ class MediaFile:
         num_bytes = float(stream.duration * (stream.time_base or 0)) * self._bit_rate / 8
         return bool(abs(num_bytes - (self._container.size - self._begins_at)) < 1)
 
-    def _deliveries(self) -> Iterator[Delivery]:
+    def _deliveries(self) -> Iterator[Packet]:
         packets = self._packets()
         newest: dict[int, Fraction] = {}
         returns_at: Fraction | None = None
@@ -199,7 +200,7 @@ class MediaFile:
                 + " ".join(self._warnings)
             )
 
-    def _packets(self) -> Iterator[Packet[Any]]:
+    def _packets(self) -> Iterator[AvPacket[Any]]:
         """Yield the packets of the tracks in use; a source that breaks off ends with a warning."""
         try:
             for packet in self._container.demux([track.stream for track in self._tracks]):

@@ -9,10 +9,10 @@ from typing import Any, Generic, TypeVar
 
 import av
 from av.audio.stream import AudioStream
-from av.packet import Packet
+from av.packet import Packet as AvPacket
 from av.video.stream import VideoStream
 
-from avsr.media.align import AudioPacket
+from avsr.media.align import AudioPacket, Packet
 from avsr.media.rgb import RgbConverter
 from avsr.types import TICK_US, VideoFrame
 
@@ -33,7 +33,6 @@ LEAP_S = 2
 
 StreamT = TypeVar("StreamT", AudioStream, VideoStream)
 FrameT = TypeVar("FrameT", av.AudioFrame, av.VideoFrame)
-Delivery = AudioPacket | VideoFrame
 
 
 class Track(ABC, Generic[StreamT, FrameT]):
@@ -54,7 +53,7 @@ class Track(ABC, Generic[StreamT, FrameT]):
         self.num_errors = 0
         self.finished = False
         """Nothing more can be decoded."""
-        self._packets: deque[Packet[Any] | None] = deque()
+        self._packets: deque[AvPacket[Any] | None] = deque()
         self._num_bytes = 0
         self._decoded: deque[tuple[Fraction, FrameT]] = deque()
         self._held: list[tuple[Fraction, FrameT]] = []
@@ -81,7 +80,7 @@ class Track(ABC, Generic[StreamT, FrameT]):
         """How long the next frame lasts, in seconds."""
         return self._length_of(self._decoded[0][1])
 
-    def put(self, packet: Packet[Any] | None) -> None:
+    def put(self, packet: AvPacket[Any] | None) -> None:
         """Queue a packet; None ends the track."""
         self._packets.append(packet)
         self._num_bytes += packet.size if packet is not None else 0
@@ -107,7 +106,7 @@ class Track(ABC, Generic[StreamT, FrameT]):
                 self.finished = True
 
     @abstractmethod
-    def take(self, origin: Fraction) -> Delivery | None:
+    def take(self, origin: Fraction) -> Packet | None:
         """Return the next frame with its time since ``origin``; None where nobody needs it."""
 
     @abstractmethod
@@ -185,7 +184,7 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
         self._first_rate: int | None = None
         self._rate_changed = False
 
-    def put(self, packet: Packet[Any] | None) -> None:
+    def put(self, packet: AvPacket[Any] | None) -> None:
         """Queue a packet; None ends the track."""
         # The packet with which a stated time comes is the one that has a position.
         if packet is not None and packet.pos is None and self._format in TIMED_IN_PLACES:

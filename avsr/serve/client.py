@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from avsr.errors import AvsrError, InputError
-from avsr.media import AudioPacket, to_mono
+from avsr.media import Packet, to_mono
 from avsr.media.naming import without_password
 from avsr.media.thread import in_thread
 from avsr.serve.pictures import encode_png
@@ -158,7 +158,7 @@ class Client:
             return ()
         return (f"{self._missed_s:.1f} s have no captions: the server began anew, and they were no longer kept",)
 
-    async def send(self, packets: Iterable[AudioPacket | VideoFrame], config: Config) -> Done:
+    async def send(self, packets: Iterable[Packet], config: Config) -> Done:
         """Send all ``packets``, in the order of their times; return how the stream ended.
 
         Raises:
@@ -336,7 +336,7 @@ class Client:
                 return
 
 
-def messages(packets: Iterable[AudioPacket | VideoFrame]) -> Iterator[Sound | Picture]:
+def messages(packets: Iterable[Packet]) -> Iterator[Sound | Picture]:
     """Turn what the media layer delivers into messages that lose nothing of it."""
     next_sound_s = 0.0
     for packet in packets:

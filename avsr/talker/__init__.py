@@ -15,7 +15,7 @@ made by
         -o avsr/talker/demo/bin_blue.mp4 --seed 7 --json
 """
 
-from avsr.talker.clip import Clip, make_clip
+from avsr.talker.clip import MadeClip, make_clip
 from avsr.talker.face import FaceStyle, random_face
 from avsr.talker.render import render
 from avsr.talker.text import grid_sentence, parse_script
@@ -24,8 +24,8 @@ from avsr.talker.voices import DEFAULT_VOICE, VOICES, Phoneme, Speech, Voice, sp
 __all__ = [
     "DEFAULT_VOICE",
     "VOICES",
-    "Clip",
     "FaceStyle",
+    "MadeClip",
     "Phoneme",
     "Speech",
     "Voice",

@@ -21,7 +21,7 @@ _AAC_RATE = 44_100
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class MadeClip:
     """A written clip: its ``path``, what is said in it and when, in seconds from its start."""
 
     path: Path
@@ -52,7 +52,7 @@ def make_clip(
     fps: float = 25.0,
     lead_s: float = LEAD_S,
     tail_s: float = LEAD_S,
-) -> Clip:
+) -> MadeClip:
     """Write an mp4 (H.264 and AAC) in which the face of ``seed`` says ``text``.
 
     Raises:
@@ -72,7 +72,7 @@ def make_clip(
         num_frames = write_mp4(path, frames, speech, size, fps)
     except (OSError, av.error.FFmpegError) as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    return Clip(path, speech.text, speech.words, speech.phonemes, speech.duration_s, num_frames, fps)
+    return MadeClip(path, speech.text, speech.words, speech.phonemes, speech.duration_s, num_frames, fps)
 
 
 def write_mp4(path: Path, frames: Iterable[ByteArray], speech: Speech, size: tuple[int, int], fps: float) -> int:

@@ -24,7 +24,7 @@ from avsr.corpora import (
 )
 from avsr.corpora.tables import parse_alignment
 from avsr.errors import InputError, MediaError
-from avsr.evaluate.clips import Clip
+from avsr.evaluate.clips import ClipUnderTest
 from avsr.types import TICK_SAMPLES, VideoFrame
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
@@ -229,7 +229,7 @@ def test_what_cannot_be_used_in_a_file_is_said_with_its_name(tmp_path: Path) -> 
     for read in (
         lambda path: read_senses(path, "audio"),
         read_clip,
-        lambda path: Clip(Utterance(path, "", "", "", ())),
+        lambda path: ClipUnderTest(Utterance(path, "", "", "", ())),
     ):
         with pytest.raises(MediaError, match=r"slow\.wav: .*2000 Hz"):
             read(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 from avsr.corpora import Utterance
 from avsr.evaluate.bench import Plan
-from avsr.evaluate.clips import Clip
+from avsr.evaluate.clips import ClipUnderTest
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.noises import NoiseKind, NoiseLibrary
 from avsr.evaluate.systems import Hearing
@@ -37,7 +37,7 @@ class FakeSystem:
     def settings(self) -> Mapping[str, Any]:
         return {"model": "fake"}
 
-    def hear(self, clip: Clip, sound: FloatArray) -> Hearing:
+    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
         if len(self.sounds) == self.stop_after:
             raise KeyboardInterrupt
         self.sounds.append((clip.utterance.path.name, sound))

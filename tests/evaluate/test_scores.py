@@ -14,7 +14,7 @@ from avsr.errors import InputError
 from avsr.evaluate.bench import run
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.journal import Journal, Result
-from avsr.evaluate.scores import Heard, bootstrap, compare_texts, score, score_speakers, time
+from avsr.evaluate.scores import Heard, bootstrap, compare_texts, score, score_speakers, timings
 from avsr.evaluate.wer import Errors, character_errors, word_errors
 
 RAIN = Condition("rain", 0.0)
@@ -52,7 +52,7 @@ def test_scores_come_system_by_system_and_do_not_change(rows: list[Heard]) -> No
     scores = score(rows)
     assert [(s.system, s.condition) for s in scores] == [(s, c) for s in ("av", "audio") for c in (CLEAN, RAIN)]
     assert score(rows) == scores
-    assert [timing.rtf for timing in time(rows)] == [0.25] * 4
+    assert [timing.rtf for timing in timings(rows)] == [0.25] * 4
 
 
 @settings(deadline=None, max_examples=30)

@@ -18,7 +18,7 @@ from avsr.corpora import AlignedWord, Utterance, read_clip
 from avsr.errors import InputError, MediaError
 from avsr.evaluate import clips as clips_module
 from avsr.evaluate.adapters import open_adapter, open_adapters
-from avsr.evaluate.clips import Clip, RememberedFaces, speech_span_s
+from avsr.evaluate.clips import ClipUnderTest, RememberedFaces, speech_span_s
 from avsr.evaluate.systems import AdapterSystem, EngineSystem, Hearing, TestedModality, _LiveRun, arrivals
 from avsr.lips import Face
 from avsr.types import SAMPLE_RATE, ByteArray, Caption, FloatArray, VideoFrame, Word
@@ -56,10 +56,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
 
 
 @pytest.fixture
-def clip(film: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clip]:
+def clip(film: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClipUnderTest]:
     monkeypatch.setattr(clips_module, "FaceMesh", CountingMesh)
     CountingMesh.num_seen = 0
-    with Clip(replace(UTTERANCE, path=film)) as opened:
+    with ClipUnderTest(replace(UTTERANCE, path=film)) as opened:
         yield opened
 
 
@@ -67,7 +67,7 @@ def untimed(hearing: Hearing) -> Hearing:
     return replace(hearing, work_s=0.0, live_first_word_s=None, live_final_s=None)
 
 
-def test_a_clip_is_what_its_file_holds(clip: Clip) -> None:
+def test_a_clip_is_what_its_file_holds(clip: ClipUnderTest) -> None:
     samples, frames = read_clip(clip.utterance.path)
     np.testing.assert_array_equal(clip.samples, samples)
     assert clip.has_pictures
@@ -90,11 +90,11 @@ def test_pictures_that_begin_after_the_sound_stay_where_they_are(film: Path, tmp
                 copy.mux(packet)
     _, frames = read_clip(path)
     assert 350_000 < frames[0].pts_us < 450_000
-    with Clip(replace(UTTERANCE, path=path)) as clip:
+    with ClipUnderTest(replace(UTTERANCE, path=path)) as clip:
         assert [frame.pts_us for frame in clip.pictures("seen")] == [frame.pts_us for frame in frames]
 
 
-def test_each_picture_is_looked_at_once_for_all_conditions(engine: Recognizer, clip: Clip) -> None:
+def test_each_picture_is_looked_at_once_for_all_conditions(engine: Recognizer, clip: ClipUnderTest) -> None:
     system = EngineSystem(engine, "av", 320)
     first = system.hear(clip, clip.samples)
     num_pictures = CountingMesh.num_seen
@@ -118,7 +118,9 @@ def test_what_is_answered_from_memory_is_still_counted_as_work() -> None:
 
 
 @pytest.mark.parametrize("modality", ["av", "audio", "video"])
-def test_the_bench_hears_what_a_live_stream_hears(modality: TestedModality, engine: Recognizer, clip: Clip) -> None:
+def test_the_bench_hears_what_a_live_stream_hears(
+    modality: TestedModality, engine: Recognizer, clip: ClipUnderTest
+) -> None:
     hearing = EngineSystem(engine, modality, 160).hear(clip, clip.samples)
     samples, frames = read_clip(clip.utterance.path)
     faces = clip.faces("seen")
@@ -133,7 +135,7 @@ def test_the_bench_hears_what_a_live_stream_hears(modality: TestedModality, engi
     assert (hearing.audio_weight is None) == (modality != "av")
 
 
-def test_blank_video_is_heard_like_sound_alone(engine: Recognizer, clip: Clip) -> None:
+def test_blank_video_is_heard_like_sound_alone(engine: Recognizer, clip: ClipUnderTest) -> None:
     blank = EngineSystem(engine, "blank", 320).hear(clip, clip.samples)
     audio = EngineSystem(engine, "audio", 320).hear(clip, clip.samples)
     assert blank.text == audio.text
@@ -186,7 +188,7 @@ def test_speech_is_where_the_corpus_says_or_else_where_it_is_loud() -> None:
 
 
 def test_sound_alone_is_a_clip_without_pictures(engine: Recognizer, babble: Path) -> None:
-    with Clip(replace(UTTERANCE, path=babble)) as heard_only:
+    with ClipUnderTest(replace(UTTERANCE, path=babble)) as heard_only:
         assert not heard_only.has_pictures
         both = EngineSystem(engine, "av", 320).hear(heard_only, heard_only.samples)
         assert both.text == EngineSystem(engine, "audio", 320).hear(heard_only, heard_only.samples).text
@@ -195,7 +197,7 @@ def test_sound_alone_is_a_clip_without_pictures(engine: Recognizer, babble: Path
 
 def test_a_missing_clip_is_a_media_error(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"none\.mp4"):
-        Clip(replace(UTTERANCE, path=tmp_path / "none.mp4"))
+        ClipUnderTest(replace(UTTERANCE, path=tmp_path / "none.mp4"))
 
 
 def test_a_system_is_named_by_its_senses_and_chunk_and_identified_by_its_weights(engine: Recognizer) -> None:
@@ -242,7 +244,7 @@ def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch:
     name, adapter = open_adapter("my_adapter:Mine")
     system = AdapterSystem(name, adapter)
     assert (system.name, system.title, system.settings) == ("Mine", "Mine", {"adapter": "mine 1.0"})
-    with Clip(utterance) as clip:
+    with ClipUnderTest(utterance) as clip:
         noisy: FloatArray = np.zeros(32_000, np.float32)
         hearing = system.hear(clip, noisy)
     assert (hearing.text, hearing.duration_s) == ("32000 samples, with pictures", 2.0)
@@ -267,7 +269,7 @@ def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch:
         open_adapter("my_wreck:Mine")
     for spec, problem in (("Broken", "RuntimeError: out of memory"), ("Silent", "returned NoneType")):
         system = AdapterSystem(*open_adapter(f"my_adapter:{spec}"))
-        with Clip(utterance) as clip, pytest.raises(InputError, match=f"{film.name}: .*{problem}"):
+        with ClipUnderTest(utterance) as clip, pytest.raises(InputError, match=f"{film.name}: .*{problem}"):
             system.hear(clip, noisy)
 
 
