@@ -32,7 +32,7 @@ from avsr.train.batch import Batch, Collator
 from avsr.train.checkpoint import read_tensors, write_tensors
 from avsr.train.gather import CORPUS_PACK, NOISE_PACK, TALKERS_PACK, TRAIN_SPLIT, read_noise
 from avsr.train.objective import FORBIDDEN, SNR_LOSS_WEIGHT
-from avsr.train.packs.prepared import INDEX_FILE, PreparedCorpus
+from avsr.train.packs.reader import INDEX_FILE, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import StageConfig
 from avsr.train.schedule import learning_rate

@@ -40,7 +40,7 @@ from avsr.train.batch import Collator
 from avsr.train.gather import SPEECH_PACK, TRAIN_SPLIT
 from avsr.train.loop import Trainer
 from avsr.train.ngram import NgramConfig, train_ngrams
-from avsr.train.packs.prepared import Clip, PreparedCorpus
+from avsr.train.packs.reader import Clip, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import StageConfig
 from avsr.types import TICK_S

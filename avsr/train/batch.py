@@ -17,7 +17,7 @@ from avsr.features import LogMel
 from avsr.traced import map_tensors
 from avsr.train.augment.examples import CLEAN_SNR_DB, Example
 from avsr.train.augment.spectrum import MaskConfig, mask_spectrum
-from avsr.train.packs.prepared import Clip, ClipData
+from avsr.train.packs.reader import Clip, ClipData
 from avsr.types import TICK_S, AvChunk
 
 T = TypeVar("T")

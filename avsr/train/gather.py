@@ -9,7 +9,7 @@ from avsr.corpora import Utterance, noise_files, read_table
 from avsr.errors import InputError
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.packs.prepare import FAILED_FILE, Progress, prepare
-from avsr.train.packs.prepared import INDEX_FILE, Clip, ClipMemory, PreparedCorpus
+from avsr.train.packs.reader import INDEX_FILE, Clip, ClipMemory, PreparedCorpus
 from avsr.train.recipe import RecipeConfig
 
 CORPUS_PACK, TALKERS_PACK, VOICES_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "voices", "speech", "noise"
@@ -104,7 +104,7 @@ def _listed(name: str, recipe: RecipeConfig, data: Path) -> list[Utterance]:
 
 def _synthesise(name: str, recipe: RecipeConfig, work: Path) -> None:
     """Make and prepare a pack of synthetic clips."""
-    from avsr.train.packs import talkers  # it needs PyAV, as all of preparing does, and training does not
+    from avsr.train import talkers  # it needs PyAV, as all of preparing does, and training does not
 
     make, number = {
         TALKERS_PACK: (talkers.make_talkers, recipe.num_talkers),

@@ -22,7 +22,7 @@ from avsr.train.gather import (
 )
 from avsr.train.loop import Trainer
 from avsr.train.machine import Machine
-from avsr.train.packs.prepared import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
+from avsr.train.packs.reader import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import Branch, RecipeConfig
 from avsr.train.tracking import OnReport

@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 
 from avsr.train.batch import of_like_length
-from avsr.train.packs.prepared import Clip, PreparedCorpus
+from avsr.train.packs.reader import Clip, PreparedCorpus
 from avsr.train.recipe import StageConfig
 
 

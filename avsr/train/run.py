@@ -27,7 +27,7 @@ from avsr.train.gather import (
 from avsr.train.job import Foundation, Job
 from avsr.train.machine import Machine
 from avsr.train.ngram import LmConfig, gzip_arpa, read_sentences, train_ngrams
-from avsr.train.packs.prepared import ClipMemory, PreparedCorpus, fingerprint
+from avsr.train.packs.reader import ClipMemory, PreparedCorpus, fingerprint
 from avsr.train.recipe import APART, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.tracking import OnReport, print_notes

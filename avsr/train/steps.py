@@ -19,7 +19,7 @@ from avsr.train.augment.noise import NoiseSource
 from avsr.train.augment.senses import without_video
 from avsr.train.augment.words import Lenders, lend_words
 from avsr.train.batch import Batch, Collator
-from avsr.train.packs.prepared import Clip, ClipData, Media, PreparedCorpus
+from avsr.train.packs.reader import Clip, ClipData, Media, PreparedCorpus
 from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
 from avsr.train.stopping import leave_terminal_to_parent

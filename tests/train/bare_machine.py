@@ -14,9 +14,9 @@ def train(work: Path) -> None:
     """Train an ear, in ``work``, from the pack there."""
     assert not sys.modules.keys() & {"avsr", *MISSING}
     sys.modules.update(dict.fromkeys(MISSING))  # type: ignore[arg-type]  # None: it cannot be imported
+    from avsr.train.job import Job
     from avsr.train.machine import Machine
     from avsr.train.recipe import RecipeConfig
-    from avsr.train.job import Job
     from avsr.train.run import lay_foundation
     from avsr.train.tracking import print_notes
 

@@ -13,7 +13,7 @@ from toy_training import FEATURES, MakeTrainer, toy_tokenizer, toy_trainer
 
 from avsr.config import FeatureConfig
 from avsr.decode import Tokenizer
-from avsr.train.packs.prepared import PreparedCorpus
+from avsr.train.packs.reader import PreparedCorpus
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from avsr.train.packs import prepare as preparing
 from avsr.train.packs import workers
 from avsr.train.packs.align import align
 from avsr.train.packs.prepare import prepare
-from avsr.train.packs.prepared import Clip, PreparedCorpus
+from avsr.train.packs.reader import Clip, PreparedCorpus
 
 one_aligner = cache(SphinxAligner)
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"

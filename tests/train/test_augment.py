@@ -22,7 +22,7 @@ from avsr.train.augment.examples import (
     swap_lips,
 )
 from avsr.train.augment.noise import NoiseSource, NoiseWeights
-from avsr.train.packs.prepared import ClipData, PreparedCorpus
+from avsr.train.packs.reader import ClipData, PreparedCorpus
 from avsr.types import LIP_SIZE, TICK_S, TICK_SAMPLES
 
 PLAIN = AugmentConfig(

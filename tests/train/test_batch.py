@@ -26,7 +26,7 @@ from avsr.train.batch import (
     Collator,
     of_like_length,
 )
-from avsr.train.packs.prepared import ClipData
+from avsr.train.packs.reader import ClipData
 from avsr.types import LIP_SIZE, MELS_PER_TICK, TICK_SAMPLES
 
 

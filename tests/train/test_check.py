@@ -10,9 +10,9 @@ import pytest
 from avsr.errors import InputError
 from avsr.lips.sync import MAX_LAG_TICKS
 from avsr.train.packs.check import check_pack
-from avsr.train.packs.pack import EncodedClip, PackWriter
 from avsr.train.packs.prepare import FAILED_FILE
-from avsr.train.packs.prepared import Clip, Spans, shard_path
+from avsr.train.packs.reader import Clip, Spans, shard_path
+from avsr.train.packs.writer import EncodedClip, PackWriter
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from toy_training import MakeTrainer, epochs
 
 from avsr.errors import InputError
 from avsr.train.loop import WEIGHTS
-from avsr.train.packs.pack import PackWriter
+from avsr.train.packs.writer import PackWriter
 from avsr.train.tracking import LOG_FILE, Report, StageProgress
 
 

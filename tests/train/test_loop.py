@@ -14,7 +14,7 @@ from toy_training import MakeTrainer, epochs, log, toy_trainer, weights
 from avsr.errors import AvsrError, InputError
 from avsr.train.checkpoint import read_tensors, write_tensors
 from avsr.train.loop import CHECKPOINT, WEIGHTS, StageSummary
-from avsr.train.packs.prepared import PreparedCorpus
+from avsr.train.packs.reader import PreparedCorpus
 from avsr.train.recipe import Branch
 from avsr.train.tracking import TENSORBOARD, StageNote, StageProgress
 from avsr.train.validation import Validator

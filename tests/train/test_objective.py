@@ -15,7 +15,7 @@ from avsr.model import AvsrModel
 from avsr.train.augment.examples import Example
 from avsr.train.batch import Batch, Collator
 from avsr.train.objective import Objective, branch_divergence, count_terms
-from avsr.train.packs.prepared import ClipData
+from avsr.train.packs.reader import ClipData
 from avsr.train.recipe import Branch
 
 CLIPS = (["bin", "red"], ["lay", "blue", "red"], ["red"])

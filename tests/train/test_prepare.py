@@ -26,7 +26,7 @@ from avsr.train.loop import finished_summary
 from avsr.train.packs import prepare as module
 from avsr.train.packs import workers
 from avsr.train.packs.prepare import FAILED_FILE, prepare
-from avsr.train.packs.prepared import PreparedCorpus, read_index
+from avsr.train.packs.reader import PreparedCorpus, read_index
 
 DEMO = Path(avsr.__file__).parent / "talker" / "demo"
 CLIP, SOUND = DEMO / "bin_blue.mp4", DEMO / "babble.ogg"

@@ -33,7 +33,7 @@ from avsr.train.job import Foundation, Job, balanced_sources
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
 from avsr.train.packs import prepare, workers
-from avsr.train.packs.prepared import Clip, ClipData, ClipMemory, PreparedCorpus
+from avsr.train.packs.reader import Clip, ClipData, ClipMemory, PreparedCorpus
 from avsr.train.statistics import LEAST_STD, measure_features
 from avsr.train.tracking import print_notes
 from avsr.types import FloatArray

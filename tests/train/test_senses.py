@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avsr.train.augment.senses import LONGEST_ABSENCE_TICKS, lose_a_sense
-from avsr.train.packs.prepared import ClipData, spans_of
+from avsr.train.packs.reader import ClipData, spans_of
 from avsr.types import LIP_SIZE, TICK_SAMPLES
 
 NONE = {"drop_audio": 0.0, "drop_video": 0.0, "vanish_audio": 0.0, "vanish_video": 0.0}

@@ -25,7 +25,7 @@ from avsr.train.augment.examples import AugmentConfig
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.augment.words import Lenders
 from avsr.train.batch import Batch, Collator
-from avsr.train.packs.prepared import PreparedCorpus, shard_path
+from avsr.train.packs.reader import PreparedCorpus, shard_path
 from avsr.train.plan import Dice, Source, dice, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
 from avsr.train.steps import Position, Step, StepMaker, make_steps

@@ -19,10 +19,10 @@ from avsr.corpora import read_table
 from avsr.disk import lock
 from avsr.errors import InputError
 from avsr.talker import VOICES
-from avsr.train import gather
-from avsr.train.packs import talkers, workers
-from avsr.train.packs.prepared import PreparedCorpus
-from avsr.train.packs.talkers import make_voices
+from avsr.train import gather, talkers
+from avsr.train.packs import workers
+from avsr.train.packs.reader import PreparedCorpus
+from avsr.train.talkers import make_voices
 from avsr.types import SAMPLE_RATE
 
 pytestmark = pytest.mark.skipif(
@@ -108,7 +108,7 @@ def test_more_sentences_are_added_to_those_there_are_and_none_is_thrown_away(
 DYING = """
 import os, sys
 from pathlib import Path
-from avsr.train.packs import talkers
+from avsr.train import talkers
 record, left = talkers._record, int(sys.argv[2])
 def until_killed(*args):
     global left

@@ -13,7 +13,7 @@ from toy_clips import WORDS, make_clip
 
 from avsr.corpora import AlignedWord
 from avsr.train.augment.words import Lenders, lend_words, replace_word
-from avsr.train.packs.prepared import Clip, ClipData
+from avsr.train.packs.reader import Clip, ClipData
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray
 
 sentences = st.lists(st.sampled_from(WORDS), min_size=3, max_size=3)

@@ -10,9 +10,9 @@ import numpy as np
 
 from avsr.corpora import AlignedWord
 from avsr.train.packs.codec import encode_audio, encode_lips
-from avsr.train.packs.pack import EncodedClip, PackWriter
 from avsr.train.packs.prepare import FAILED_FILE, encode
-from avsr.train.packs.prepared import Clip, ClipData, spans_of
+from avsr.train.packs.reader import Clip, ClipData, spans_of
+from avsr.train.packs.writer import EncodedClip, PackWriter
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES
 
 WORDS = ("bin", "blue", "lay", "red")

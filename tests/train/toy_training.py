@@ -19,7 +19,7 @@ from avsr.train.augment.noise import NoiseSource
 from avsr.train.checkpoint import read_tensors
 from avsr.train.loop import CHECKPOINT, WEIGHTS, Trainer
 from avsr.train.machine import Machine, open_machine
-from avsr.train.packs.prepared import PreparedCorpus
+from avsr.train.packs.reader import PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import Branch, StageConfig
 from avsr.train.tracking import LOG_FILE, OnReport, print_notes

@@ -39,7 +39,7 @@ from avsr.train.augment.senses import lose_a_sense, without_video
 from avsr.train.augment.spectrum import MaskConfig
 from avsr.train.augment.speed import change_speed, shift_pitch
 from avsr.train.augment.timbre import equalise, random_band_gains, shift_formants
-from avsr.train.packs.prepared import Clip, ClipData
+from avsr.train.packs.reader import Clip, ClipData
 from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 
 CLEAN_SNR_DB = 30.0

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from avsr.train.packs.prepared import ClipData
+from avsr.train.packs.reader import ClipData
 from avsr.types import TICK_SAMPLES, BoolArray
 
 SHORTEST_ABSENCE_TICKS, LONGEST_ABSENCE_TICKS = 5, 75

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsr.corpora import AlignedWord
-from avsr.train.packs.prepared import ClipData
+from avsr.train.packs.reader import ClipData
 from avsr.types import TICK_SAMPLES, FloatArray
 
 FRAME_SAMPLES, FRAME_HOP = 400, 200

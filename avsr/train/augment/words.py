@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsr.corpora import AlignedWord
-from avsr.train.packs.prepared import Clip, ClipData
+from avsr.train.packs.reader import Clip, ClipData
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray
 
 T = TypeVar("T")

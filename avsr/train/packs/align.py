@@ -12,9 +12,9 @@ from avsr.corpora import AlignedWord
 from avsr.errors import InputError
 from avsr.evaluate.sphinx import SphinxAligner, require_pocketsphinx
 from avsr.train.packs.codec import require_soundfile
-from avsr.train.packs.pack import PackWriter
-from avsr.train.packs.prepared import INDEX_FILE, Clip, ClipMemory, Media, PreparedCorpus
+from avsr.train.packs.reader import INDEX_FILE, Clip, ClipMemory, Media, PreparedCorpus
 from avsr.train.packs.workers import work_on
+from avsr.train.packs.writer import PackWriter
 
 KEEP_EVERY = 500
 """After so many clips the pack is told what was found, so that a kill loses no more."""

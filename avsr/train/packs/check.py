@@ -14,7 +14,7 @@ import numpy as np
 
 from avsr.lips.sync import best_lag, is_outlier
 from avsr.train.packs.prepare import FAILED_FILE
-from avsr.train.packs.prepared import AGAIN, Clip, Media, Spans, is_timed, read_told, shard_path
+from avsr.train.packs.reader import AGAIN, Clip, Media, Spans, is_timed, read_told, shard_path
 from avsr.types import TICK_MS, TICK_S
 
 FACE_SHARE = 0.8

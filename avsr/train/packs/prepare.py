@@ -16,9 +16,9 @@ from avsr.errors import InputError, MediaError, MissingExtraError
 from avsr.frontend import SenseTicks
 from avsr.lips.sync import QUIET_DB, correlate
 from avsr.train.packs.codec import encode_audio, encode_lips
-from avsr.train.packs.pack import EncodedClip, PackWriter
-from avsr.train.packs.prepared import Clip, is_timed, spans_of
+from avsr.train.packs.reader import Clip, is_timed, spans_of
 from avsr.train.packs.workers import work_on
+from avsr.train.packs.writer import EncodedClip, PackWriter
 from avsr.types import TICK_S, FloatArray
 
 FAILED_FILE = "failed.tsv"

@@ -12,7 +12,7 @@ from typing import IO
 
 from avsr.disk import lock, whole_file, writing
 from avsr.errors import InputError
-from avsr.train.packs.prepared import AGAIN, HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
+from avsr.train.packs.reader import AGAIN, HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
 
 SHARD_BYTES = 60_000_000
 
