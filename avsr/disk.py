@@ -16,8 +16,6 @@ from avsr.errors import InputError
 
 LOCK_FILE = ".lock"
 RETRY_S = 0.1
-STOP_PATIENCE_S = 30.0
-"""A run that was just told to stop finishes its step and writes its checkpoint first."""
 
 
 def prepare_directory(directory: str | Path) -> None:

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avsr.config import FeatureConfig, ModelConfig
 from avsr.decode.tokenizer import Tokenizer
-from avsr.disk import STOP_PATIENCE_S, lock
+from avsr.disk import lock
 from avsr.errors import AvsrError, InputError
 from avsr.model import AvsrModel
 from avsr.train.augment.noise import NoiseSource
@@ -31,7 +31,7 @@ from avsr.train.plan import Source
 from avsr.train.recipe import Branch, StageConfig
 from avsr.train.schedule import learning_rate
 from avsr.train.steps import Position, Step, StepMaker, make_steps
-from avsr.train.stopping import StopRequest
+from avsr.train.stopping import STOP_PATIENCE_S, StopRequest
 from avsr.train.tracking import OnReport, Standing, Tracker, print_notes
 from avsr.train.validation import SCORED, Validator
 from avsr.types import TICK_S

@@ -11,7 +11,7 @@ from avsr.bundle import LM_FILE, MAX_BYTES, MAX_LM_TEXT_BYTES, SUMS_FILE, Bundle
 from avsr.config import BundleConfig, FeatureConfig, dump_config, load_config
 from avsr.decode.arpa import read_arpa
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
-from avsr.disk import STOP_PATIENCE_S, lock, whole_file
+from avsr.disk import lock, whole_file
 from avsr.errors import InputError, TextError
 from avsr.train.apart import train_branches
 from avsr.train.card import model_card
@@ -30,6 +30,7 @@ from avsr.train.ngram import LmConfig, gzip_arpa, read_sentences, train_ngrams
 from avsr.train.packs.reader import ClipMemory, PreparedCorpus, fingerprint
 from avsr.train.recipe import APART, RecipeConfig
 from avsr.train.statistics import measure_features
+from avsr.train.stopping import STOP_PATIENCE_S
 from avsr.train.tracking import OnReport, print_notes
 
 TOKENIZER_FILE, FEATURES_FILE = "tokenizer.model", "features.yaml"

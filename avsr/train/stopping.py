@@ -10,6 +10,8 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the system's wish to stop, and the end of the terminal."""
+STOP_PATIENCE_S = 30.0
+"""How long the next run waits for one that was just told to stop: it finishes its step and writes its checkpoint."""
 
 
 def leave_terminal_to_parent() -> None:
