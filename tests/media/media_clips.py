@@ -43,8 +43,9 @@ def write_clip(
     Each of ``tones_hz`` adds an audio track that sounds that tone instead of the click.
     """
     times = [] if frame_times_s is None else list(frame_times_s)
-    white = [time for time in times if abs(time - Fraction(flash_s)) <= Fraction(1, 10)]
-    click_s = float(white[0] + white[-1]) / 2 if white else flash_s
+    white = {time for time in times if abs(time - Fraction(flash_s)) <= Fraction(1, 10)}
+    shown = [_planes(rgb) for rgb in (_plain(30), _plain(220))] if picture is None else [_planes(picture)] * 2
+    click_s = float(min(white) + max(white)) / 2 if white else flash_s
     with av.open(str(path), "w", options=options or {}) as container:
         video = _add_video(container, path, fps, picture) if times else None
         tracks = []
@@ -66,7 +67,7 @@ def write_clip(
             todo += [(audio_start_s + start / audio_rate, index, start) for index in range(len(tracks))]
         for _, index, what in sorted(todo, key=lambda each: each[:2]):
             if index < 0:
-                for packet in video.encode(_picture(what, what in white, video, picture)):
+                for packet in video.encode(_picture(what, shown[what in white], video)):
                     container.mux(packet)
             else:
                 frame = _sound(waves[index][what : what + 1024], channels, audio_rate, what, audio_start_s)
@@ -94,9 +95,16 @@ def _add_video(container: Any, path: Path, fps: Fraction | int, picture: np.ndar
     return stream
 
 
-def _picture(time: Fraction, is_white: bool, stream: Any, picture: np.ndarray | None) -> av.VideoFrame:
-    rgb = np.full((HEIGHT, WIDTH, 3), 220 if is_white else 30, dtype=np.uint8) if picture is None else picture
-    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+def _plain(level: int) -> np.ndarray:
+    return np.full((HEIGHT, WIDTH, 3), level, dtype=np.uint8)
+
+
+def _planes(rgb: np.ndarray) -> np.ndarray:
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24").to_ndarray(format="yuv420p")
+
+
+def _picture(time: Fraction, planes: np.ndarray, stream: Any) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
     time_base = stream.codec_context.time_base or Fraction(1) / stream.codec_context.framerate
     frame.pts, frame.time_base = round(time / time_base), time_base
     return frame

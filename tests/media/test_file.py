@@ -285,8 +285,12 @@ def test_standard_input_is_read(tmp_path):
 
 def test_an_index_at_the_end_is_found_in_a_file_and_named_as_what_is_wrong_with_a_pipe(tmp_path):
     path = tmp_path / "clip.mp4"
-    write_clip(path, audio_s=30.0, tones_hz=(330, 440))  # too long for FFmpeg to keep while it looks for the index
-    assert path.read_bytes().index(b"mdat") < path.read_bytes().index(b"moov")
+    write_clip(path, audio_s=1.0)
+    data = path.read_bytes()
+    place = data.index(b"moov") - 4
+    assert data.index(b"mdat") < place
+    padding = struct.pack(">I4s", 1 << 20, b"free").ljust(1 << 20, b"\0")  # FFmpeg does not keep so much
+    path.write_bytes(data[:place] + padding + data[place:])
     code = (
         "import avsr, avsr.media\n"
         "try: print(sum(1 for _ in avsr.media.open_media('-')))\n"
@@ -295,7 +299,7 @@ def test_an_index_at_the_end_is_found_in_a_file_and_named_as_what_is_wrong_with_
     command = [sys.executable, "-c", code]
     with path.open("rb") as file:
         from_file = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=True)
-    assert int(from_file.stdout) > 1000
+    assert int(from_file.stdout) > 30
     from_pipe = subprocess.run(command, input=path.read_bytes(), stdout=subprocess.PIPE, check=True)
     assert b"+faststart" in from_pipe.stdout
 
