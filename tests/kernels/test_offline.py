@@ -12,14 +12,16 @@ import pytest
 pytest.importorskip("triton")
 
 SCRIPT = """
-import dataclasses, json, torch
+import dataclasses, json, sys, torch
+import avsr_kernels
+assert "triton" not in sys.modules
 from avsr_kernels.offline import compile_all
 found = compile_all(48, torch.float16, 8, gradients=True) + compile_all(64, torch.bfloat16, 64, gradients=False)
 print(json.dumps([dataclasses.asdict(resources) for resources in found]))
 """
 
 
-def test_kernels_of_the_default_model_spill_no_registers() -> None:
+def test_the_package_imports_no_triton_and_the_kernels_of_the_default_model_spill_no_registers() -> None:
     environment = {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
     result = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=110

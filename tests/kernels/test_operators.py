@@ -19,10 +19,10 @@ def chunk_inputs(*, gradients: bool = True) -> tuple[torch.Tensor, ...]:
     def tensor(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=DEVICE, requires_grad=gradients)
 
-    heads = [tensor(2, 1, 3, 32) for _ in range(3)]
-    shown, cached = (torch.ones(2, ticks, dtype=torch.bool, device=DEVICE) for ticks in (3, 2))
-    next_tick = torch.tensor([7, -9], dtype=torch.int32, device=DEVICE)
-    return *heads, shown, tensor(2, 1, 2, 32), tensor(2, 1, 2, 32), cached, next_tick
+    heads = [tensor(1, 1, 3, 32) for _ in range(3)]
+    shown, cached = (torch.ones(1, ticks, dtype=torch.bool, device=DEVICE) for ticks in (3, 2))
+    next_tick = torch.tensor([-9], dtype=torch.int32, device=DEVICE)
+    return *heads, shown, tensor(1, 1, 2, 32), tensor(1, 1, 2, 32), cached, next_tick
 
 
 def test_chunk_attention_is_a_good_operator() -> None:
@@ -32,7 +32,7 @@ def test_chunk_attention_is_a_good_operator() -> None:
 
 def test_gated_cross_attention_is_a_good_operator() -> None:
     query, key, value, shown, cache_key, cache_value, cache_mask, next_tick = chunk_inputs()
-    logits = torch.randn(2, 3, 2, device=DEVICE, requires_grad=True)
+    logits = torch.randn(1, 3, 2, device=DEVICE, requires_grad=True)
     cache = (cache_key, cache_value, cache_mask)
     heads = (query, key, value)
     arguments = (*heads, *heads, logits, shown, shown, *cache, *cache, next_tick, 4, 6, True)
@@ -43,7 +43,7 @@ def test_gated_cross_attention_is_a_good_operator() -> None:
 def test_compiled_code_takes_the_kernels_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVSR_KERNELS", "triton")
     query, key, value, shown, cache_key, cache_value, cache_mask, next_tick = chunk_inputs(gradients=False)
-    logits = torch.randn(2, 3, 2, device=DEVICE)
+    logits = torch.randn(1, 3, 2, device=DEVICE)
     cache = KeyValueCache(cache_key, cache_value, cache_mask, next_tick)
 
     def fuse(query: torch.Tensor) -> torch.Tensor:
