@@ -18,7 +18,7 @@ from avsr.evaluate.bench import Plan, run, select_clips
 from avsr.evaluate.clips import RememberedFaces
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.journal import Journal
-from avsr.evaluate.noises import NoiseLibrary, parse_noises
+from avsr.evaluate.noises import NoiseKind, NoiseLibrary, parse_noises
 from avsr.evaluate.scores import compare_texts, score
 from avsr.evaluate.systems import EngineSystem
 from avsr.lips import FaceMesh
@@ -64,10 +64,10 @@ def test_streaming_agrees_with_the_parallel_pass(model: Recognizer) -> None:
         assert (torch.cat(pieces, dim=1).exp() - whole.values.exp()).abs().max() <= 1e-5
 
 
-def test_captions_are_the_same_under_twenty_packetisations(
+def test_captions_are_the_same_however_the_clip_is_cut(
     model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: RememberedFaces
 ) -> None:
-    heard = [_finals(model, clip, faces, np.random.default_rng(seed)) for seed in range(20)]
+    heard = [_finals(model, clip, faces, np.random.default_rng(seed)) for seed in range(8)]
     assert len(heard[0][0].words) >= 6
     assert all(captions == heard[0] for captions in heard[1:])
 
@@ -126,8 +126,10 @@ def _timed_words(caption: Caption) -> list[tuple[str, float, float]]:
 
 def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path, tmp_path: Path) -> None:
     """A smoke test on few clips; `avsr bench` measures."""
-    clips = select_clips(shared_data / "grid.tsv", "test", limit=3).clips
-    (babble,) = parse_noises([f"babble={shared_data / 'speech.tsv'}"], unfit_to_test(shared_data))
+    clips = select_clips(shared_data / "grid.tsv", "test", limit=2).clips
+    (voices,) = parse_noises([f"babble={shared_data / 'speech.tsv'}"], unfit_to_test(shared_data))
+    shortest = sorted(voices.files, key=lambda file: file[1].stat().st_size)[:8]  # all are decoded
+    babble = NoiseKind("babble", tuple(shortest))
     systems = [EngineSystem(model, modality, 320) for modality in ("audio", "video", "av")]
     plan = Plan(clips, systems, [CLEAN, Condition("babble", -5.0)], NoiseLibrary([babble], seed=0))
     with Journal(tmp_path, {}) as journal:

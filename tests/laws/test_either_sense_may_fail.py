@@ -72,7 +72,6 @@ def test_a_sense_is_lost_and_comes_back(engine: Recognizer, lost: type[Packet]) 
     assert np.mean(shares[0]) > 0.9
     assert np.mean(shares[1]) == 0.0
     assert np.mean(shares[2]) > 0.9
-    assert heard.finals == listen_to(engine, packets).finals
 
 
 def test_both_senses_stop_and_come_back_much_later(engine: Recognizer, clip: list[Packet]) -> None:
@@ -191,23 +190,23 @@ def test_a_sense_is_passed_over_up_to_the_very_tick(engine: Recognizer, num_tick
 
 
 def test_senses_without_times_go_on_where_they_were_given_up(engine: Recognizer) -> None:
-    samples, frames = sound(16.0), [frame.rgb for frame in pictures(16.0)]
+    samples, frames = sound(10.0), [frame.rgb for frame in pictures(10.0)]
     for pausing in ("audio", "video"):
         seen: list[SenseTicks] = []
         with engine.stream(landmarker=LampFace()) as stream:
             stream.on_ticks = seen.append
-            for tick, rgb in enumerate(frames[:400]):
-                is_pause = 100 <= tick < 250
+            for tick, rgb in enumerate(frames):
+                is_pause = 50 <= tick < 150
                 if not (is_pause and pausing == "audio"):
                     stream.accept_audio(samples[tick * 640 : tick * 640 + 640], SAMPLE_RATE)
                 if not (is_pause and pausing == "video"):
                     stream.accept_video(rgb)
             stream.finish()
         present = np.concatenate([ticks.heard if pausing == "audio" else ticks.visible for ticks in seen])
-        given_up_at = 250 - round(PATIENCE_S / TICK_S)
-        assert present[:100].all()
-        assert not present[110:given_up_at].any()
-        assert present[given_up_at + 10 : given_up_at + 140].all()
+        given_up_at = 150 - round(PATIENCE_S / TICK_S)
+        assert present[:50].all()
+        assert not present[60:given_up_at].any()
+        assert present[given_up_at + 10 : given_up_at + 90].all()
 
 
 def test_nothing_at_all_is_an_empty_transcript(engine: Recognizer) -> None:

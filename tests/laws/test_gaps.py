@@ -78,7 +78,7 @@ def say(engine: Recognizer, packets: list[Packet], move_at: int | None) -> tuple
     return heard, stream.duration_s, stream.notes()
 
 
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_gaps_lags_cuts_and_moves_never_change_captions(
     engine: Recognizer, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,7 @@ def assert_consistent(captions: list[Caption]) -> None:
             assert after.text.startswith(before.text[: before.stable_chars])
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_packet_size_never_changes_captions(engine: Recognizer, clip: list[Packet], expected: Heard, seed: int) -> None:
     heard = listen(engine.stream(landmarker=LampFace()), recut(clip, seed))
     assert_same(heard, expected)

@@ -25,7 +25,7 @@ CONFIG = ModelConfig(
     num_fusion_layers=2,
     left_context_ticks=12,
     fusion_context_ticks=6,
-    lip_channels=(4, 6, 8, 8),
+    lip_channels=(2, 3, 4, 4),
 )
 BATCH, TICKS = 2, 45
 

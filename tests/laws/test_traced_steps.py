@@ -80,7 +80,7 @@ def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @torch.inference_mode()
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(data=st.data(), fusion=st.sampled_from(KINDS), ticks=st.sampled_from([4, 8, 16]), num_steps=st.integers(1, 5))
 def test_tracing_never_changes_what_a_step_gives(
     data: st.DataObject, fusion: FusionKind, ticks: int, num_steps: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -101,21 +102,20 @@ def test_a_closed_mesh_says_so_and_closes_twice(draw_face: DrawFace) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's process table")
-def test_fifty_openings_leak_neither_threads_nor_files_nor_memory(draw_face: DrawFace) -> None:
+def test_many_openings_leak_neither_threads_nor_files_nor_memory(draw_face: DrawFace) -> None:
     picture = draw_face((180, 144), (90, 72), 100)
 
-    def cycle(num_cycles: int) -> None:
-        for _ in range(num_cycles):
+    def after_openings(num_openings: int) -> tuple[int, int, float]:
+        for _ in range(num_openings):
             with FaceMesh(max_num_faces=1) as mesh:
                 mesh(picture)
+        return _threads(), _open_files(), _resident_mb()
 
-    cycle(10)
-    before = _threads(), _open_files(), _resident_mb()
-    cycle(50)
-    after = _threads(), _open_files(), _resident_mb()
-    assert after[0] <= before[0]
-    assert after[1] <= before[1]
-    assert after[2] - before[2] < 30  # one mesh takes about 10 MB
+    taken = [after_openings(10) for _ in range(4)]
+    assert taken[-1][0] <= taken[0][0]
+    assert taken[-1][1] <= taken[0][1]
+    # A leak grows every time, and the allocator only now and then; one mesh takes about 10 MB.
+    assert min(after[2] - before[2] for before, after in pairwise(taken)) < 6
 
 
 def test_importing_is_quick_and_a_first_face_is_quiet(tmp_path: Path, draw_face: DrawFace) -> None:
