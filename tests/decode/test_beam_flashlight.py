@@ -52,10 +52,14 @@ def test_the_best_agree_on_what_looks_like_speech(grid: Tokenizer, say: Say, see
     assert [h.score for h in hypotheses[:5]] == pytest.approx([theirs[tokens] for tokens in ranked[:5]], abs=2e-3)
 
 
+@pytest.fixture(scope="module")
+def model() -> Recognizer:
+    return load_model()
+
+
 @pytest.mark.parametrize("snr_db", [20.0, -5.0])
-def test_the_best_agree_on_real_speech(snr_db: float) -> None:
+def test_the_best_agree_on_real_speech(model: Recognizer, snr_db: float) -> None:
     """What the default model makes of the demo clip's sound, from sure to doubtful: a few words, likely tokens."""
-    model = load_model()
     log_probs = _hear(model, snr_db)[SPEECH]
     few = [0, *sorted(set(np.argsort(-log_probs.max(axis=0))[:8].tolist()) - {0})]
     log_probs[:, [i for i in range(log_probs.shape[1]) if i not in few]] = -np.inf

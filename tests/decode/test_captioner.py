@@ -23,7 +23,7 @@ CUTS = st.lists(st.integers(0, 240), max_size=12)
 
 
 @given(seed=SEEDS, cuts=CUTS, spread=st.sampled_from([1.0, 3.0, 6.0]))
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 def test_the_stable_prefix_is_never_revised(
     letters: Tokenizer, noise: Say, seed: int, cuts: list[int], spread: float
 ) -> None:
@@ -44,7 +44,7 @@ def test_the_stable_prefix_is_never_revised(
 
 @given(seed=SEEDS, cuts=CUTS, spread=st.sampled_from([1.0, 3.0, 6.0]))
 @example(seed=94, cuts=[], spread=1.0)  # a word that comes to nothing is seen only by who looks at every tick
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 def test_chunk_size_never_changes_finals(
     letters: Tokenizer, noise: Say, seed: int, cuts: list[int], spread: float
 ) -> None:

@@ -37,7 +37,7 @@ def test_the_state_never_grows(engine: Recognizer, clip: list[Packet]) -> None:
     stream, sizes = engine.stream(landmarker=LampFace()), []
     for turn in range(5):
         for packet in clip:
-            moved_s = time_s(packet) + 4.0 * turn
+            moved_s = time_s(packet) + 3.0 * turn
             if isinstance(packet, VideoFrame):
                 stream.accept_video(packet.rgb, moved_s)
             else:
@@ -100,14 +100,14 @@ def test_a_gap_of_hours_takes_no_memory() -> None:
 
 def test_unread_partials_are_dropped_and_finals_kept(engine: Recognizer, clip: list[Packet], expected: Heard) -> None:
     stream = engine.stream(landmarker=LampFace())
-    for packet in clip[:150]:
+    for packet in clip[:110]:
         stream.accept(packet)
     unread = Heard()
     unread.read(stream)
     assert len(unread.finals) >= 1
     assert len(unread.captions) <= len(unread.finals) + 1
     assert all(caption.is_final for caption in unread.captions[:-1])
-    for packet in clip[150:]:
+    for packet in clip[110:]:
         stream.accept(packet)
     stream.finish()
     unread.read(stream)

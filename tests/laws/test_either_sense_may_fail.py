@@ -77,15 +77,15 @@ def test_a_sense_is_lost_and_comes_back(engine: Recognizer, lost: type[Packet]) 
 def test_both_senses_stop_and_come_back_much_later(engine: Recognizer, clip: list[Packet]) -> None:
     gap_s = 40.0
     later = [
-        replace(p, pts_us=p.pts_us + round((4 + gap_s) * 1e6))
+        replace(p, pts_us=p.pts_us + round((3 + gap_s) * 1e6))
         if isinstance(p, VideoFrame)
-        else replace(p, t_s=time_s(p) + 4 + gap_s)
+        else replace(p, t_s=time_s(p) + 3 + gap_s)
         for p in clip
     ]
     heard = listen_to(engine, [*clip, *later])
-    assert within(heard.finals, 0.0, 4.2)
-    assert len(within(heard.finals, 4 + gap_s, 8 + gap_s)) >= 2
-    assert heard.finals[-1].end_s <= 8 + gap_s
+    assert within(heard.finals, 0.0, 3.2)
+    assert len(within(heard.finals, 3 + gap_s, 6 + gap_s)) >= 2
+    assert heard.finals[-1].end_s <= 6 + gap_s
 
 
 def test_after_hours_of_nothing_it_begins_afresh(engine: Recognizer, clip: list[Packet]) -> None:
@@ -160,7 +160,7 @@ def test_what_comes_twice_or_out_of_order_is_passed_over(
 
 
 def test_what_comes_after_the_patience_is_passed_over(engine: Recognizer) -> None:
-    samples, frames = sound(10.0), pictures(10.0)
+    samples, frames = sound(8.0), pictures(8.0)
     on_time = [frame for frame in frames if frame.pts_us >= 5_000_000]
     sounds = packets_of(samples, [])
     late: list[Packet] = [*sounds[:125], *frames[:50], *packets_of(samples, on_time)[125:]]

@@ -13,6 +13,7 @@ from avsr.media import AudioPacket
 from avsr.recognizer import Recognizer
 from avsr.types import VideoFrame
 
+CLIP_S = 2.4
 PLAIN_KINDS = [kind for kind in get_args(FusionKind) if kind != "gated"]
 
 
@@ -25,28 +26,35 @@ def plain_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
+def clip() -> list[Packet]:
+    """Both senses for as long as takes two captions."""
+    return packets_of(sound(CLIP_S), pictures(CLIP_S))
+
+
+@pytest.fixture(scope="module")
 def plain_expected(plain_engine: Recognizer, clip: list[Packet]) -> Heard:
     """What it says to ``clip``."""
     heard = listen(plain_engine.stream(landmarker=LampFace()), clip)
-    assert heard.num_words >= 8
+    assert len(heard.finals) >= 2
+    assert heard.num_words >= 6
     return heard
 
 
 def test_packet_size_never_changes_captions(plain_engine: Recognizer, plain_expected: Heard) -> None:
-    packets = packets_of(sound(4.0), pictures(4.0), packet_samples=5_001)
+    packets = packets_of(sound(CLIP_S), pictures(CLIP_S), packet_samples=5_001)
     assert listen(plain_engine.stream(landmarker=LampFace()), packets).finals == plain_expected.finals
 
 
 def test_a_stream_is_taken_up_again(plain_engine: Recognizer, clip: list[Packet], plain_expected: Heard) -> None:
     heard = Heard()
     with plain_engine.stream(landmarker=LampFace()) as first:
-        for packet in clip[:101]:
+        for packet in clip[:61]:
             first.accept(packet)
             heard.read(first)
         state = pickle.loads(pickle.dumps(first.state))
     second = plain_engine.stream(landmarker=LampFace())
     second.state = state
-    heard.captions += listen(second, clip[101:]).captions
+    heard.captions += listen(second, clip[61:]).captions
     assert heard.captions == plain_expected.captions
 
 
@@ -58,5 +66,5 @@ def test_a_sense_that_never_comes_is_the_same_as_one_left_out(
     heard = listen(plain_engine.stream(landmarker=LampFace()), left)
     modality = "audio" if missing is VideoFrame else "video"
     assert heard.finals == listen(plain_engine.stream(modality=modality, landmarker=LampFace()), clip).finals
-    assert heard.num_words >= 4
+    assert heard.num_words >= 3
     assert all(caption.audio_weight == audio_weight for caption in heard.finals)

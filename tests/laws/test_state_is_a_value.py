@@ -39,7 +39,7 @@ def other_engine(engine: Recognizer) -> Recognizer:
 
 @pytest.mark.parametrize(
     ("keep", "num_packets"),
-    [(stored, 0), (stored, 1), (stored, 101), (stored, 199), (copy.deepcopy, 57), (lambda x: x, 101)],
+    [(stored, 0), (stored, 1), (stored, 101), (stored, 149), (copy.deepcopy, 57), (lambda x: x, 101)],
 )
 def test_a_stream_is_taken_up_again_at_any_packet(
     engine: Recognizer,

@@ -125,9 +125,9 @@ def talkers(shared_data: Path) -> list[tuple[FloatArray, FloatArray]]:
 def test_of_two_real_talkers_in_turn_the_one_that_is_heard_is_chosen(
     talkers: list[tuple[FloatArray, FloatArray]], speaking: int
 ) -> None:
-    """Each speaks a sentence of its own in every 3 s, half of that apart; the sound is that of one of them."""
-    points, levels_db = talkers[speaking]
-    other_points = np.roll(talkers[1 - speaking][0], 37, axis=0) + np.array([400, 0], np.float32)
+    """Each says two sentences of its own twice, in 3 s each and half of that apart; the sound is that of one of them."""
+    points, levels_db = (np.concatenate([senses, senses]) for senses in talkers[speaking])
+    other_points = np.roll(np.tile(talkers[1 - speaking][0], (2, 1, 1)), 37, axis=0) + np.array([400, 0], np.float32)
     picker, state, right = SpeakerPicker(), SpeakerState(), []
     for mine, other, audio_db in zip(points, other_points, levels_db.tolist(), strict=True):
         faces = [Face(mine), Face(other)]
@@ -153,9 +153,9 @@ def _talk(make_face: MakeFace, num_ticks: int, right_speaks: Callable[[int], boo
 
 
 def _talker(shared_data: Path, speaker: str) -> tuple[FloatArray, FloatArray]:
-    """Three clips on end: points f32 (225, 468, 2) and the loudness of each tick, dB."""
+    """Two clips on end: points f32 (150, 468, 2) and the loudness of each tick, dB."""
     points, levels = [], []
-    for clip in sorted((shared_data / "grid" / speaker).glob("*.mp4"))[:3]:
+    for clip in sorted((shared_data / "grid" / speaker).glob("*.mp4"))[:2]:
         with av.open(str(clip)) as container, FaceMesh(max_num_faces=1) as mesh:
             pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
             points += [mesh(picture)[0].points for picture in pictures[:75]]
