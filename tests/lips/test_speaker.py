@@ -125,7 +125,7 @@ def talkers(shared_data: Path) -> list[tuple[FloatArray, FloatArray]]:
 def test_of_two_real_talkers_in_turn_the_one_that_is_heard_is_chosen(
     talkers: list[tuple[FloatArray, FloatArray]], speaking: int
 ) -> None:
-    """Each says two sentences of its own twice, in 3 s each and half of that apart; the sound is that of one of them."""
+    """Each says two sentences of its own twice, in 3 s each and half of that apart; one of them is heard."""
     points, levels_db = (np.concatenate([senses, senses]) for senses in talkers[speaking])
     other_points = np.roll(np.tile(talkers[1 - speaking][0], (2, 1, 1)), 37, axis=0) + np.array([400, 0], np.float32)
     picker, state, right = SpeakerPicker(), SpeakerState(), []
