@@ -26,6 +26,7 @@ from avsr.stream import Network
 from avsr.types import SAMPLE_RATE, AvChunk, FloatArray, VideoFrame
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
+CLIP_S = 2.6
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,9 @@ def model() -> Recognizer:
 
 @pytest.fixture(scope="module")
 def clip() -> tuple[FloatArray, list[VideoFrame]]:
-    return read_clip(DEMO_CLIP)
+    """The first words."""
+    samples, frames = read_clip(DEMO_CLIP)
+    return samples[: round(CLIP_S * SAMPLE_RATE)], [frame for frame in frames if frame.pts_us < CLIP_S * 1e6]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def test_captions_are_the_same_however_the_clip_is_cut(
     model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: RememberedFaces
 ) -> None:
     heard = [_finals(model, clip, faces, np.random.default_rng(seed)) for seed in range(8)]
-    assert len(heard[0][0].words) >= 6
+    assert len(heard[0][0].words) >= 5
     assert all(captions == heard[0] for captions in heard[1:])
 
 
@@ -115,7 +118,7 @@ def test_recorded_steps_never_change_captions(
             return [_without_timing(caption) for caption in stream.captions() if caption.is_final]
 
     expected = listen(model.network)
-    assert len(expected[0].words) >= 6
+    assert len(expected[0].words) >= 5
     assert [_timed_words(caption) for caption in listen(model.traced)] == [_timed_words(each) for each in expected]
 
 

@@ -40,7 +40,7 @@ def test_all_scores_agree_on_noise(letters: Tokenizer, noise: Say, seed: int) ->
     assert [h.score for h in hypotheses] == pytest.approx([renamed[h.tokens] for h in hypotheses], abs=1e-3)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_best_agree_on_what_looks_like_speech(grid: Tokenizer, say: Say, seed: int) -> None:
     log_probs = say(grid, "place red with q seven soon", seed=seed, doubt=2.5)
     log_probs[:, grid.unknown_id] = -30.0

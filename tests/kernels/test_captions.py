@@ -20,7 +20,7 @@ def test_kernels_never_change_captions(tmp_path: Path, monkeypatch: pytest.Monke
     tiny_recognizer(tmp_path / "tiny")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     recognizer = avsr.load_model(tmp_path / "tiny", device=device)
-    packets = packets_of(sound(1.6), pictures(1.6))
+    packets = packets_of(sound(1.28), pictures(1.28))
 
     def captions(implementation: str) -> list[tuple[str, float, float]]:
         monkeypatch.setenv("AVSR_KERNELS", implementation)
@@ -28,7 +28,7 @@ def test_kernels_never_change_captions(tmp_path: Path, monkeypatch: pytest.Monke
         return [(word.text, word.start_s, word.end_s) for caption in heard.finals for word in caption.words]
 
     expected = captions("reference")
-    assert len(expected) >= 4
+    assert len(expected) >= 3
     with mock.patch.object(operator, "check_window", wraps=operator.check_window) as launched:
         assert captions("triton") == expected
     assert launched.called

@@ -176,7 +176,7 @@ def assert_all_close(
 
 
 @pytest.mark.timeout(300)  # the interpreter is slow, and draws differ
-@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=4, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases(max_ticks=70, long_contexts=(64, 130, 512)))
 def test_chunk_attention_equals_the_reference(case: Case) -> None:
     draw = Draw(case)
@@ -203,7 +203,7 @@ def test_chunk_attention_equals_the_reference(case: Case) -> None:
 
 
 @pytest.mark.timeout(300)  # the interpreter is slow, and draws differ
-@settings(deadline=None, max_examples=3, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=2, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases(max_ticks=20, long_contexts=(64,)))
 @example(Case(1, 2, ticks=1, cached=4, head_dim=128, chunk=3, left=5, dtype=torch.float16, density=0.8, seed=29))
 def test_gated_cross_attention_equals_the_reference(case: Case) -> None:

@@ -35,7 +35,7 @@ def test_the_largest_face_is_chosen_first(make_face: MakeFace) -> None:
 
 
 @given(orders=st.lists(st.booleans(), min_size=30, max_size=60), seed=st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_the_order_of_the_faces_never_matters(make_face: MakeFace, orders: list[bool], seed: int) -> None:
     random = np.random.default_rng(seed)
     picker, state, same_state = SpeakerPicker(), SpeakerState(), SpeakerState()

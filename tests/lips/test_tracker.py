@@ -138,10 +138,11 @@ def test_two_drawn_faces_keep_their_identity_until_the_other_speaks(draw_face: D
     with FaceMesh() as mesh:
         tracker = LipTracker(mesh)
         state = tracker.init_state()
-        still = draw_face((480, 270), (130, 135), 150)
+        left = draw_face((480, 270), (130, 135), 150)
+        still = draw_face((480, 270), (350, 135), 130, picture=left)
         for tick in range(110):
             speaks = tick >= 25 and tick % 30 < 20
-            picture = draw_face((480, 270), (350, 135), 130, random.uniform(0, 1) if speaks else 0.0, picture=still)
+            picture = draw_face((480, 270), (350, 135), 130, random.uniform(0, 1), picture=left) if speaks else still
             video = VideoTick(tick, VideoFrame(picture, tick * 40_000))
             frame, state = tracker.step(LipInput(video, -20.0 if speaks else -60.0), state)
             assert frame.visible
