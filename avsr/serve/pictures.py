@@ -17,6 +17,8 @@ _JPEG_SKIPPED = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xF
 
 These and no others: what libjpeg takes otherwise than we do could hide the true size from us.
 """
+MAX_MARKERS = 1000
+"""Looked at before the size, bytes of padding among them: a picture has a few dozen; millions would take seconds."""
 _JPEG_SCAN = b"\xff\xda"
 MAX_SCANS = 64
 """A progressive JPEG has about ten scans, each over the whole picture; thousands of them fit into a small file."""
@@ -104,7 +106,9 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    for _ in range(MAX_MARKERS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            return None
         marker = data[at + 1]
         if marker in _JPEG_SIZES:
             return _big(data, at + 7, 2), _big(data, at + 5, 2)

@@ -96,6 +96,13 @@ def test_no_marker_hides_the_true_size_of_a_jpeg() -> None:
                 assert picture_size(hidden) in (None, (40, 24)), f"marker {marker:#x}"
 
 
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\x01"])
+def test_the_size_of_a_jpeg_is_not_looked_for_behind_millions_of_markers(filler: bytes) -> None:
+    size = segment(0xC0, struct.pack(">BHHB", 8, 16, 16, 3))
+    assert picture_size(b"\xff\xd8" + filler * 100 + size + bytes(9)) == (16, 16)
+    assert picture_size(b"\xff\xd8" + filler * 2_000_000 + size + bytes(9)) is None
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 400), st.binary(max_size=40))
 def test_damage_is_an_error_or_a_picture(name: str, at: int, noise: bytes) -> None:
