@@ -152,7 +152,7 @@ class Recognizer:
             raise ConfigError(f"modality {modality!r} is unknown; use 'av', 'audio' or 'video'")
         config = self.bundle.config
         chunk_ms = config.default_chunk_ms if chunk_ms is None else chunk_ms
-        if chunk_ms not in self.chunk_choices_ms:
+        if not isinstance(chunk_ms, Integral) or chunk_ms not in self.chunk_choices_ms:
             choices = ", ".join(str(choice) for choice in self.chunk_choices_ms)
             raise ConfigError(
                 f"chunk_ms {chunk_ms!r} is not one that {config.name} was trained for; use one of {choices}"

@@ -132,5 +132,7 @@ def test_a_bomb_is_refused_before_it_takes_memory(
 def test_what_is_no_language_model_is_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.arpa"):
         avsr.load_model(path, lm=tmp_path / "absent.arpa")
+    with pytest.raises(InputError, match="5 is no language model; give the path"):
+        avsr.load_model(path, lm=5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="'bundle' is unknown; use a WordLm, 'none', or None"):
         hear(avsr.load_model(path), "bundle")

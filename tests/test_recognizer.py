@@ -29,6 +29,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     [
         ({"modality": "lips"}, "'lips' is unknown; use 'av', 'audio' or 'video'"),
         ({"chunk_ms": "320"}, "'320' is not one that .* was trained for; use one of 160, 320, 640"),
+        ({"chunk_ms": 320.0}, r"320\.0 is not one that"),
         ({"beam": 0}, "beam 0 must be a whole number"),
         ({"beam": 2.5}, r"beam 2\.5 must be a whole number"),
         ({"patience_s": None}, "patience_s None must be above 0"),

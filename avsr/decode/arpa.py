@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,9 +40,12 @@ def read_arpa(source: bytes | str | Path, *, max_bytes: int = MAX_TEXT_BYTES) ->
     "Blue" from "blue", the latter counts.
 
     Raises:
-        InputError: the file cannot be read, is damaged or cut short, or is larger than `MAX_NGRAMS` or, unpacked, than
-            ``max_bytes``; the message names the line. Or hardly any of its words is one that the engine can write.
+        InputError: ``source`` is neither; the file cannot be read, is damaged or cut short, or is larger than
+            `MAX_NGRAMS` or, unpacked, than ``max_bytes``; the message names the line. Or hardly any of its words is one
+            that the engine can write.
     """
+    if not isinstance(source, bytes | str | PathLike):
+        raise InputError(f"{source!r} is no language model; give the path of an ARPA file, or its bytes")
     lines = _Lines(source if isinstance(source, bytes) else Path(source), max_bytes)
     counts = _read_counts(lines)
     words: dict[str, int] = {}
