@@ -29,6 +29,8 @@ FINALS = [
     spoken("bin blue at f two now", 0.5),
     spoken("a < b & c", 3600.0),
     spoken(" ".join(f"word{i}" for i in range(60)), 3610.0),
+    spoken("at", 3640.0),
+    spoken("once", 3640.0),
 ]
 
 
@@ -61,6 +63,7 @@ def test_subtitles_hold_every_word_once_in_cues_that_fit(files: dict[str, str], 
     assert all(cue.plaintext.count("\n") <= 1 and 0 < cue.duration <= 7000 for cue in cues)
     assert all(before.end <= after.start for before, after in pairwise(cues))
     assert cues[0].start == 500
+    assert cues[-2].end == cues[-1].start == 3640_040
 
 
 def test_text_has_a_line_a_final_and_json_all_of_it(files: dict[str, str]) -> None:

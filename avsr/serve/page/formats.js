@@ -3,6 +3,7 @@
 const MAX_LINE = 42;
 const MAX_CUE_S = 7;
 const MIN_CUE_S = 0.8;
+const TICK_S = 0.04;
 
 export const FORMATS = {
   txt: { type: "text/plain", write: (finals) => finals.map((final) => `${final.text}\n`).join("") },
@@ -21,10 +22,12 @@ export const FORMATS = {
 
 export function cues(finals) {
   const pieces = finals.flatMap((final) => cut(final.words));
+  const starts = [];
+  // A tick apart even where the times given are not: a player drops cues that begin together.
+  for (const words of pieces) starts.push(Math.max(words[0].start, (starts.at(-1) ?? -Infinity) + TICK_S));
   return pieces.map((words, index) => {
-    const start = words[0].start;
-    const next = pieces[index + 1]?.[0].start ?? Infinity;
-    const end = Math.min(Math.max(words.at(-1).end, start + MIN_CUE_S), Math.max(next, start + 0.04));
+    const start = starts[index];
+    const end = Math.min(Math.max(words.at(-1).end, start + MIN_CUE_S), starts[index + 1] ?? Infinity);
     return { start, end, text: twoLines(words.map((word) => word.text)) };
   });
 }
