@@ -16,14 +16,14 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from avsr.model import ModelState
 from avsr.stream import Network
-from avsr.traced import map_tensors
+from avsr.traced import map_tensors, tensors_of
 from avsr.types import AvChunk, LogProbs
 
 T = TypeVar("T")
@@ -124,39 +124,19 @@ class BatchedNetwork:
         if len(batch) == 1:
             return [self._network.step(first.chunk, first.state, first.chunk_ticks)]
         log_probs, states = self._network.step(
-            AvChunk(
-                mel=torch.cat([job.chunk.mel for job in batch]),
-                lips=torch.cat([job.chunk.lips for job in batch]),
-                heard=torch.cat([job.chunk.heard for job in batch]),
-                visible=torch.cat([job.chunk.visible for job in batch]),
-            ),
-            stack([job.state for job in batch]),
-            first.chunk_ticks,
+            stack([job.chunk for job in batch]), stack([job.state for job in batch]), first.chunk_ticks
         )
         return [
-            (
-                LogProbs(log_probs.values[i : i + 1], log_probs.audio_weight[i : i + 1], job.chunk.start_tick),
-                row(states, i),
-            )
-            for i, job in enumerate(batch)
+            (replace(row(log_probs, i), start_tick=job.chunk.start_tick), row(states, i)) for i, job in enumerate(batch)
         ]
 
 
-def stack(states: Sequence[T]) -> T:
-    """Put the rows of many states into one, tensor by tensor."""
-    stacked: T = _stack(states)
-    return stacked
+def stack(values: Sequence[T]) -> T:
+    """Put the rows of many chunks or states into one, tensor by tensor; what is no tensor is the first one's."""
+    columns = zip(*map(tensors_of, values), strict=True)
+    return map_tensors(values[0], lambda _: torch.cat(next(columns)))
 
 
-def row(states: T, index: int) -> T:
-    """Take one row out of a state of many: a copy, so that it does not keep the others in memory."""
-    return map_tensors(states, lambda tensor: tensor[index : index + 1].clone())
-
-
-def _stack(states: Sequence[Any]) -> Any:
-    first = states[0]
-    if isinstance(first, torch.Tensor):
-        return torch.cat(list(states))
-    if isinstance(first, tuple):
-        return tuple(_stack(parts) for parts in zip(*states, strict=True))
-    return type(first)(*(_stack([getattr(state, each.name) for state in states]) for each in fields(first)))
+def row(values: T, index: int) -> T:
+    """Take one row out of many: a copy, so that it does not keep the others in memory."""
+    return map_tensors(values, lambda tensor: tensor[index : index + 1].clone())
