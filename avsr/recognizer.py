@@ -26,8 +26,6 @@ from avsr.types import TICK_MS, Caption, Modality, Transcript
 
 MAX_PATIENCE_S = 60.0
 """What waits is kept in memory, pictures above all."""
-MAX_FACES = 2
-"""Faces looked at in each picture: the speaker's and one more."""
 NO_LM: Literal["none"] = "none"
 
 
@@ -173,7 +171,7 @@ class Recognizer:
             self.traced.prepare(chunk_ticks, sees=modality != "audio")
             network = self.traced
         if modality != "audio" and landmarker is None:
-            landmarker = FaceMesh(MAX_FACES)
+            landmarker = FaceMesh()
         tracker = None if modality == "audio" or landmarker is None else LipTracker(landmarker)
         front = FrontEnd(modality, tracker, patience_s)
         captioner = Captioner(decode, self.tokenizer, search)

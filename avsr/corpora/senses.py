@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from avsr.errors import MediaError
 from avsr.frontend import FrontEnd, SenseTicks, join_ticks
-from avsr.lips import Face, FaceMesh, LipTracker
+from avsr.lips import LateFaceMesh, LipTracker
 from avsr.media import AudioAligner, AudioPacket
 from avsr.media.naming import usable
-from avsr.types import ByteArray, FloatArray, Modality, VideoFrame
+from avsr.types import FloatArray, Modality, VideoFrame
 
 if TYPE_CHECKING:
     from avsr.media import MediaFile
@@ -29,29 +30,8 @@ def read_senses(path: Path, modality: Modality, *, must_be_whole: bool = False) 
     """
     if modality == "audio":
         return _read_senses(path, FrontEnd(modality, tracker=None), must_be_whole)
-    with _LateFaceMesh() as mesh:
+    with closing(LateFaceMesh()) as mesh:
         return _read_senses(path, FrontEnd(modality, LipTracker(mesh)), must_be_whole)
-
-
-class _LateFaceMesh:
-    """A FaceMesh that is opened at the first picture: many a file of a corpus holds sound only."""
-
-    def __init__(self) -> None:
-        self._mesh: FaceMesh | None = None
-
-    def __call__(self, rgb: ByteArray) -> list[Face]:
-        self._mesh = self._mesh or FaceMesh()
-        return self._mesh(rgb)
-
-    def close(self) -> None:
-        if self._mesh is not None:
-            self._mesh.close()
-
-    def __enter__(self) -> _LateFaceMesh:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _read_senses(path: Path, front: FrontEnd, must_be_whole: bool) -> SenseTicks:

@@ -14,7 +14,6 @@ from avsr.corpora import Utterance, are_timed, read_sound
 from avsr.lips import Face, FaceMesh, Landmarker
 from avsr.media import active_rms, open_media
 from avsr.media.noise import ACTIVE_MARGIN_DB, LEVEL_FRAME_SAMPLES
-from avsr.recognizer import MAX_FACES
 from avsr.types import SAMPLE_RATE, TICK_S, ByteArray, FloatArray, VideoFrame
 
 View = Literal["seen", "blank"]
@@ -54,7 +53,7 @@ class ClipUnderTest:
     def faces(self, view: View) -> RememberedFaces:
         """Return the landmarker for ``view``, at the first picture."""
         if view not in self._faces:
-            self._faces[view] = RememberedFaces(self._open.enter_context(FaceMesh(MAX_FACES)))
+            self._faces[view] = RememberedFaces(self._open.enter_context(FaceMesh()))
         return self._faces[view].rewound()
 
     def _note_picture(self, _: VideoFrame) -> None:

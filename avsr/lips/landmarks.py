@@ -78,8 +78,9 @@ class FaceMesh:
     """MediaPipe FaceMesh (Kartynnik et al. 2019, "Real-time facial surface geometry from monocular video").
 
     It tracks: the face of one picture tells it where to look in the next, so each stream owns one. Looking out for
-    further faces in every picture would double its cost. So with ``max_num_faces`` above one it counts the faces in
-    one picture of ``LOOK_AROUND_PICTURES``, and follows several only while there are several.
+    further faces in every picture would double its cost. So with ``max_num_faces`` above one (by default the speaker's
+    and one more) it counts the faces in one picture of ``LOOK_AROUND_PICTURES``, and follows several only while there
+    are several.
     """
 
     def __init__(self, max_num_faces: int = 2) -> None:
@@ -143,6 +144,23 @@ class FaceMesh:
             self._several = _open_mesh(self._max_num_faces)
         # An empty picture makes the graph forget where faces were when it was last used.
         (self._several if follows_several else self._one).process(_EMPTY_PICTURE)
+
+
+class LateFaceMesh:
+    """A FaceMesh that is opened at the first picture: many a stream has none, and one takes memory."""
+
+    def __init__(self) -> None:
+        self._mesh: FaceMesh | None = None
+
+    def __call__(self, rgb: ByteArray) -> list[Face]:
+        """Faces in ``rgb`` u8 (H, W, 3)."""
+        self._mesh = self._mesh or FaceMesh()
+        return self._mesh(rgb)
+
+    def close(self) -> None:
+        """Release it, if it was opened."""
+        if self._mesh is not None:
+            self._mesh.close()
 
 
 def shrink_to(rgb: ByteArray, max_side: int) -> ByteArray:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from avsr.lips import FaceMesh, Landmarker
-from avsr.recognizer import MAX_FACES, Recognizer
+from avsr.lips import Landmarker, LateFaceMesh
+from avsr.recognizer import Recognizer
 from avsr.serve.batcher import BatchedNetwork
 from avsr.serve.limits import Limits
 from avsr.serve.logs import log
@@ -22,11 +22,6 @@ from avsr.serve.session import Session
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def open_face_mesh() -> Landmarker:
-    """Return a new tracker of faces."""
-    return FaceMesh(MAX_FACES)
 
 
 @dataclass(eq=False)
@@ -52,7 +47,7 @@ class Service:
         *,
         token: str | None = None,
         logs_text: bool = False,
-        open_landmarker: Callable[[], Landmarker] = open_face_mesh,
+        open_landmarker: Callable[[], Landmarker] = LateFaceMesh,
     ) -> None:
         self.recognizer, self.limits, self.metrics = recognizer, limits, Metrics()
         self._token, self._logs_text, self._open_landmarker = token, logs_text, open_landmarker

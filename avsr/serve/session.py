@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from avsr.decode import Hotword
 from avsr.errors import ConfigError, InputError, TextError
 from avsr.frontend import SenseTicks
-from avsr.lips import Face, Landmarker, OffsetMeter
+from avsr.lips import Landmarker, OffsetMeter
 from avsr.recognizer import Recognizer
 from avsr.serve.pictures import FileFrame, encode_jpeg
 from avsr.serve.protocol import (
@@ -27,7 +27,7 @@ from avsr.serve.protocol import (
     Status,
 )
 from avsr.stream import Network
-from avsr.types import SAMPLE_RATE, TICK_S, ByteArray
+from avsr.types import SAMPLE_RATE, TICK_S
 
 MAX_KEPT_FINALS = 1000
 """For a client that comes back; it lasts for an hour of speech or more."""
@@ -76,7 +76,7 @@ class Session:
                 modality=config.modality,
                 chunk_ms=config.chunk_ms,
                 hotwords=[Hotword(hotword.phrase, hotword.boost) for hotword in config.hotwords],
-                landmarker=None if config.modality == "audio" else LateLandmarker(open_landmarker),
+                landmarker=None if config.modality == "audio" else open_landmarker(),
                 network=network,
             )
         except (ConfigError, TextError) as error:
@@ -183,22 +183,3 @@ class Session:
             ),
             lag_ms=lag_ms,
         )
-
-
-class LateLandmarker:
-    """A `Landmarker` that is opened, which takes a second, with the first picture: many streams never have one."""
-
-    def __init__(self, opener: Callable[[], Landmarker]) -> None:
-        self._opener = opener
-        self._landmarker: Landmarker | None = None
-
-    def __call__(self, rgb: ByteArray) -> list[Face]:
-        """Find the faces in u8 (H, W, 3)."""
-        if self._landmarker is None:
-            self._landmarker = self._opener()
-        return self._landmarker(rgb)
-
-    def close(self) -> None:
-        """Release it, if it was opened."""
-        if self._landmarker is not None:
-            self._landmarker.close()

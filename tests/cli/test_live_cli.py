@@ -83,7 +83,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> recognizer.Recognizer:
 @pytest.fixture
 def devices(monkeypatch: pytest.MonkeyPatch, engine: recognizer.Recognizer) -> None:
     """A tiny engine, a played microphone and a played camera."""
-    monkeypatch.setattr(recognizer, "FaceMesh", lambda num_faces: LampFace())
+    monkeypatch.setattr(recognizer, "FaceMesh", LampFace)
     monkeypatch.setattr(recognizer, "load_model", lambda model, **options: engine)
     monkeypatch.setattr(microphone, "open_microphone", lambda spec: PlayedMicrophone())
     monkeypatch.setattr(camera, "open_camera", lambda spec: PlayedCamera())

@@ -213,7 +213,7 @@ def test_a_clip_that_must_be_whole_is_refused_where_it_is_damaged(tmp_path: Path
 
 
 def test_sound_alone_is_read_without_looking_for_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("avsr.corpora.senses.FaceMesh", None)
+    monkeypatch.setattr("avsr.lips.landmarks.FaceMesh", None)
     senses = read_senses(DEMO_CLIP.with_name("babble.ogg"), "av")
     assert senses.heard.all()
     assert not senses.visible.any()

@@ -32,7 +32,7 @@ class CountingMesh:
 
     num_seen = 0
 
-    def __init__(self, max_faces: int) -> None:
+    def __init__(self) -> None:
         self.lamp = LampFace()
 
     def __call__(self, rgb: ByteArray) -> list[Face]:
