@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from avsr.live.recorder import Recorder
     from avsr.live.writers import CaptionFile, LineFile
     from avsr.media.capture import Source
-    from avsr.recognizer import Recognizer
-    from avsr.stream import Stream
     from avsr.types import Modality
 
 NONE = "none"
@@ -79,18 +77,19 @@ def run(
     used: Modality = "av" if len(devices) == 2 else "audio" if "microphone" in devices else "video"
     stopping = threading.Event()
     files: list[CaptionFile | LineFile] = []
-    with ExitStack() as closing:
+    with ExitStack() as ending:
         recorder = None if record is None else Recorder(record, devices)
         if recorder is not None:
-            closing.callback(_close_recording, recorder)
+            ending.callback(_close_recording, recorder)
         recognizer = load_model(model, lm=lm, device=device, threads=threads)
         config = recognizer.bundle.config
         if save is not None:
             about = Transcript((), 0.0, config.name, config.version, used, source="live")
-            files.append(closing.enter_context(_closing(CaptionFile(save, about))))
+            files.append(ending.enter_context(closing(CaptionFile(save, about))))
         if text_file is not None:
-            files.append(closing.enter_context(_closing(LineFile(text_file))))
-        stream = closing.enter_context(_opened(recognizer, used, chunk_ms, is_network="://" in (camera or "")))
+            files.append(ending.enter_context(closing(LineFile(text_file))))
+        patience_s = PATIENCE_S * (2 if "://" in (camera or "") else 1)
+        stream = ending.enter_context(recognizer.stream(modality=used, chunk_ms=chunk_ms, patience_s=patience_s))
         captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=recorder)
 
         def go_on_unread() -> None:
@@ -100,8 +99,8 @@ def run(
             elif not quiet:
                 note("nobody reads standard output any more; the files go on, until Ctrl-C")
 
-        screen = closing.enter_context(open_screen(captioner, go_on_unread, jsonl=jsonl, quiet=quiet))
-        closing.enter_context(until_interrupted(stopping.set))
+        screen = ending.enter_context(open_screen(captioner, go_on_unread, jsonl=jsonl, quiet=quiet))
+        ending.enter_context(until_interrupted(stopping.set))
         screen.take(Ready(config.name, config.version, used, chunk_ms or config.default_chunk_ms))
         told: set[str] = set()
 
@@ -148,29 +147,6 @@ def _sources(devices: tuple[Device, ...], camera: str | None, mic: str | None) -
         "camera": partial(open_camera, camera),
     }
     return {device: openers[device] for device in devices}
-
-
-def _opened(recognizer: Recognizer, modality: Modality, chunk_ms: int | None, *, is_network: bool) -> Stream:
-    """Open a stream, after another one has made everything load that loads at first use."""
-    import numpy as np
-
-    with recognizer.stream(modality=modality, chunk_ms=chunk_ms) as first:
-        first.accept_audio(np.zeros(16_000, np.float32), 16_000)
-        for index in range(25):
-            first.accept_video(np.zeros((48, 64, 3), np.uint8), t=index / 25)
-        first.finish()
-    return recognizer.stream(
-        modality=modality, chunk_ms=chunk_ms, patience_s=2 * PATIENCE_S if is_network else PATIENCE_S
-    )
-
-
-@contextmanager
-def _closing(file: CaptionFile | LineFile) -> Iterator[CaptionFile | LineFile]:
-    """Write the last state of a file, whatever happens."""
-    try:
-        yield file
-    finally:
-        file.close()
 
 
 def _close_recording(recorder: Recorder) -> None:
