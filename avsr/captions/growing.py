@@ -1,39 +1,18 @@
 """Caption files that grow, final by final, without their beginnings being kept.
 
-Each format is a stage: ``step`` returns what can be appended for good, ``flush`` what has to stand at the end for now.
-The head, all that the steps returned, and the flush are together the file that `avsr.captions.files.render` makes of
-all finals; only JSON leaves out the field ``text``, which its segments hold, and has the duration at its end.
+``add`` returns what can be appended for good, ``tail`` what has to stand at the end for now. The head, all that was
+added, and the tail are together the file that `avsr.captions.files.render` makes of all finals; only JSON leaves out
+the field ``text``, which its segments hold, and has the duration at its end.
 """
 
 from __future__ import annotations
 
 import json
 import textwrap
-from dataclasses import dataclass
-from typing import Any, Protocol
 
 from avsr.captions.cues import lay_out
 from avsr.captions.files import VTT_HEAD, segment_values, subtitles
 from avsr.types import Caption, Transcript
-
-
-class Growth(Protocol):
-    """A growing file of one format; its state is a value, as everywhere."""
-
-    head: str
-    """What it begins with."""
-
-    def init_state(self) -> Any:
-        """Return the state before the first final."""
-        ...
-
-    def step(self, final: Caption, state: Any) -> tuple[str, Any]:
-        """Take one more final; return what will not change any more."""
-        ...
-
-    def flush(self, state: Any) -> str:
-        """Return what makes the file whole, as of now."""
-        ...
 
 
 def open_growth(about: Transcript, name: str) -> Growth:
@@ -48,28 +27,13 @@ class LineGrowth:
 
     head = ""
 
-    def init_state(self) -> None:
-        """Nothing need be known."""
-
-    def step(self, final: Caption, state: None) -> tuple[str, None]:
+    def add(self, final: Caption) -> str:
         """Return its line."""
-        return f"{final.text}\n" if final.words else "", None
+        return f"{final.text}\n" if final.words else ""
 
-    def flush(self, state: None) -> str:
-        """All is settled."""
+    def tail(self) -> str:
+        """Return nothing: all is settled."""
         return ""
-
-
-@dataclass(frozen=True, slots=True)
-class SubtitleState:
-    """``last`` is the newest final, whose end on the screen the next one decides; before it came ``num_cues``.
-
-    The last of those began at ``after_s``.
-    """
-
-    last: Caption | None = None
-    num_cues: int = 0
-    after_s: float | None = None
 
 
 class SubtitleGrowth:
@@ -78,33 +42,25 @@ class SubtitleGrowth:
     def __init__(self, name: str) -> None:
         self.head = VTT_HEAD if name == "vtt" else ""
         self._name = name
+        self._last: tuple[Caption, ...] = ()
+        """The newest final, whose end on the screen the next one decides."""
+        self._num_cues = 0
+        """Those before it; the last of them began at ``_after_s``."""
+        self._after_s: float | None = None
 
-    def init_state(self) -> SubtitleState:
-        """No cue yet."""
-        return SubtitleState()
-
-    def step(self, final: Caption, state: SubtitleState) -> tuple[str, SubtitleState]:
+    def add(self, final: Caption) -> str:
         """Return the cues of the final before this one."""
-        if state.last is None:
-            return "", SubtitleState(final)
-        num_settled = len(lay_out((state.last,)))
-        settled = lay_out((state.last, final), state.after_s)[:num_settled]
-        after_s = settled[-1].start_s if settled else state.after_s
-        text = subtitles(settled, self._name, state.num_cues + 1)
-        return text, SubtitleState(final, state.num_cues + num_settled, after_s)
+        settled = lay_out((*self._last, final), self._after_s)[: len(lay_out(self._last))]
+        text = subtitles(settled, self._name, self._num_cues + 1)
+        self._last = (final,)
+        self._num_cues += len(settled)
+        if settled:
+            self._after_s = settled[-1].start_s
+        return text
 
-    def flush(self, state: SubtitleState) -> str:
+    def tail(self) -> str:
         """Return the newest final's cues."""
-        last = () if state.last is None else (state.last,)
-        return subtitles(lay_out(last, state.after_s), self._name, state.num_cues + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class JsonState:
-    """Whether there are segments, and when the last one ends."""
-
-    has_segments: bool = False
-    duration_s: float = 0.0
+        return subtitles(lay_out(self._last, self._after_s), self._name, self._num_cues + 1)
 
 
 class JsonGrowth:
@@ -120,18 +76,20 @@ class JsonGrowth:
             "warnings": list(about.warnings),
         }
         self.head = json.dumps(document, indent=2, ensure_ascii=False).removesuffix("\n}") + ',\n  "segments": ['
+        self._has_segments = False
+        self._duration_s = 0.0
 
-    def init_state(self) -> JsonState:
-        """No segment yet."""
-        return JsonState()
-
-    def step(self, final: Caption, state: JsonState) -> tuple[str, JsonState]:
+    def add(self, final: Caption) -> str:
         """Return its segment."""
         segment = json.dumps(segment_values(final), indent=2, ensure_ascii=False, allow_nan=False)
-        text = ("," if state.has_segments else "") + "\n" + textwrap.indent(segment, "    ")
-        return text, JsonState(True, final.end_s)
+        text = ("," if self._has_segments else "") + "\n" + textwrap.indent(segment, "    ")
+        self._has_segments, self._duration_s = True, final.end_s
+        return text
 
-    def flush(self, state: JsonState) -> str:
-        """Close the list and the document."""
-        line = "\n  " if state.has_segments else ""
-        return f'{line}],\n  "duration": {round(state.duration_s, 3)}\n}}\n'
+    def tail(self) -> str:
+        """Return the end of the list and of the document."""
+        line = "\n  " if self._has_segments else ""
+        return f'{line}],\n  "duration": {round(self._duration_s, 3)}\n}}\n'
+
+
+Growth = LineGrowth | SubtitleGrowth | JsonGrowth

@@ -10,7 +10,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from avsr.captions.files import FORMATS
 from avsr.captions.growing import open_growth
@@ -153,9 +153,8 @@ class CaptionFile:
         if _is_there(path):
             raise InputError(f"{path} is there already, and is not written over; choose another name")
         self._path, self._growth = path, open_growth(about, name)
-        self._state: Any = self._growth.init_state()
         self._is_empty = True
-        self._follower = Follower(path, self._growth.head, self._growth.flush(self._state))
+        self._follower = Follower(path, self._growth.head, self._growth.tail())
 
     @property
     def problem(self) -> str | None:
@@ -166,8 +165,7 @@ class CaptionFile:
         """Add a final."""
         if isinstance(event, Caption) and event.is_final:
             self._is_empty = False
-            settled, self._state = self._growth.step(event, self._state)
-            self._follower.offer(settled, self._growth.flush(self._state))
+            self._follower.offer(self._growth.add(event), self._growth.tail())
 
     def close(self) -> None:
         """Write the last state; without a word, there is no file.
