@@ -94,8 +94,7 @@ class AudioAlignerState:
 
     ``frontier_sample`` is the next engine sample; ``pending`` f32 (fewer than 640,) are the samples before it that do
     not fill a tick yet, ``pending_delivered`` of them really came. ``run`` is the sound now going on.
-    ``dropped_samples`` came too late or twice, ``missing_samples`` never came, ``replacements`` counts the times that
-    the timestamps overruled the sample clock; all three in engine samples since the start of the stream.
+    ``dropped_samples`` came too late or twice, in engine samples since the start of the stream.
     """
 
     frontier_sample: int = 0
@@ -103,8 +102,6 @@ class AudioAlignerState:
     pending_delivered: int = 0
     run: _Run | None = None
     dropped_samples: int = 0
-    missing_samples: int = 0
-    replacements: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +171,17 @@ class AudioAligner:
             num_dropped = state.dropped_samples + round(duration_s * SAMPLE_RATE)
             return AlignedAudio(), replace(state, dropped_samples=num_dropped)
         writer = _Writer(state)
-        if run is not None and not _continues(packet, run):
-            writer.end_run(run)
-            moved = packet.t_s is not None and abs(packet.t_s - run.end_s) > JITTER_S
-            start_s = packet.t_s if packet.t_s is not None and moved else run.end_s
-            writer.replacements += moved
-            start_sample = round(start_s * SAMPLE_RATE)
-            # What has ended may fill the sample in which it ended: to go on in the next one is no loss of sound.
-            start_sample += writer.frontier_sample == start_sample + 1
-            run = _Run(packet.sample_rate, start_sample, 0, resampler.init_state())
-        elif run is None:
+        if run is None:
             start_sample = state.frontier_sample if packet.t_s is None else round(packet.t_s * SAMPLE_RATE)
             run = _Run(packet.sample_rate, start_sample, 0, resampler.init_state())
+        else:
+            start_s = run.end_s if packet.t_s is None or abs(packet.t_s - run.end_s) <= JITTER_S else packet.t_s
+            if start_s != run.end_s or packet.sample_rate != run.sample_rate:
+                writer.end_run(run)
+                start_sample = round(start_s * SAMPLE_RATE)
+                # What has ended may fill the sample in which it ended: to go on in the next one is no loss of sound.
+                start_sample += writer.frontier_sample == start_sample + 1
+                run = _Run(packet.sample_rate, start_sample, 0, resampler.init_state())
         output, resampler_state = resampler.step(mono, run.resampler)
         writer.write(output, run.next_sample)
         run = replace(run, num_samples=run.num_samples + len(mono), resampler=resampler_state)
@@ -214,19 +210,13 @@ class AudioAligner:
         return writer.result(None)[0]
 
 
-def _continues(packet: AudioPacket, run: _Run) -> bool:
-    on_time = packet.t_s is None or abs(packet.t_s - run.end_s) <= JITTER_S
-    return on_time and packet.sample_rate == run.sample_rate
-
-
 class _Writer:
     """Lays samples and silence onto ticks; lives for one step, so the state it began with is never touched."""
 
     def __init__(self, state: AudioAlignerState) -> None:
         self.frontier_sample = state.frontier_sample
-        self.replacements = state.replacements
         self._pending, self._delivered = state.pending, state.pending_delivered
-        self._dropped, self._missing = state.dropped_samples, state.missing_samples
+        self._dropped = state.dropped_samples
         self._parts: list[AudioTicks | tuple[int, int]] = []
 
     def write(self, samples: FloatArray, start_sample: int) -> None:
@@ -242,7 +232,6 @@ class _Writer:
         """Go on by ``num_samples`` that never came; a number below 1 does nothing."""
         if num_samples <= 0:
             return
-        self._missing += num_samples
         to_boundary = min(num_samples, -self.frontier_sample % TICK_SAMPLES)
         self._append(np.zeros(to_boundary, dtype=np.float32), delivered=False)
         num_ticks, rest = divmod(num_samples - to_boundary, TICK_SAMPLES)
@@ -257,15 +246,7 @@ class _Writer:
 
     def result(self, run: _Run | None) -> tuple[AlignedAudio, AudioAlignerState]:
         """Return the ticks completed and the state that follows."""
-        state = AudioAlignerState(
-            self.frontier_sample,
-            self._pending,
-            self._delivered,
-            run,
-            self._dropped,
-            self._missing,
-            self.replacements,
-        )
+        state = AudioAlignerState(self.frontier_sample, self._pending, self._delivered, run, self._dropped)
         return AlignedAudio(tuple(self._parts)), state
 
     def _append(self, samples: FloatArray, *, delivered: bool) -> None:

@@ -80,7 +80,6 @@ def test_packet_size_never_changes_aligned_audio(segments, data, timed):
     np.testing.assert_array_equal(samples, expected_samples)
     np.testing.assert_array_equal(heard, expected_heard)
     assert state.dropped_samples == expected_state.dropped_samples
-    assert state.missing_samples == expected_state.missing_samples
 
 
 def test_step_leaves_the_state_it_is_given_alone():
@@ -107,7 +106,7 @@ def test_jitter_below_the_limit_is_ignored():
     aligned, heard, state = _align_audio(packets)
     np.testing.assert_array_equal(aligned, samples.astype(np.float32) / 32768)
     assert heard.all()
-    assert state.replacements == state.dropped_samples == state.missing_samples == 0
+    assert state.dropped_samples == 0
 
 
 @settings(deadline=None, max_examples=30)
@@ -140,16 +139,15 @@ def test_silence_with_the_same_timestamp_twice_is_no_packet_that_came_twice():
     silence = np.zeros(160, np.float32)
     packets = [AudioPacket(silence, 16000, index // 2 * 0.02) for index in range(50)]
     _, heard, state = _align_audio(packets)
-    assert heard[:12].all() and state.dropped_samples == state.missing_samples == state.replacements == 0
+    assert heard[:12].all() and state.dropped_samples == 0
 
 
 def test_gaps_are_zeros_that_say_so_and_time_is_kept():
     one = np.ones(1600, dtype=np.float32)
-    aligned, heard, state = _align_audio([AudioPacket(one, 16000, 0.0), AudioPacket(one, 16000, 1.0)])
+    aligned, heard, _ = _align_audio([AudioPacket(one, 16000, 0.0), AudioPacket(one, 16000, 1.0)])
     np.testing.assert_array_equal(np.flatnonzero(aligned), [*range(1600), *range(16000, 17600)])
     # 100 ms is two ticks and exactly half of a third one.
     np.testing.assert_array_equal(np.flatnonzero(heard), [0, 1, 2, 25, 26, 27])
-    assert state.missing_samples == 14400
 
 
 def test_overlaps_and_what_lies_before_the_start_are_cut_and_counted():
@@ -177,7 +175,7 @@ def test_drifting_clock_never_leaves_its_timestamps_by_more_than_the_limit(drift
     assert len(clicks) >= 1770
     assert np.abs(clicks_s - nearest_s).max() <= JITTER_S + 1e-3
     # 0.2 ms a packet: the 151st is the first one beyond 30 ms.
-    assert state.replacements == 1799 // 151
+    assert np.count_nonzero(np.diff(clicks) != 16000) == 1799 // 151
 
 
 def test_rate_and_channels_may_change_inside_a_stream():
@@ -197,7 +195,7 @@ def test_sound_that_goes_on_at_another_rate_loses_nothing(timed):
         packets.append(AudioPacket(_noise(num_samples), rate_hz, t_s if timed else None))
         t_s += num_samples / rate_hz
     samples, heard, state = _align_audio(packets)
-    assert state.dropped_samples == 0 and state.replacements == 0
+    assert state.dropped_samples == 0
     assert heard[:-1].all() and 0 <= len(samples) - t_s * 16000 < 640 + 100
 
 
