@@ -13,14 +13,14 @@ from stand_ins import LampFace, Packet, packets_of, pictures, sound
 
 from avsr.errors import InputError
 from avsr.frontend import MUTED_TICKS, FrontEnd, FrontEndState, SenseTicks
-from avsr.lips import Face, LipConfig, LipTracker
+from avsr.lips import Face, LipTracker
+from avsr.lips.tracker import HOLD_TICKS
 from avsr.media import AudioPacket
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, ByteArray, Modality, Sense, VideoFrame
 
 SAMPLES, FRAMES = sound(2.0), pictures(2.0)
 PATIENCE_S = 1.0
 PATIENCE_TICKS = round(PATIENCE_S / TICK_S)
-HOLD_TICKS = LipConfig().hold_ticks
 
 times_s = st.floats(-0.5, 4.0)
 sounds = st.builds(

@@ -33,6 +33,12 @@ ANCHOR_LAYOUT: dict[int, complex] = {
 CROP_PX_PER_CM = 8.2
 """Makes a resting mouth (about 4.9 cm) 42 % of the crop's width; the crop spans 11.7 cm, mid-nose to chin."""
 
+# How the crop follows the face. A measurement that differs by ``d`` crop pixels is taken over, in a tick, with weight
+# max(floor, 1 - exp(-(d / knee)^2)): jitter is averaged away, while real motion is followed within about ``knee``
+# pixels however fast it is.
+HEAD_FLOOR, HEAD_KNEE_PX = 0.25, 1.5
+MOUTH_FLOOR, MOUTH_KNEE_PX = 0.05, 6.0
+
 
 @dataclass(frozen=True, slots=True)
 class Pose:
@@ -43,20 +49,6 @@ class Pose:
 
     centre: complex
     zoom: complex
-
-
-@dataclass(frozen=True, slots=True)
-class Smoothing:
-    """How the crop follows the face; distances in crop pixels, weights for one tick.
-
-    A measurement that differs by ``d`` is taken over with weight ``max(floor, 1 - exp(-(d / knee)^2))``: jitter is
-    averaged away, while real motion is followed within about ``knee`` pixels however fast it is.
-    """
-
-    head_floor: float = 0.25
-    head_knee: float = 1.5
-    mouth_floor: float = 0.05
-    mouth_knee: float = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,35 +65,23 @@ class CropState:
         return Pose(self.head.centre + self.head.zoom * self.offset, self.head.zoom)
 
 
-@dataclass(frozen=True, slots=True)
-class LipCropper:
-    """Follows one face causally and cuts its mouth out."""
-
-    smoothing: Smoothing = Smoothing()
-
-    def step(self, rgb: ByteArray, face: Face, state: CropState | None) -> tuple[ByteArray, CropState]:
-        """Return the crop u8 (96, 96) of ``face`` in ``rgb`` u8 (H, W, 3); ``state`` None begins a new face."""
-        state = follow(face, state, self.smoothing)
-        return cut(rgb, state.pose), state
-
-
-def follow(face: Face, state: CropState | None, smoothing: Smoothing) -> CropState:
-    """Move the crop towards where ``face`` now is."""
+def follow(face: Face, state: CropState | None) -> CropState:
+    """Move the crop towards where ``face`` now is; ``state`` None begins a new face."""
     measured = head_pose(face)
     x, y = face.mouth_centre.tolist()
     offset = (complex(x, y) - measured.centre) / measured.zoom
     if state is None:
         return CropState(measured, offset, num_ticks=1)
 
-    weight = _weight(_distance(state.head, measured), smoothing.head_floor, smoothing.head_knee)
+    weight = _weight(_distance(state.head, measured), HEAD_FLOOR, HEAD_KNEE_PX)
     head = Pose(
         state.head.centre + weight * (measured.centre - state.head.centre),
         state.head.zoom + weight * (measured.zoom - state.head.zoom),
     )
     # A plain mean at first, so that one odd picture at the start does not linger.
-    floor = max(smoothing.mouth_floor, 1 / (state.num_ticks + 1))
-    weight = _weight(abs(offset - state.offset), floor, smoothing.mouth_knee)
-    settled = math.ceil(1 / smoothing.mouth_floor)
+    floor = max(MOUTH_FLOOR, 1 / (state.num_ticks + 1))
+    weight = _weight(abs(offset - state.offset), floor, MOUTH_KNEE_PX)
+    settled = math.ceil(1 / MOUTH_FLOOR)
     return CropState(head, state.offset + weight * (offset - state.offset), num_ticks=min(state.num_ticks + 1, settled))
 
 
@@ -114,7 +94,7 @@ def head_pose(face: Face) -> Pose:
 
 
 def cut(rgb: ByteArray, pose: Pose) -> ByteArray:
-    """Return the square u8 (96, 96) gray crop at ``pose``; past the picture's edge its edge pixels go on."""
+    """Return the crop of ``rgb`` u8 (H, W, 3), gray u8 (96, 96); past the picture's edge its edge pixels go on."""
     # Sampling at least as densely as the source and then averaging keeps large faces from aliasing.
     density = min(max(2, math.ceil(abs(pose.zoom))), _MAX_DENSITY)
     region, corner = _region(rgb, pose)

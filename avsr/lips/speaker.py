@@ -18,22 +18,14 @@ from avsr.types import FloatArray
 
 QUIET_DB = -60.0
 """Sound below this level counts as silence, dB of full scale."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpeakerConfig:
-    """How the choice is made.
-
-    A face takes over when, for ``patience_ticks`` on end, its score is above ``min_score`` and above
-    ``score_ratio`` times the chosen one's. ``window_ticks`` is how far back the scores look. A face unseen for
-    ``forget_ticks`` is forgotten.
-    """
-
-    patience_ticks: int = 25
-    score_ratio: float = 2.0
-    min_score: float = 0.002
-    window_ticks: int = 75
-    forget_ticks: int = 25
+PATIENCE_TICKS = 25
+"""Another face takes over after so long on end with a score above `MIN_SCORE` and `SCORE_RATIO` times the chosen's."""
+MIN_SCORE = 0.002
+SCORE_RATIO = 2.0
+WINDOW_TICKS = 75
+"""How far back the scores look."""
+FORGET_TICKS = 25
+"""A face unseen for so long is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +65,18 @@ class SpeakerState:
     next_key: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SpeakerPicker:
-    """Chooses one of the faces of each picture."""
+def pick_speaker(
+    faces: Sequence[Face], audio_db: float | None, state: SpeakerState
+) -> tuple[Face | None, SpeakerState]:
+    """Return the chosen one of this tick's ``faces``, or None while it is out of sight.
 
-    config: SpeakerConfig = SpeakerConfig()
-
-    def step(
-        self, faces: Sequence[Face], audio_db: float | None, state: SpeakerState
-    ) -> tuple[Face | None, SpeakerState]:
-        """Return the chosen face of this tick's ``faces``, or None while the chosen one is out of sight.
-
-        ``audio_db`` is the tick's loudness (see ``level_db``), None when nothing was heard.
-        """
-        people, seen = _recognise(faces, state, self.config.forget_ticks)
-        people = tuple(_listen(p, audio_db, self.config.window_ticks) if p.key in seen else p for p in people)
-        chosen, rival, rival_ticks = self._choose(people, seen, state)
-        state = SpeakerState(people, chosen, rival, rival_ticks, max([state.next_key, *(key + 1 for key in seen)]))
-        return (None if chosen is None else seen.get(chosen)), state
-
-    def _choose(
-        self, people: tuple[Person, ...], seen: dict[int, Face], state: SpeakerState
-    ) -> tuple[int | None, int | None, int]:
-        """Return the keys of the chosen one and of its rival, and for how many ticks the rival was better."""
-        present = [person for person in people if person.key in seen]
-        chosen = next((person for person in people if person.key == state.chosen), None)
-        if chosen is None or chosen.key not in seen:
-            # A face that comes just when the chosen one is gone is taken for the same one after a jump or a cut;
-            # one that was there all along has to wait until the chosen one is forgotten.
-            heirs = [p for p in present if chosen is None or p.key >= state.next_key]
-            if heirs:
-                return max(heirs, key=lambda person: (person.score, person.size)).key, None, 0
-            return state.chosen, None, 0
-
-        rival = max((p for p in present if p is not chosen), key=lambda person: person.score, default=None)
-        if rival is None or rival.score <= max(self.config.min_score, self.config.score_ratio * chosen.score):
-            return chosen.key, None, 0
-        ticks = state.rival_ticks + 1 if rival.key == state.rival else 1
-        if ticks < self.config.patience_ticks:
-            return chosen.key, rival.key, ticks
-        return rival.key, None, 0
+    ``audio_db`` is the tick's loudness (see ``level_db``), None when nothing was heard.
+    """
+    people, seen = _recognise(faces, state)
+    people = tuple(_listen(person, audio_db) if person.key in seen else person for person in people)
+    chosen, rival, rival_ticks = _choose(people, seen, state)
+    state = SpeakerState(people, chosen, rival, rival_ticks, max([state.next_key, *(key + 1 for key in seen)]))
+    return (None if chosen is None else seen.get(chosen)), state
 
 
 def level_db(samples: FloatArray) -> float:
@@ -129,9 +93,30 @@ _MOTION_WEIGHT = 0.3
 """Weight of the newest change in the smoothed lip motion: about a syllable."""
 
 
-def _recognise(
-    faces: Sequence[Face], state: SpeakerState, forget_ticks: int
-) -> tuple[tuple[Person, ...], dict[int, Face]]:
+def _choose(
+    people: tuple[Person, ...], seen: dict[int, Face], state: SpeakerState
+) -> tuple[int | None, int | None, int]:
+    """Return the keys of the chosen one and of its rival, and for how many ticks the rival was better."""
+    present = [person for person in people if person.key in seen]
+    chosen = next((person for person in people if person.key == state.chosen), None)
+    if chosen is None or chosen.key not in seen:
+        # A face that comes just when the chosen one is gone is taken for the same one after a jump or a cut;
+        # one that was there all along has to wait until the chosen one is forgotten.
+        heirs = [p for p in present if chosen is None or p.key >= state.next_key]
+        if heirs:
+            return max(heirs, key=lambda person: (person.score, person.size)).key, None, 0
+        return state.chosen, None, 0
+
+    rival = max((p for p in present if p is not chosen), key=lambda person: person.score, default=None)
+    if rival is None or rival.score <= max(MIN_SCORE, SCORE_RATIO * chosen.score):
+        return chosen.key, None, 0
+    ticks = state.rival_ticks + 1 if rival.key == state.rival else 1
+    if ticks < PATIENCE_TICKS:
+        return chosen.key, rival.key, ticks
+    return rival.key, None, 0
+
+
+def _recognise(faces: Sequence[Face], state: SpeakerState) -> tuple[tuple[Person, ...], dict[int, Face]]:
     """Give each face to the nearest person, or make it a new one; return everybody and who is seen now."""
     boxes = [_centre_and_size(face) for face in faces]
     pairs = sorted(
@@ -148,7 +133,7 @@ def _recognise(
     people = [
         replace(person, unseen_ticks=person.unseen_ticks + 1)
         for index, person in enumerate(state.people)
-        if index not in owner.values() and person.unseen_ticks < forget_ticks
+        if index not in owner.values() and person.unseen_ticks < FORGET_TICKS
     ]
     seen: dict[int, Face] = {}
     next_key = state.next_key
@@ -167,14 +152,14 @@ def _recognise(
     return tuple(people), seen
 
 
-def _listen(person: Person, audio_db: float | None, window_ticks: int) -> Person:
+def _listen(person: Person, audio_db: float | None) -> Person:
     """Take the tick's motion and loudness into the running moments; unheard ticks teach nothing."""
     if audio_db is None:
         return person
     loudness = max(audio_db, QUIET_DB)
     if person.num_heard == 0:
         return replace(person, num_heard=1, mean_motion=person.motion, mean_db=loudness)
-    num_heard = min(person.num_heard + 1, window_ticks)
+    num_heard = min(person.num_heard + 1, WINDOW_TICKS)
     weight = 1 / num_heard
     off_motion, off_db = person.motion - person.mean_motion, loudness - person.mean_db
     return replace(

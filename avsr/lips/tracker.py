@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from avsr.lips.crop import CropState, LipCropper, Smoothing
+from avsr.lips.crop import CropState, cut, follow
 from avsr.lips.landmarks import Landmarker
-from avsr.lips.speaker import SpeakerConfig, SpeakerPicker, SpeakerState
+from avsr.lips.speaker import SpeakerState, pick_speaker
 from avsr.types import LIP_SIZE, LipFrame, VideoTick
+
+HOLD_TICKS = 5
+"""For how long a lost face's last crop is shown before it counts as not visible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +21,6 @@ class LipInput:
 
     video: VideoTick
     audio_db: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LipConfig:
-    """``hold_ticks``: for how long a lost face's last crop is shown before it counts as not visible."""
-
-    hold_ticks: int = 5
-    smoothing: Smoothing = field(default_factory=Smoothing)
-    speaker: SpeakerConfig = field(default_factory=SpeakerConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +40,8 @@ class LipTracker:
     its own, and whoever opened it closes it.
     """
 
-    def __init__(self, landmarker: Landmarker, config: LipConfig | None = None) -> None:
-        self.config = config or LipConfig()
+    def __init__(self, landmarker: Landmarker) -> None:
         self._landmarker = landmarker
-        self._cropper = LipCropper(self.config.smoothing)
-        self._picker = SpeakerPicker(self.config.speaker)
 
     def init_state(self) -> LipState:
         """Return the state before the first picture."""
@@ -73,12 +64,12 @@ class LipTracker:
             return replace(state.last, tick=tick), state
 
         rgb = x.video.frame.rgb
-        face, speaker = self._picker.step(self._landmarker(rgb), x.audio_db, state.speaker)
+        face, speaker = pick_speaker(self._landmarker(rgb), x.audio_db, state.speaker)
         if face is None:
             return self._lost(tick, replace(state, speaker=speaker))
-        same_face = speaker.chosen == state.speaker.chosen and state.lost_ticks <= self.config.hold_ticks
-        gray, crop = self._cropper.step(rgb, face, state.crop if same_face else None)
-        frame = LipFrame(gray, tick, visible=True, face_box=face.box, mouth_opening=face.mouth_opening)
+        same_face = speaker.chosen == state.speaker.chosen and state.lost_ticks <= HOLD_TICKS
+        crop = follow(face, state.crop if same_face else None)
+        frame = LipFrame(cut(rgb, crop.pose), tick, visible=True, face_box=face.box, mouth_opening=face.mouth_opening)
         return frame, LipState(frame, crop, lost_ticks=0, speaker=speaker)
 
     def flush(self, state: LipState) -> None:
@@ -86,8 +77,8 @@ class LipTracker:
 
     def _lost(self, tick: int, state: LipState) -> tuple[LipFrame, LipState]:
         # Counting stops one past the hold, so that the state of an endless stream stays the same.
-        lost_ticks = min(state.lost_ticks + 1, self.config.hold_ticks + 1)
+        lost_ticks = min(state.lost_ticks + 1, HOLD_TICKS + 1)
         state = replace(state, lost_ticks=lost_ticks)
-        if state.last is not None and lost_ticks <= self.config.hold_ticks:
+        if state.last is not None and lost_ticks <= HOLD_TICKS:
             return replace(state.last, tick=tick), state
         return LipFrame(np.zeros((LIP_SIZE, LIP_SIZE), np.uint8), tick, visible=False), state

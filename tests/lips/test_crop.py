@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsr.lips import Face, FaceMesh, LipCropper, Smoothing
+from avsr.lips import Face, FaceMesh
 from avsr.lips.crop import CROP_PX_PER_CM, CropState, Pose, cut, follow, head_pose
 from avsr.types import ByteArray
 
 MakeFace = Callable[..., Face]
-SMOOTHING = Smoothing()
 
 mouths = st.builds(complex, st.floats(-500, 4000), st.floats(-500, 4000))
 zooms = st.builds(cmath.rect, st.floats(1, 60), st.floats(-cmath.pi, cmath.pi))
@@ -39,8 +38,8 @@ def test_the_pose_is_the_heads_whatever_the_mouth_does(
 @settings(max_examples=25, deadline=None)
 def test_a_crop_is_the_same_wherever_the_face_is(make_face: MakeFace, mouth: complex, zoom: complex) -> None:
     upright = _wavy_picture(200 + 200j, CROP_PX_PER_CM + 0j)
-    expected, _ = LipCropper().step(upright, make_face(200 + 200j, CROP_PX_PER_CM), None)
-    gray, _ = LipCropper().step(_wavy_picture(mouth, zoom), make_face(mouth, zoom), None)
+    expected = cut(upright, follow(make_face(200 + 200j, CROP_PX_PER_CM), None).pose)
+    gray = cut(_wavy_picture(mouth, zoom), follow(make_face(mouth, zoom), None).pose)
     assert gray.shape == (96, 96)
     assert gray.dtype == np.uint8
     assert np.abs(gray.astype(int) - expected).max() <= 6
@@ -48,26 +47,26 @@ def test_a_crop_is_the_same_wherever_the_face_is(make_face: MakeFace, mouth: com
 
 def test_a_resting_mouth_takes_42_percent_of_the_crop_and_its_middle(make_face: MakeFace) -> None:
     face = make_face(300 + 200j, 20j)
-    state = follow(face, None, SMOOTHING)
+    state = follow(face, None)
     assert face.mouth_width / abs(state.pose.zoom) / 96 == pytest.approx(0.42, abs=0.01)
     assert abs(state.pose.centre - (300 + 200j)) < 1e-2
 
 
 def test_opening_the_mouth_does_not_move_the_crop(make_face: MakeFace) -> None:
-    state = follow(make_face(opening=0), None, SMOOTHING)
+    state = follow(make_face(opening=0), None)
     for opening in (0.2, 0.6, 1.0, 0.3):
-        moved = follow(make_face(opening=opening), state, SMOOTHING)
+        moved = follow(make_face(opening=opening), state)
         assert abs(moved.pose.centre - state.pose.centre) < 1e-3
         assert moved.pose.zoom == pytest.approx(state.pose.zoom)
 
 
 def test_jitter_is_averaged_away(make_face: MakeFace) -> None:
     random = np.random.default_rng(3)
-    state = follow(make_face(), None, SMOOTHING)
+    state = follow(make_face(), None)
     raw, smooth = [], []
     for _ in range(200):
         face = Face(make_face().points + random.normal(0, 0.6, (468, 2)).astype(np.float32))
-        state = follow(face, state, SMOOTHING)
+        state = follow(face, state)
         raw.append(head_pose(face).centre)
         smooth.append(state.pose.centre)
     assert np.abs(np.diff(smooth)).mean() < 0.4 * np.abs(np.diff(raw)).mean()
@@ -79,16 +78,16 @@ def test_fast_motion_is_followed_within_two_pixels(make_face: MakeFace, speed: c
     state: CropState | None = None
     for tick in range(20):
         mouth, zoom = 300 + 300j + speed * tick, 8 * cmath.exp(1j * turn * tick)
-        state = follow(make_face(mouth, zoom), state, SMOOTHING)
+        state = follow(make_face(mouth, zoom), state)
         assert abs(state.pose.centre - mouth) / abs(state.pose.zoom) < 2
 
 
 def test_the_state_does_not_grow_and_is_not_changed(make_face: MakeFace) -> None:
-    state = follow(make_face(), None, SMOOTHING)
+    state = follow(make_face(), None)
     before = repr(state)
     later = state
     for _ in range(500):
-        later = follow(make_face(190 + 185j), later, SMOOTHING)
+        later = follow(make_face(190 + 185j), later)
     assert repr(state) == before
     assert later.num_ticks <= 20
 
@@ -134,8 +133,8 @@ def _crops(pictures: list[ByteArray]) -> np.ndarray:
     with FaceMesh(max_num_faces=1) as mesh:
         for picture in pictures:
             (face,) = mesh(picture)
-            gray, state = LipCropper().step(picture, face, state)
-            crops.append(gray.astype(np.float32))
+            state = follow(face, state)
+            crops.append(cut(picture, state.pose).astype(np.float32))
     return np.stack(crops)
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsr.lips import Face, FaceMesh, SpeakerConfig, SpeakerPicker, level_db
-from avsr.lips.speaker import SpeakerState
+from avsr.lips import Face, FaceMesh, level_db
+from avsr.lips.speaker import PATIENCE_TICKS, SpeakerState, pick_speaker
 from avsr.types import FloatArray
 
 MakeFace = Callable[..., Face]
@@ -21,16 +21,16 @@ LEFT, RIGHT = 150 + 200j, 450 + 200j
 
 
 def test_one_face_is_chosen_whatever_the_sound(make_face: MakeFace) -> None:
-    picker, state = SpeakerPicker(), SpeakerState()
+    state = SpeakerState()
     face = make_face(LEFT)
     for audio_db in (None, -120.0, 0.0, None, -30.0):
-        chosen, state = picker.step([face], audio_db, state)
+        chosen, state = pick_speaker([face], audio_db, state)
         assert chosen is face
 
 
 def test_the_largest_face_is_chosen_first(make_face: MakeFace) -> None:
     small, large = make_face(LEFT, 6), make_face(RIGHT, 9)
-    chosen, _ = SpeakerPicker().step([small, large], None, SpeakerState())
+    chosen, _ = pick_speaker([small, large], None, SpeakerState())
     assert chosen is large
 
 
@@ -38,21 +38,21 @@ def test_the_largest_face_is_chosen_first(make_face: MakeFace) -> None:
 @settings(max_examples=10, deadline=None)
 def test_the_order_of_the_faces_never_matters(make_face: MakeFace, orders: list[bool], seed: int) -> None:
     random = np.random.default_rng(seed)
-    picker, state, same_state = SpeakerPicker(), SpeakerState(), SpeakerState()
+    state, same_state = SpeakerState(), SpeakerState()
     mouths = [LEFT, RIGHT]
     for turned in orders:
         mouths = [mouth + complex(*random.normal(0, 8, 2)) for mouth in mouths]
         faces = [make_face(mouths[0], 8.5, random.random()), make_face(mouths[1], 8, random.random())]
         audio_db = float(random.uniform(-70, -10))
-        chosen, state = picker.step(faces, audio_db, state)
-        same, same_state = picker.step(faces[::-1] if turned else faces, audio_db, same_state)
+        chosen, state = pick_speaker(faces, audio_db, state)
+        same, same_state = pick_speaker(faces[::-1] if turned else faces, audio_db, same_state)
         assert chosen is same
 
 
 def test_lips_that_move_with_the_sound_take_over_after_about_a_second(make_face: MakeFace) -> None:
     chosen = _talk(make_face, num_ticks=250, right_speaks=lambda tick: True)
     first = chosen.index("right")
-    assert SpeakerConfig().patience_ticks <= first < 100
+    assert PATIENCE_TICKS <= first < 100
     assert set(chosen[first:]) == {"right"}
 
 
@@ -69,42 +69,42 @@ def test_moving_lips_without_any_sound_take_nothing_over(make_face: MakeFace) ->
 
 
 def test_a_short_absence_hands_the_choice_to_nobody(make_face: MakeFace) -> None:
-    picker, state = SpeakerPicker(), SpeakerState()
+    state = SpeakerState()
     mine, other = make_face(LEFT, 9), make_face(RIGHT, 8)
-    _, state = picker.step([mine, other], None, state)
+    _, state = pick_speaker([mine, other], None, state)
     for _ in range(20):
-        chosen, state = picker.step([other], None, state)
+        chosen, state = pick_speaker([other], None, state)
         assert chosen is None
-    chosen, state = picker.step([other, mine], None, state)
+    chosen, state = pick_speaker([other, mine], None, state)
     assert chosen is mine
 
 
 def test_a_long_absence_hands_the_choice_on(make_face: MakeFace) -> None:
-    picker, state = SpeakerPicker(), SpeakerState()
-    _, state = picker.step([make_face(LEFT, 9), make_face(RIGHT, 8)], None, state)
+    state = SpeakerState()
+    _, state = pick_speaker([make_face(LEFT, 9), make_face(RIGHT, 8)], None, state)
     other = make_face(RIGHT, 8)
-    chosen = [picker.step([other], None, state)[0]]
+    chosen = [pick_speaker([other], None, state)[0]]
     for _ in range(30):
-        face, state = picker.step([other], None, state)
+        face, state = pick_speaker([other], None, state)
         chosen.append(face)
     assert chosen[-1] is other
 
 
 def test_a_jump_of_the_only_face_is_followed_at_once(make_face: MakeFace) -> None:
-    picker, state = SpeakerPicker(), SpeakerState()
-    _, state = picker.step([make_face(LEFT)], None, state)
+    state = SpeakerState()
+    _, state = pick_speaker([make_face(LEFT)], None, state)
     jumped = make_face(RIGHT, 3)
-    chosen, _ = picker.step([jumped], None, state)
+    chosen, _ = pick_speaker([jumped], None, state)
     assert chosen is jumped
 
 
 def test_a_crowd_coming_and_going_leaves_no_trace(make_face: MakeFace) -> None:
-    picker, state = SpeakerPicker(), SpeakerState()
+    state = SpeakerState()
     for tick in range(200):
         faces = [make_face(complex(200 * (tick * 3 % 17), 200 * (tick * 5 % 11)))] * (tick % 3)
-        _, state = picker.step(faces, -20.0, state)
+        _, state = pick_speaker(faces, -20.0, state)
     for _ in range(40):
-        _, state = picker.step([], -20.0, state)
+        _, state = pick_speaker([], -20.0, state)
     assert state.people == ()
 
 
@@ -128,10 +128,10 @@ def test_of_two_real_talkers_in_turn_the_one_that_is_heard_is_chosen(
     """Each says two sentences of its own twice, in 3 s each and half of that apart; one of them is heard."""
     points, levels_db = (np.concatenate([senses, senses]) for senses in talkers[speaking])
     other_points = np.roll(np.tile(talkers[1 - speaking][0], (2, 1, 1)), 37, axis=0) + np.array([400, 0], np.float32)
-    picker, state, right = SpeakerPicker(), SpeakerState(), []
+    state, right = SpeakerState(), []
     for mine, other, audio_db in zip(points, other_points, levels_db.tolist(), strict=True):
         faces = [Face(mine), Face(other)]
-        chosen, state = picker.step(faces, audio_db, state)
+        chosen, state = pick_speaker(faces, audio_db, state)
         right.append(chosen is faces[0])
     assert all(right[-75:])
 
@@ -139,7 +139,7 @@ def test_of_two_real_talkers_in_turn_the_one_that_is_heard_is_chosen(
 def _talk(make_face: MakeFace, num_ticks: int, right_speaks: Callable[[int], bool], deaf: bool = False) -> list[str]:
     """Two faces, one speaking in phrases and one still; who is chosen at each tick. The left one is larger."""
     random = np.random.default_rng(5)
-    picker, state, chosen = SpeakerPicker(), SpeakerState(), []
+    state, chosen = SpeakerState(), []
     for tick in range(num_ticks):
         phrase = tick % 50 < 30
         moving, still = (random.uniform(0, 0.5) if phrase else 0.02), random.uniform(0, 0.03)
@@ -147,7 +147,7 @@ def _talk(make_face: MakeFace, num_ticks: int, right_speaks: Callable[[int], boo
         left = make_face(LEFT, 9, still if on_right else moving)
         right = make_face(RIGHT, 8, moving if on_right else still)
         audio_db = None if deaf else (-25 if phrase else -60) + float(random.normal(0, 3))
-        face, state = picker.step([left, right], audio_db, state)
+        face, state = pick_speaker([left, right], audio_db, state)
         chosen.append("left" if face is left else "right")
     return chosen
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsr.lips import Face, FaceMesh, LipConfig, LipInput, LipState, LipTracker
+from avsr.lips import Face, FaceMesh, LipInput, LipState, LipTracker
 from avsr.types import ByteArray, LipFrame, VideoFrame, VideoTick
 
 MakeFace = Callable[..., Face]
@@ -63,13 +63,6 @@ def test_a_camera_that_gives_nothing_is_held_and_let_go_like_a_lost_face(tracker
 def test_without_a_first_face_nothing_is_visible(tracker: LipTracker) -> None:
     frames, _ = _run(tracker, [LipInput(VideoTick(0, None)), _see(1, 0), LipInput(VideoTick(2, None, repeated=True))])
     assert [frame.visible for frame in frames] == [False] * 3
-
-
-def test_how_long_a_face_is_held_is_configured(landmarker: ScriptedLandmarker) -> None:
-    inputs = [_see(tick, 50 if tick == 0 else 0) for tick in range(4)]
-    for hold_ticks in range(4):
-        frames, _ = _run(LipTracker(landmarker, LipConfig(hold_ticks=hold_ticks)), inputs)
-        assert sum(frame.visible for frame in frames) == 1 + hold_ticks
 
 
 def test_a_repeated_picture_is_not_looked_at_again(tracker: LipTracker, landmarker: ScriptedLandmarker) -> None:
