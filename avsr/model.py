@@ -12,8 +12,7 @@ from avsr.config import ModelConfig
 from avsr.nn.attention import Window
 from avsr.nn.audio import AudioFrontEnd
 from avsr.nn.conformer import BlockState, Conformer
-from avsr.nn.fusion import FusionOutput
-from avsr.nn.plain_fusion import make_fusion
+from avsr.nn.fusion import FusionOutput, make_fusion
 from avsr.nn.visual import LipFrontEnd
 from avsr.types import AvChunk, LogProbs
 

@@ -1,7 +1,4 @@
-"""Audio-visual fusion: what any of its kinds does, and cross-attention, where each sense asks the other.
-
-The kinds that ask nothing, and the choice among all, are in ``plain_fusion``.
-"""
+"""Audio-visual fusion: one branch made of two, tick by tick, of several kinds that take and give the same."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import torch
 from avsr_kernels import FusionCache, KeyValueCache, gated_cross_attention
 from torch import nn
 
-from avsr.config import ModelConfig
+from avsr.config import FusionKind, ModelConfig
 from avsr.nn.attention import Window, join_heads, split_heads
 
 SNR_SCALE_DB = 20.0
@@ -33,30 +30,21 @@ class FusionOutput:
     snr_db: torch.Tensor
 
 
-class Fusion(nn.Module, ABC):
-    """One way to make one branch of two, tick by tick. State: ``FusionCache``, of no ticks where nothing is remembered.
+def make_fusion(config: ModelConfig) -> Fusion:
+    """Return the fusion that ``config.fusion`` names.
 
     What comes on the ticks of an absent sense never counts, and the ticks of no sense at all give finite features.
     """
-
-    @abstractmethod
-    def init_state(self, batch: int, context_ticks: int) -> FusionCache:
-        """Return an empty past that is up to ``context_ticks`` long (0 saves work for whole utterances)."""
-
-    @abstractmethod
-    def step(
-        self,
-        audio: torch.Tensor,
-        video: torch.Tensor,
-        heard: torch.Tensor,
-        visible: torch.Tensor,
-        state: FusionCache,
-        window: Window,
-    ) -> tuple[FusionOutput, FusionCache]:
-        """Fuse ``audio`` and ``video`` (B, T, dim); ``heard`` and ``visible`` bool (B, T) are False on absent ticks."""
+    kinds: dict[FusionKind, type[Fusion]] = {
+        "gated": CrossAttentionFusion,
+        "ungated": CrossAttentionFusion,
+        "fixed": FixedFusion,
+        "concat": ConcatFusion,
+    }
+    return kinds[config.fusion](config)
 
 
-class CrossAttentionFusion(Fusion):
+class CrossAttentionFusion(nn.Module):
     """Sound asks the lips, lips ask the sound, and the answers join what was asked with.
 
     Gated, a small network reads both branches, an explicit estimate of the signal-to-noise ratio (trained on the known
@@ -79,7 +67,7 @@ class CrossAttentionFusion(Fusion):
         self.norm = nn.LayerNorm(dim)
 
     def init_state(self, batch: int, context_ticks: int) -> FusionCache:
-        """See `Fusion.init_state`."""
+        """Return an empty past that is up to ``context_ticks`` long (0 saves work for whole utterances)."""
         weight = self.project.weight
         ticks = min(context_ticks, self._most_left_ticks)
         empty = KeyValueCache.empty(batch, self._num_heads, ticks, weight.shape[0] // self._num_heads, like=weight)
@@ -94,7 +82,7 @@ class CrossAttentionFusion(Fusion):
         state: FusionCache,
         window: Window,
     ) -> tuple[FusionOutput, FusionCache]:
-        """See `Fusion.step`."""
+        """Fuse ``audio`` and ``video`` (B, T, dim); ``heard`` and ``visible`` bool (B, T) are False on absent ticks."""
         audio = torch.where(heard[..., None], self.audio_norm(audio), self.audio_absent)
         video = torch.where(visible[..., None], self.video_norm(video), self.video_absent)
         snr = self.snr_head(audio)
@@ -119,6 +107,70 @@ class CrossAttentionFusion(Fusion):
             return torch.zeros_like(present, dtype=audio.dtype)
         logits: torch.Tensor = self.gate(torch.cat([audio, video, snr.detach(), present.to(audio.dtype)], dim=-1))
         return logits
+
+
+class TickwiseFusion(nn.Module, ABC):
+    """A fusion without a memory: a tick's features depend on that tick alone, and the state stays empty.
+
+    The estimate of the noise is learned all the same, so that every kind trains on the same losses.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.audio_norm, self.video_norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
+        self.snr_head = nn.Linear(config.dim, 1)
+        self.norm = nn.LayerNorm(config.dim)
+
+    def init_state(self, batch: int, context_ticks: int) -> FusionCache:
+        """Return a past of no ticks, however long ``context_ticks`` is."""
+        empty = KeyValueCache.empty(batch, 1, 0, 1, like=self.norm.weight)
+        return FusionCache(empty, empty)
+
+    def step(
+        self,
+        audio: torch.Tensor,
+        video: torch.Tensor,
+        heard: torch.Tensor,
+        visible: torch.Tensor,
+        state: FusionCache,
+        window: Window,
+    ) -> tuple[FusionOutput, FusionCache]:
+        """Do as `CrossAttentionFusion.step`; the state comes back as it was given."""
+        audio, video = self.audio_norm(audio), self.video_norm(video)
+        present = torch.stack([heard, visible], dim=-1)
+        shares = present.to(audio.dtype) / present.sum(dim=-1, keepdim=True).clamp_min(1)
+        fused = self.norm(self._mix(audio, video, shares))
+        return FusionOutput(fused, shares[..., 0], SNR_SCALE_DB * self.snr_head(audio)[..., 0]), state
+
+    @abstractmethod
+    def _mix(self, audio: torch.Tensor, video: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        """Make one of two (B, T, dim); ``shares`` (B, T, 2) are 0 for an absent sense, else even, and sum to 1 or 0."""
+
+
+class FixedFusion(TickwiseFusion):
+    """A weighted sum with fixed weights: the mean of both senses, or all of the only one."""
+
+    def _mix(self, audio: torch.Tensor, video: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        return shares[..., :1] * audio + shares[..., 1:] * video
+
+
+class ConcatFusion(TickwiseFusion):
+    """Concatenation and a linear map; a learned vector stands for an absent sense."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        dim = config.dim
+        self.audio_absent, self.video_absent = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        self.project = nn.Linear(2 * dim, dim)
+
+    def _mix(self, audio: torch.Tensor, video: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        audio = torch.where(shares[..., :1] > 0, audio, self.audio_absent)
+        video = torch.where(shares[..., 1:] > 0, video, self.video_absent)
+        both: torch.Tensor = self.project(torch.cat([audio, video], dim=-1))
+        return both
+
+
+Fusion = CrossAttentionFusion | TickwiseFusion
 
 
 def _make_gate(dim: int) -> nn.Sequential:

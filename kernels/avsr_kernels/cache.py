@@ -21,15 +21,9 @@ class KeyValueCache:
     next_tick: torch.Tensor
 
     @classmethod
-    def empty(
-        cls, batch: int, num_heads: int, ticks: int, head_dim: int, *, like: torch.Tensor | None = None
-    ) -> KeyValueCache:
+    def empty(cls, batch: int, num_heads: int, ticks: int, head_dim: int, *, like: torch.Tensor) -> KeyValueCache:
         """Return a cache of ``ticks`` masked ticks, with the dtype and device of ``like``."""
-        blank = (
-            torch.zeros(batch, num_heads, ticks, head_dim)
-            if like is None
-            else like.new_zeros(batch, num_heads, ticks, head_dim)
-        )
+        blank = like.new_zeros(batch, num_heads, ticks, head_dim)
         mask = torch.zeros(batch, ticks, dtype=torch.bool, device=blank.device)
         return cls(blank, blank, mask, torch.zeros(batch, dtype=torch.int32, device=blank.device))
 

@@ -9,8 +9,7 @@ import torch
 
 from avsr.config import FusionKind, ModelConfig
 from avsr.nn.attention import Window
-from avsr.nn.fusion import Fusion, FusionOutput
-from avsr.nn.plain_fusion import FixedFusion, make_fusion
+from avsr.nn.fusion import FixedFusion, Fusion, FusionOutput, make_fusion
 
 KINDS: tuple[FusionKind, ...] = get_args(FusionKind)
 TICKS, WINDOW = 8, Window(chunk_ticks=4, left_ticks=4)
@@ -84,7 +83,7 @@ def test_a_fusion_of_single_ticks_remembers_nothing(kind: FusionKind) -> None:
     state = fusion.init_state(1, 64)
     _, later = fusion.step(features(1), features(2), mask, mask, state, WINDOW)
     assert later is state
-    assert state.audio.key.shape == state.video.value.shape == (1, 2, 0, 8)
+    assert state.audio.mask.shape == state.video.mask.shape == (1, 0)
 
 
 def test_equal_gates_are_no_gates() -> None:
