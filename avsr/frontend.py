@@ -81,8 +81,7 @@ class SenseTicks:
 
     def mouth_and_voice(self) -> tuple[list[float | None], list[float | None]]:
         """How open the mouth and how loud the sound is, tick by tick; None where not seen or heard."""
-        openings = [lip.mouth_opening if lip.visible else None for lip in self.lips]
-        return openings, [self.loudness_db(index) for index in range(self.num_ticks)]
+        return [lip.mouth_opening for lip in self.lips], [self.loudness_db(index) for index in range(self.num_ticks)]
 
 
 def join_ticks(pieces: Sequence[SenseTicks]) -> SenseTicks:

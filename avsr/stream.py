@@ -358,6 +358,7 @@ class Stream:
             visible=torch.from_numpy(visible)[None].to(device),
             start_tick=ticks.start_tick,
         )
+        openings, levels_db = ticks.mouth_and_voice()
         log_probs, model_state = self._network.step(chunk, state.model, self._chunk_ticks)
         captions, captioner_state = self._captioner.step(
             CaptionerInput(
@@ -366,8 +367,8 @@ class Stream:
                 heard=ticks.heard,
                 visible=visible,
                 start_tick=ticks.start_tick,
-                loudness_db=_or_nan([ticks.loudness_db(i) for i in range(ticks.num_ticks)]),
-                mouth_opening=_or_nan([lip.mouth_opening for lip in ticks.lips]),
+                loudness_db=levels_db,
+                mouth_opening=openings,
             ),
             state.captioner,
         )
@@ -382,7 +383,3 @@ class Stream:
                 self._num_unread_dropped += 1
             latency_ms = (time.perf_counter() - arrived) * 1000
             self._captions.append(replace(caption, latency_ms=latency_ms))
-
-
-def _or_nan(values: list[float | None]) -> npt.NDArray[np.float32]:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float32)

@@ -8,6 +8,7 @@ dropped.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,8 +35,8 @@ class CaptionerInput:
     """One stream's ticks from absolute ``start_tick`` on.
 
     ``log_probs`` f32 (C, V) natural log; ``audio_weight`` f32 (C,) in [0, 1]; ``heard`` and ``visible`` bool (C,).
-    ``loudness_db`` f32 (C,) RMS in dB of full scale and ``mouth_opening`` f32 (C,) as in `LipFrame`: None, or NaN at a
-    tick, where nothing is known.
+    ``loudness_db`` (C), RMS in dB of full scale, and ``mouth_opening`` (C), as in `LipFrame`: None at a tick where
+    nothing is known.
     """
 
     log_probs: FloatArray
@@ -43,8 +44,8 @@ class CaptionerInput:
     heard: BoolArray
     visible: BoolArray
     start_tick: int
-    loudness_db: FloatArray | None = None
-    mouth_opening: FloatArray | None = None
+    loudness_db: Sequence[float | None]
+    mouth_opening: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +145,16 @@ class Captioner:
             )
         for name in ("audio_weight", "heard", "visible", "loudness_db", "mouth_opening"):
             values = getattr(x, name)
-            if values is not None and values.shape != (len(x.log_probs),):
-                raise InputError(f"{name} of shape {values.shape} beside {len(x.log_probs)} ticks of log-probabilities")
+            if len(values) != len(x.log_probs):
+                raise InputError(f"{name} of {len(values)} ticks beside {len(x.log_probs)} of log-probabilities")
 
     def _endpoint_input(self, x: CaptionerInput, index: int, frame: FloatArray, search: BeamState) -> EndpointInput:
         runs = search.runs(0)
         return EndpointInput(
             blank_probability=math.exp(frame[self._tokenizer.blank_id]),
             last_token_tick=runs[-1].end if runs else None,
-            loudness_db=_known(x.loudness_db, index),
-            mouth_opening=_known(x.mouth_opening, index),
+            loudness_db=x.loudness_db[index],
+            mouth_opening=x.mouth_opening[index],
         )
 
     def _commit(self, search: BeamState, num_committed: int) -> tuple[BeamState, int]:
@@ -271,10 +272,6 @@ def _first_tokens(hypothesis: Hypothesis, num_tokens: int) -> Hypothesis:
         end_ticks=hypothesis.end_ticks[:num_tokens],
         confidences=hypothesis.confidences[:num_tokens],
     )
-
-
-def _known(values: FloatArray | None, index: int) -> float | None:
-    return None if values is None or np.isnan(values[index]) else float(values[index])
 
 
 def _mean(values: FloatArray | BoolArray) -> float:

@@ -137,7 +137,7 @@ def test_senses_are_averaged_over_the_words(grid: Tokenizer, say: Say) -> None:
     weight, visible = np.zeros(len(log_probs), np.float32), np.zeros(len(log_probs), np.bool_)
     weight[[10, 12]] = 0.25, 0.75
     visible[11:] = True
-    x = CaptionerInput(log_probs, weight, np.ones_like(visible), visible, 0)
+    x = replace(_input(log_probs), audio_weight=weight, visible=visible)
     (final,) = [caption for caption in _feed(_captioner(grid), x, [7, 11, 12]) if caption.is_final]
     assert final.audio_weight == pytest.approx(0.5)
     assert final.face_visible == pytest.approx(2 / 3)
@@ -248,7 +248,7 @@ def test_ticks_out_of_order_and_ragged_inputs_are_refused(letters: Tokenizer, no
     captioner, x = _captioner(letters), _input(noise(0, 8, letters.vocab_size))
     with pytest.raises(InputError, match="stands at tick 0"):
         captioner.step(replace(x, start_tick=3), captioner.init_state())
-    with pytest.raises(InputError, match="visible of shape"):
+    with pytest.raises(InputError, match="visible of 7 ticks beside 8 of log-prob"):
         captioner.step(replace(x, visible=x.visible[:-1]), captioner.init_state())
     with pytest.raises(InputError, match="NaN"):
         captioner.step(replace(x, log_probs=x.log_probs * np.nan), captioner.init_state())
@@ -272,12 +272,14 @@ def _captioner(tokenizer: Tokenizer) -> Captioner:
 def _input(log_probs: FloatArray, start_tick: int = 0) -> CaptionerInput:
     size = len(log_probs)
     there = np.ones(size, np.bool_)
-    return CaptionerInput(log_probs, np.full(size, 0.5, np.float32), there, there, start_tick)
+    unknown = [None] * size
+    return CaptionerInput(log_probs, np.full(size, 0.5, np.float32), there, there, start_tick, unknown, unknown)
 
 
 def _part(x: CaptionerInput, start: int, end: int) -> CaptionerInput:
-    senses = x.heard[start:end], x.visible[start:end]
-    return CaptionerInput(x.log_probs[start:end], x.audio_weight[start:end], *senses, x.start_tick + start)
+    weight, heard, visible = x.audio_weight[start:end], x.heard[start:end], x.visible[start:end]
+    known = x.loudness_db[start:end], x.mouth_opening[start:end]
+    return CaptionerInput(x.log_probs[start:end], weight, heard, visible, x.start_tick + start, *known)
 
 
 def _run(tokenizer: Tokenizer, log_probs: FloatArray, cuts: Iterable[int], start_tick: int = 0) -> tuple[Caption, ...]:

@@ -138,6 +138,7 @@ def test_live_chunks_say_what_one_pass_over_everything_says(
         state = front.accept(packet, state)
     ticks, _ = front.take(10_000, front.end(state))
     assert ticks is not None
+    openings, levels_db = ticks.mouth_and_voice()
     mel, _ = engine.log_mel.step(torch.from_numpy(ticks.samples), engine.log_mel.init_state())
     lips = torch.from_numpy(np.stack([lip.gray for lip in ticks.lips]))
     heard, visible = torch.from_numpy(ticks.heard), torch.from_numpy(ticks.visible)
@@ -155,8 +156,8 @@ def test_live_chunks_say_what_one_pass_over_everything_says(
             ticks.heard,
             ticks.visible,
             start_tick=0,
-            loudness_db=np.array([ticks.loudness_db(i) for i in range(ticks.num_ticks)], np.float32),
-            mouth_opening=np.array([lip.mouth_opening for lip in ticks.lips], np.float32),
+            loudness_db=levels_db,
+            mouth_opening=openings,
         ),
         captioner.init_state(),
     )
