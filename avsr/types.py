@@ -82,14 +82,12 @@ class VideoTick:
 class LipFrame:
     """The mouth at ``tick``: ``gray`` u8 (96, 96), all zero when not ``visible``.
 
-    ``face_box`` is (left, top, right, bottom) in source pixels; ``mouth_opening`` the gap of the inner lips over the
-    mouth's width. Both are for people, None when no face is seen.
+    ``mouth_opening`` is the gap of the inner lips over the mouth's width, None when no face is seen.
     """
 
     gray: ByteArray
     tick: int
     visible: bool
-    face_box: tuple[float, float, float, float] | None = None
     mouth_opening: float | None = None
 
 

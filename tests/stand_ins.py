@@ -64,7 +64,8 @@ def tiny_sizes(vocab_size: int, fusion: FusionKind = "gated") -> ModelConfig:
 
 def tiny_recognizer(directory: Path, fusion: FusionKind = "gated") -> Recognizer:
     """Write a bundle of random weights into ``directory`` and load it."""
-    tokenizer = Tokenizer(train_tokenizer(LINES, 64))
+    tokenizer_bytes = train_tokenizer(LINES, 64)
+    tokenizer = Tokenizer(tokenizer_bytes)
     sizes = tiny_sizes(tokenizer.vocab_size, fusion)
     torch.manual_seed(5)
     network = AvsrModel(sizes).eval()
@@ -81,7 +82,7 @@ def tiny_recognizer(directory: Path, fusion: FusionKind = "gated") -> Recognizer
     features = FeatureConfig(mel_mean=(-6.0,) * NUM_MELS, mel_std=(3.0,) * NUM_MELS)
     decode = DecodeConfig(beam_size=4, top_k=6, endpoint_silence_s=0.2, max_segment_s=1.6, stable_ticks=6)
     config = BundleConfig(name="tiny", version="0", model=sizes, features=features, decode=decode)
-    save_bundle(directory, config, network.state_dict(), tokenizer.model_bytes, "# tiny\nRandom weights, for tests.\n")
+    save_bundle(directory, config, network.state_dict(), tokenizer_bytes, "# tiny\nRandom weights, for tests.\n")
     return avsr.load_model(directory)
 
 

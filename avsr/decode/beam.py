@@ -200,7 +200,7 @@ class BeamSearch:
         best_longer = np.where(again, state.best_blank[:, None], best[:, None]) + said
 
         rejoined: dict[int, int] = {}
-        for parent, child, column in _meetings(state.prefixes, last, tokens):
+        for parent, child, column in _meetings(state.prefixes, tokens):
             stay[1, child] = np.logaddexp(stay[1, child], longer[parent, column])
             if best_longer[parent, column] > stay[3, child]:
                 stay[3, child] = best_longer[parent, column]
@@ -330,7 +330,7 @@ class BeamSearch:
         return replace(hypothesis, score=hypothesis.score + gain)
 
 
-def _meetings(prefixes: tuple[Prefix, ...], last: Indices, tokens: Indices) -> list[tuple[int, int, int]]:
+def _meetings(prefixes: tuple[Prefix, ...], tokens: Indices) -> list[tuple[int, int, int]]:
     """Where a prefix that takes a token becomes another prefix of the beam: (parent, child, column of ``tokens``)."""
     index_of = {prefix.key: index for index, prefix in enumerate(prefixes)}
     column_of = {token: column for column, token in enumerate(tokens.tolist())}

@@ -6,8 +6,6 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Literal
 
 import sentencepiece
 
@@ -28,28 +26,27 @@ _EDGE_APOSTROPHE = re.compile(r"(?<!\w)'+|'+(?!\w)")
 class Tokenizer:
     """Turns normalised text into token ids and back.
 
-    Give the bytes of a SentencePiece model, as `train_tokenizer` makes them, or the path of one.
+    ``model`` is a SentencePiece model, as `train_tokenizer` makes it.
 
     Raises:
-        InputError: the model cannot be read, or its id 0 is not the blank.
+        InputError: it cannot be read, or its id 0 is not the blank.
     """
 
     blank_id: int = BLANK_ID
 
-    def __init__(self, model: bytes | str | Path) -> None:
-        where = "the tokenizer model" if isinstance(model, bytes) else str(model)
+    def __init__(self, model: bytes) -> None:
+        if not model:  # SentencePiece takes no bytes for no model, and says so only when it is used
+            raise InputError("the tokenizer model is empty; give the bytes that avsr.decode.train_tokenizer returned")
         try:
-            proto = model if isinstance(model, bytes) else Path(model).read_bytes()
-            if not proto:  # SentencePiece takes no bytes for no model, and says so only when it is used
-                raise InputError(f"{where} is empty; give the bytes that avsr.decode.train_tokenizer returned")
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             num_pieces = self._processor.vocab_size()
         except (OSError, RuntimeError) as error:
-            raise InputError(f"{where} cannot be read as a SentencePiece model: {error}") from error
-        self.model_bytes: bytes = proto
+            raise InputError(f"the tokenizer model cannot be read as a SentencePiece model: {error}") from error
         self.pieces: tuple[str, ...] = tuple(self._processor.id_to_piece(i) for i in range(num_pieces))
         if not self.pieces or self._processor.pad_id() != BLANK_ID:
-            raise InputError(f"{where} keeps no blank at id {BLANK_ID}; make it with avsr.decode.train_tokenizer")
+            raise InputError(
+                f"the tokenizer model keeps no blank at id {BLANK_ID}; make it with avsr.decode.train_tokenizer"
+            )
         self._word_starts = tuple(piece.startswith(WORD_MARK) for piece in self.pieces)
 
     @property
@@ -88,13 +85,10 @@ class Tokenizer:
         return self._word_starts[token]
 
 
-def train_tokenizer(
-    lines: Iterable[str], vocab_size: int, model_type: Literal["bpe", "unigram", "char"] = "bpe"
-) -> bytes:
+def train_tokenizer(lines: Iterable[str], vocab_size: int) -> bytes:
     """Return the bytes of a SentencePiece model learned from ``lines``, normalised first; the same bytes every time.
 
-    Every letter of `ALPHABET` gets a piece of its own, so that unseen words can be spelled. For ``char`` the vocabulary
-    is the characters found, and ``vocab_size`` only a limit.
+    Every letter of `ALPHABET` gets a piece of its own, so that unseen words can be spelled.
 
     Raises:
         InputError: no text in ``lines``, or SentencePiece cannot make that many, or that few, pieces of it.
@@ -107,9 +101,8 @@ def train_tokenizer(
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=model,
-            model_type=model_type,
+            model_type="bpe",
             vocab_size=vocab_size,
-            hard_vocab_limit=model_type != "char",
             required_chars=ALPHABET,
             character_coverage=1.0,
             normalization_rule_name="identity",
@@ -122,9 +115,7 @@ def train_tokenizer(
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise InputError(
-            f"a {model_type} tokenizer of {vocab_size} pieces cannot be made of this text: {error}"
-        ) from error
+        raise InputError(f"a tokenizer of {vocab_size} pieces cannot be made of this text: {error}") from error
     return model.getvalue()
 
 

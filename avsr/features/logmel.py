@@ -55,10 +55,6 @@ class LogMel:
         """Turn a whole utterance f32 (640 n,) into what `step` makes of it, up to rounding, in one go: for training."""
         return self._frames(torch.cat([self.init_state().context, samples]))
 
-    def flush(self, state: LogMelState) -> torch.Tensor:
-        """Return an empty (0, 80): whole ticks leave nothing behind."""
-        return torch.zeros(0, NUM_MELS)
-
     def _frames(self, samples: torch.Tensor) -> torch.Tensor:
         """Compute the frames (4 n, 80) of n ticks from their samples and the context before them (240 + 640 n,)."""
         frames = samples.unfold(0, WINDOW_SAMPLES, HOP_SAMPLES) * self._window

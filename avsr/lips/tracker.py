@@ -69,11 +69,8 @@ class LipTracker:
             return self._lost(tick, replace(state, speaker=speaker))
         same_face = speaker.chosen == state.speaker.chosen and state.lost_ticks <= HOLD_TICKS
         crop = follow(face, state.crop if same_face else None)
-        frame = LipFrame(cut(rgb, crop.pose), tick, visible=True, face_box=face.box, mouth_opening=face.mouth_opening)
+        frame = LipFrame(cut(rgb, crop.pose), tick, visible=True, mouth_opening=face.mouth_opening)
         return frame, LipState(frame, crop, lost_ticks=0, speaker=speaker)
-
-    def flush(self, state: LipState) -> None:
-        """Nothing is ever held back."""
 
     def _lost(self, tick: int, state: LipState) -> tuple[LipFrame, LipState]:
         # Counting stops one past the hold, so that the state of an endless stream stays the same.

@@ -92,11 +92,6 @@ class LiveCaptioner:
         self._told_lost_s, self._told_lost_at_s = 0.0, float("-inf")
         stream.on_ticks = self._see_ticks
 
-    @property
-    def clock(self) -> Clock | None:
-        """The stream's clock; None before it begins."""
-        return self._clock
-
     def states(self) -> dict[Device, State | None]:
         """Return each device's state; None before anything is known."""
         return {device: sight.state for device, sight in self._sights.items()}
@@ -226,7 +221,6 @@ class LiveCaptioner:
             if self._clock is not None:
                 latency_ms = (self._now() - self._clock.host_s(self._stream.duration_s)) * 1000
                 (self.figures.final_ms if caption.is_final else self.figures.partial_ms).append(latency_ms)
-            self.figures.num_finals += caption.is_final
             self._events.append(replace(caption, latency_ms=latency_ms))
 
     def _see_ticks(self, ticks: SenseTicks) -> None:

@@ -132,13 +132,6 @@ class Clock:
             return stream_s + self.origin_s
         return self.sound.host_s(stream_s - self.shift_s) - self.latency_s
 
-    @property
-    def drift_ppm(self) -> float | None:
-        """How much faster the camera's clock runs than the microphone's; None while both are not known."""
-        if len(self.sound.bins) < MIN_BINS:
-            return None
-        return 1e6 * (self.sound.slope - self.pictures.slope)
-
 
 def _flat(line: Line) -> Line:
     at_s, delay_s = min(line.bins, key=lambda arrival: arrival[1])

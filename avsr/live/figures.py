@@ -31,7 +31,6 @@ class Figures:
     step_ms: deque[float] = field(default_factory=_kept)
     chunk_ms: deque[float] = field(default_factory=_kept)
     num_chunks: int = 0
-    num_finals: int = 0
     dropped_pictures: int = 0
     overflown_pictures: int = 0
     dropped_sound_s: float = 0.0

@@ -42,11 +42,10 @@ INDEX_AT_END = (
 )
 
 
-def open_media(source: str | Path | BinaryIO, modality: Modality = "av", *, threads: int = 1) -> MediaFile:
+def open_media(source: str | Path | BinaryIO, modality: Modality = "av") -> MediaFile:
     """Open a path, a URL, an open binary file, or ``"-"`` for standard input.
 
-    ``modality`` chooses what is decoded: "audio" and "video" need that track, "av" takes what is there. ``threads`` is
-    the number of threads of each decoder.
+    ``modality`` chooses what is decoded: "audio" and "video" need that track, "av" takes what is there.
 
     Raises:
         MediaError: it cannot be opened, is no media, or has no track that the modality can use.
@@ -55,7 +54,7 @@ def open_media(source: str | Path | BinaryIO, modality: Modality = "av", *, thre
     _check_path(source, name)
     container = _open_container(source, name)
     try:
-        return MediaFile(container, name, modality, threads)
+        return MediaFile(container, name, modality)
     except BaseException:
         container.close()
         raise
@@ -70,7 +69,7 @@ class MediaFile:
     as anything could be decoded: it ends up in ``warnings``.
     """
 
-    def __init__(self, container: InputContainer, name: str, modality: Modality, threads: int) -> None:
+    def __init__(self, container: InputContainer, name: str, modality: Modality) -> None:
         self.name = name
         self._container = container
         self._warnings: list[str] = []
@@ -87,7 +86,7 @@ class MediaFile:
         self._video = VideoTrack(video) if video is not None else None
         self._tracks = [track for track in (self._audio, self._video) if track is not None]
         for track in self._tracks:
-            track.stream.codec_context.thread_count = threads
+            track.stream.codec_context.thread_count = 1
             track.stream.codec_context.thread_type = "AUTO"
         # As FFmpeg took it to be when it opened the file; the decoder goes on to change it.
         self._bit_rate = audio.codec_context.bit_rate if audio is not None else None

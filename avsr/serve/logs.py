@@ -7,15 +7,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TextIO
 
 _lock = threading.Lock()
 
 
-def log(event: str, *, to: TextIO | None = None, **details: str | float | bool | None) -> None:
+def log(event: str, **details: str | float | bool | None) -> None:
     """Write ``event`` and its details, with the time; a log that takes nothing, as on a full disk, stops no stream."""
     moment = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
     line = json.dumps({"time": stamp, "event": event, **details}, ensure_ascii=False)
     with _lock, suppress(OSError, ValueError):  # ValueError: closed
-        print(line, file=to or sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from avsr.types import FloatArray
 @pytest.fixture(scope="session")
 def letters() -> Tokenizer:
     """Pieces are single letters and the word mark."""
-    return Tokenizer(train_tokenizer(["any text"], 40, "char"))
+    return Tokenizer(train_tokenizer(["any text"], 30))
 
 
 @pytest.fixture(scope="session")

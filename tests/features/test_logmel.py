@@ -32,7 +32,7 @@ def test_packet_size_never_changes_features(cuts: list[int]) -> None:
     for start, end in pairwise(edges):
         mel, state = log_mel.step(samples[start * TICK_SAMPLES : end * TICK_SAMPLES], state)
         pieces.append(mel)
-    assert torch.equal(torch.cat([*pieces, log_mel.flush(state)]), whole)
+    assert torch.equal(torch.cat(pieces), whole)
 
 
 def test_parallel_features_equal_streamed_ones() -> None:
