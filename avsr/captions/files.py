@@ -117,11 +117,12 @@ def segment_values(segment: Caption) -> dict[str, Any]:
         "end": _seconds(segment.end_s),
         "audio_weight": round(segment.audio_weight, 4),
         "face_visible": round(segment.face_visible, 4),
-        "words": [_word(word) for word in segment.words],
+        "words": [word_values(word) for word in segment.words],
     }
 
 
-def _word(word: Word) -> dict[str, Any]:
+def word_values(word: Word) -> dict[str, Any]:
+    """Return a word as plain values."""
     return {
         "text": word.text,
         "start": _seconds(word.start_s),

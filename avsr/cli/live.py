@@ -90,7 +90,8 @@ def run(
             files.append(ending.enter_context(closing(LineFile(text_file))))
         patience_s = PATIENCE_S * (2 if "://" in (camera or "") else 1)
         stream = ending.enter_context(recognizer.stream(modality=used, chunk_ms=chunk_ms, patience_s=patience_s))
-        captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=recorder)
+        tap = None if recorder is None else recorder.take
+        captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=tap)
 
         def go_on_unread() -> None:
             """Keep the files that were asked for; without one, nobody wants anything any more."""

@@ -111,14 +111,9 @@ def _is_piped_in() -> bool:
 
 def output_stems(sources: list[str]) -> list[str]:
     """Name each source's caption files: its own name without suffix, numbered where two would collide."""
-    stems: list[str] = []
-    for source in sources:
-        stem = _stem(source)
-        number = 1
-        while (candidate := stem if number == 1 else f"{stem}-{number}") in stems:
-            number += 1
-        stems.append(candidate)
-    return stems
+    from avsr.media.naming import told_apart
+
+    return list(told_apart(map(_stem, sources), "{}-{}"))
 
 
 def _stem(source: str) -> str:

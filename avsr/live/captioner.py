@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from avsr.lips import OffsetMeter
 from avsr.live.clock import Clock
@@ -38,14 +38,6 @@ TELL_EVERY_S = 1.0
 SENSES: dict[Device, Sense] = {"microphone": "audio", "camera": "video"}
 
 
-class Tap(Protocol):
-    """Sees what the stream is given, at the times it is given."""
-
-    def take(self, packet: Packet) -> None:
-        """Take sound or a picture."""
-        ...
-
-
 @dataclass(slots=True)
 class _Sight:
     """What is known of one device."""
@@ -60,7 +52,8 @@ class LiveCaptioner:
     """Devices' captures in, events out.
 
     ``devices`` are those in use; the stream was opened for the senses they serve. ``offset_ms`` is how late pictures
-    come, None to measure it. ``now`` is the host's clock.
+    come, None to measure it. ``tap`` sees what the stream is given, at the times it is given. ``now`` is the host's
+    clock.
     """
 
     def __init__(
@@ -69,7 +62,7 @@ class LiveCaptioner:
         devices: tuple[Device, ...],
         *,
         offset_ms: float | None = None,
-        tap: Tap | None = None,
+        tap: Callable[[Packet], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.figures = Figures()
@@ -171,7 +164,7 @@ class LiveCaptioner:
             self._is_dark = capture.rgb[::8, ::8].mean() < DARK_LEVEL
             packet = VideoFrame(capture.rgb, round(time_s * 1000) * 1000)  # as exact as every container can keep it
         if self._tap is not None:
-            self._tap.take(packet)
+            self._tap(packet)
         self._timed(partial(self._stream.accept, packet))
 
     def _stride(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from avsr.captions.files import word_values
 from avsr.types import Caption, Modality
 
 Device = Literal["microphone", "camera"]
@@ -69,15 +70,7 @@ def as_json(event: Event, offset_ms: float) -> dict[str, Any]:
         "end": round(event.end_s, 3),
         "text": event.text,
         "stable_chars": event.stable_chars,
-        "words": [
-            {
-                "text": word.text,
-                "start": round(word.start_s, 3),
-                "end": round(word.end_s, 3),
-                "confidence": round(word.confidence, 4),
-            }
-            for word in event.words
-        ],
+        "words": [word_values(word) for word in event.words],
         "av": {
             "audio_weight": round(event.audio_weight, 4),
             "face_visible": round(event.face_visible, 4),

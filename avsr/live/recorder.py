@@ -16,6 +16,7 @@ import numpy.typing as npt
 from avsr.errors import InputError
 from avsr.live.events import Device
 from avsr.media import AudioPacket, Packet, to_mono
+from avsr.media.naming import reason_of
 from avsr.types import ByteArray, VideoFrame
 
 FORMATS = (".mp4", ".mkv", ".mov")
@@ -35,7 +36,7 @@ DEFAULT_RATE, DEFAULT_SIZE = 48_000, (640, 480)
 
 
 class Recorder:
-    """Takes what the stream takes (a `Tap`), encodes it in a thread of its own: sound without loss, pictures nearly so.
+    """Takes what the stream takes and encodes it in a thread of its own: sound without loss, pictures nearly so.
 
     Raises:
         InputError: the file is there already or cannot be written to, or has none of the suffixes .mp4, .mkv and .mov.
@@ -53,8 +54,7 @@ class Recorder:
         except FileExistsError as error:
             raise InputError(f"{path} is there already, and is not written over; choose another name") from error
         except (av.FFmpegError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{path} cannot be written to: {reason}; choose another place") from error
+            raise InputError(f"{path} cannot be written to: {reason_of(error)}; choose another place") from error
         self._num_dropped = 0
         self._error: Exception | None = None
         self._early: list[Packet] = []
@@ -72,7 +72,7 @@ class Recorder:
         """Record sound or a picture; never waits."""
         most = MAX_WAITING_BEFORE_PICTURE if isinstance(packet, VideoFrame) else MAX_WAITING
         if self._waiting.qsize() < most:
-            self._waiting.put(packet)  # the only thread that puts: there is room
+            self._waiting.put(packet)
         else:
             self._num_dropped += 1
 

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 
 from avsr.errors import DeviceError
-from avsr.media.capture import Picture, told_apart
-from avsr.media.naming import without_password
+from avsr.media.capture import DeviceInfo, Picture, chosen
+from avsr.media.naming import reason_of, told_apart, without_password
 from avsr.media.rgb import MAX_SIDE_PIXELS, RgbConverter
 from avsr.types import ByteArray
 
@@ -37,15 +37,13 @@ V4L = Path("/sys/class/video4linux")
 
 
 @dataclass(frozen=True, slots=True)
-class CameraInfo:
-    """A camera of this machine: ``index`` may change when devices come and go, ``name`` stays.
+class CameraInfo(DeviceInfo):
+    """A camera of this machine.
 
     Where several are of one make, ``name`` ends with the ``port`` that each is plugged into: "Webcam (1-2:1.0)". By
     that a camera is found when it is the only one, too.
     """
 
-    index: int
-    name: str
     port: str | None = None
 
 
@@ -78,16 +76,12 @@ def choose_camera(found: tuple[CameraInfo, ...], spec: str | None) -> CameraInfo
         raise DeviceError("no camera is there; plug one in, or use --camera none to go by sound alone")
     if spec is None:
         return found[0]
-    matches = [
-        info
-        for info in found
-        if spec in (str(info.index), f"/dev/video{info.index}", info.name, f"{info.name} ({info.port})")
-    ]
-    matches = matches or [info for info in found if spec.lower() in info.name.lower()]
-    if len(matches) == 1:
-        return matches[0]
-    names = ", ".join(f"{info.index} {info.name!r}" for info in (matches or found))
-    raise DeviceError(f"{'several cameras are' if matches else 'no camera is'} called {spec!r}; there are: {names}")
+    return chosen(
+        found,
+        spec,
+        "camera",
+        lambda info: (str(info.index), f"/dev/video{info.index}", info.name, f"{info.name} ({info.port})"),
+    )
 
 
 class Camera:
@@ -140,7 +134,7 @@ class NetworkCamera:
             self._container = av.open(url, mode="r", options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DeviceError(
-                f"the camera {self.name} cannot be opened: {_reason(error)}; check its address"
+                f"the camera {self.name} cannot be opened: {reason_of(error)}; check its address"
             ) from error
         if not self._container.streams.video:
             self._container.close()
@@ -177,7 +171,7 @@ class NetworkCamera:
                 except av.error.InvalidDataError:
                     continue  # a picture was damaged on its way; the next ones are not
         except (av.FFmpegError, OSError) as error:
-            raise DeviceError(f"the camera {self.name} has broken off: {_reason(error)}") from error
+            raise DeviceError(f"the camera {self.name} has broken off: {reason_of(error)}") from error
 
 
 def _list_v4l(root: Path) -> tuple[CameraInfo, ...]:
@@ -226,7 +220,3 @@ def _shrunk(rgb: ByteArray) -> ByteArray:
     if scale >= 1:
         return rgb
     return np.asarray(cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA))
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or without_password(str(error))).rstrip(".")

@@ -7,12 +7,13 @@ fast or slow. `avsr.live` brings them together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy.typing as npt
 
+from avsr.errors import DeviceError
 from avsr.types import ByteArray
 
 
@@ -54,6 +55,17 @@ class Picture:
 Capture = Sound | Picture
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device that is there: ``index`` may change when devices come and go, ``name`` stays."""
+
+    index: int
+    name: str
+
+
+Info = TypeVar("Info", bound=DeviceInfo)
+
+
 class Source(Protocol):
     """An open device. Used by one thread."""
 
@@ -75,13 +87,15 @@ class Source(Protocol):
         ...
 
 
-def told_apart(names: Sequence[str]) -> tuple[str, ...]:
-    """Return ``names``, of which no two are alike: a second "Webcam" is "Webcam (2)"."""
-    found: list[str] = []
-    for name in names:
-        number, numbered = 1, name
-        while numbered in found:
-            number += 1
-            numbered = f"{name} ({number})"
-        found.append(numbered)
-    return tuple(found)
+def chosen(found: Sequence[Info], spec: str, kind: str, names_of: Callable[[Info], Sequence[str]]) -> Info:
+    """Return the ``kind`` of device with ``spec`` among its names, or the only one whose name contains that.
+
+    Raises:
+        DeviceError: there is none such, or several.
+    """
+    matches = [info for info in found if spec in names_of(info)]
+    matches = matches or [info for info in found if spec.lower() in info.name.lower()]
+    if len({info.name for info in matches}) == 1:
+        return matches[0]
+    names = ", ".join(f"{info.index} {info.name!r}" for info in (matches or found))
+    raise DeviceError(f"{f'several {kind}s are' if matches else f'no {kind} is'} called {spec!r}; there are: {names}")

@@ -21,7 +21,7 @@ from av.stream import Disposition
 
 from avsr.errors import MediaError
 from avsr.media.align import Packet
-from avsr.media.naming import name_of
+from avsr.media.naming import name_of, reason_of
 from avsr.media.tracks import AudioTrack, VideoTrack
 from avsr.types import Modality
 
@@ -208,7 +208,7 @@ class MediaFile:
                     self._begins_at = packet.pos if self._begins_at is None else self._begins_at
                     yield packet
         except (av.FFmpegError, OSError) as error:
-            self._warn_of_damage(f"{self.name} breaks off after {self.position_s:.1f} s: {_reason(error)}.")
+            self._warn_of_damage(f"{self.name} breaks off after {self.position_s:.1f} s: {reason_of(error)}.")
 
     def _warn_at_end(self, disordered: bool, returns_at: Fraction | None) -> None:
         for track, kind in ((self._audio, "audio"), (self._video, "video")):
@@ -288,7 +288,7 @@ def _check_path(source: str | Path | BinaryIO, name: str) -> None:
         if path.is_file() and path.stat().st_size == 0:
             raise MediaError(f"{name} is empty (0 bytes); it may not have been copied completely.")
     except OSError as error:
-        raise MediaError(f"{name} cannot be read: {_reason(error)}; check the path and its permissions.") from error
+        raise MediaError(f"{name} cannot be read: {reason_of(error)}; check the path and its permissions.") from error
 
 
 def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
@@ -310,7 +310,7 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
             if isinstance(error, av.error.InvalidDataError | EOFError)
             else "Check the address and that it may be read."
         )
-        raise MediaError(f"{name} cannot be opened: {_reason(error)}. {advice}") from error
+        raise MediaError(f"{name} cannot be opened: {reason_of(error)}. {advice}") from error
     format_name = container.format.name
     # FFmpeg draws text files as video of a terminal, and opens a still picture as a video of one frame.
     if format_name == "tty" or format_name.startswith("image2") or format_name.endswith("_pipe"):
@@ -334,7 +334,3 @@ def _is_pipe(place: str) -> bool:
         return place == PIPE or not (place == REWINDABLE or stat.S_ISREG(Path(place).stat().st_mode))
     except (OSError, ValueError):
         return False
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).rstrip(".")

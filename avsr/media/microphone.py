@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from avsr.errors import DeviceError
-from avsr.media.capture import Sound, told_apart
+from avsr.media.capture import DeviceInfo, Sound, chosen
+from avsr.media.naming import told_apart
 from avsr.stderr import silent_stderr
 
 PACKET_S = 0.02
@@ -33,14 +34,12 @@ NUM_ARRIVALS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class MicrophoneInfo:
-    """A microphone: ``index`` may change when devices come and go, ``name`` stays.
+class MicrophoneInfo(DeviceInfo):
+    """A microphone.
 
     Of several with one name in one system, all but the first have a number after it: "Headset (2)".
     """
 
-    index: int
-    name: str
     system: str
     num_channels: int
     sample_rate: int
@@ -87,13 +86,7 @@ def choose_microphone(found: tuple[MicrophoneInfo, ...], spec: str | None) -> Mi
         raise DeviceError("no microphone is there; plug one in, or use --mic none to read lips alone")
     if spec is None:
         return next((info for info in found if info.is_default), found[0])
-    matches = [info for info in found if spec in (str(info.index), info.name)]
-    matches = matches or [info for info in found if spec.lower() in info.name.lower()]
-    if len({info.name for info in matches}) == 1:
-        return matches[0]
-    names = ", ".join(f"{info.index} {info.name!r}" for info in (matches or found))
-    kind = "several microphones are" if matches else "no microphone is"
-    raise DeviceError(f"{kind} called {spec!r}; there are: {names}")
+    return chosen(found, spec, "microphone", lambda info: (str(info.index), info.name))
 
 
 class Microphone:

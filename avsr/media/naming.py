@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +27,23 @@ def as_utf8(text: str) -> str:
 def without_password(url: str) -> str:
     """Return ``url`` without the user and the password in it."""
     return re.sub(r"://[^/?#]*@", "://", url)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why the system, FFmpeg or a library refused, to go on with in a sentence."""
+    return str(getattr(error, "strerror", None) or without_password(str(error))).rstrip(".")
+
+
+def told_apart(names: Iterable[str], pattern: str = "{} ({})") -> tuple[str, ...]:
+    """Return ``names``, of which no two are alike: by this ``pattern`` a second "Webcam" is "Webcam (2)"."""
+    found: list[str] = []
+    for name in names:
+        number, numbered = 1, name
+        while numbered in found:
+            number += 1
+            numbered = pattern.format(name, number)
+        found.append(numbered)
+    return tuple(found)
 
 
 @contextmanager

@@ -44,14 +44,7 @@ class Limits:
 
     def stated(self) -> StatedLimits:
         """Return what clients are told."""
-        return StatedLimits(
-            max_message_bytes=self.max_message_bytes,
-            max_picture_side=self.max_picture_side,
-            max_speed=self.max_speed,
-            idle_s=self.idle_s,
-            total_s=self.total_s,
-            resume_s=self.resume_s,
-        )
+        return StatedLimits.model_validate(self, from_attributes=True)
 
 
 class Bucket:

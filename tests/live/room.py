@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 from stand_ins import LampFace, pictures, sound
 
-from avsr.live.captioner import LiveCaptioner, Tap
+from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Device, Event
 from avsr.live.inbox import Change
+from avsr.media import Packet
 from avsr.media.capture import Capture, Picture, Sound
 from avsr.recognizer import Recognizer
 from avsr.types import Caption, FloatArray, Modality, VideoFrame
@@ -44,7 +45,7 @@ class Room:
         self,
         engine: Recognizer,
         devices: tuple[Device, ...] = ("microphone", "camera"),
-        tap: Tap | None = None,
+        tap: Callable[[Packet], None] | None = None,
         offset_ms: float | None = 0.0,
     ) -> None:
         self.now_s = START_S

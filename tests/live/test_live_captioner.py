@@ -190,7 +190,7 @@ def test_an_offset_is_measured_told_and_corrected(engine: Recognizer) -> None:
 def test_a_recording_transcribes_to_the_same_finals(engine: Recognizer, tmp_path: Path) -> None:
     path = tmp_path / "talk.mp4"
     recorder = Recorder(path, ("microphone",))
-    room = Room(engine, ("microphone",), tap=recorder)
+    room = Room(engine, ("microphone",), tap=recorder.take)
     room.plug("microphone")
     room.deliver(item for item in captures(5.0) if isinstance(item, Sound))
     finals = room.finals()
