@@ -203,17 +203,18 @@ def _find(model: str | Path | None) -> Path:
     name = DEFAULT_NAME if model is None else str(model)
     is_name = not isinstance(model, Path) and not name.startswith(("~", ".")) and Path(name).name == name
     try:
-        places = (BUNDLED_MODELS,) if model is None else _places()
-        candidates = [place / name for place in places] if is_name else []
+        if model is None:
+            if (path := BUNDLED_MODELS / name).is_dir():
+                return path
+            raise BundleError(f"{path}: the default model is not installed; reinstall avsr or give a model")
+        candidates = [place / name for place in _places()] if is_name else []
         candidates.append(Path(name).expanduser())
-        for path in candidates[:1] if model is None else candidates:
+        for path in candidates:
             if path.is_dir():
                 return path
         is_file = candidates[-1].exists()
     except (OSError, RuntimeError) as error:  # RuntimeError: the home of ~somebody is not known
         raise BundleError(f"{name}: cannot be looked for: {getattr(error, 'strerror', None) or error}") from error
-    if model is None:
-        raise BundleError(f"{candidates[0]}: the default model is not installed; reinstall avsr or give a model")
     if is_file:
         raise BundleError(
             f"{name}: a model is a directory of {', '.join(sorted(MAX_BYTES.keys() - OPTIONAL))}; this is a file"
