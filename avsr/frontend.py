@@ -102,8 +102,8 @@ class FrontEndState:
     """What has arrived and is not taken yet; ``next_tick`` is taken next.
 
     ``muted_ticks`` counts the ticks before it on end whose sound is as from a muted microphone, up to ``MUTED_TICKS``.
-    ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on, at most the patience long when nothing is
-    left to take.
+    ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on; when all that is ready was taken, at most
+    the patience of it is left.
     """
 
     audio: AudioAlignerState

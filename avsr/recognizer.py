@@ -178,11 +178,13 @@ class Recognizer:
         return Stream(network, self.log_mel, front, captioner, settings, landmarker)
 
     def _chosen(self, lm: WordLm | Literal["none"] | None) -> WordLm | None:
-        if lm is None or isinstance(lm, WordLm):
-            return self.lm if lm is None else lm
-        if lm != NO_LM:
-            raise ConfigError(f"lm {lm!r} is unknown; use a WordLm, {NO_LM!r}, or None for the model's own")
-        return None
+        if lm is None:
+            return self.lm
+        if isinstance(lm, WordLm):
+            return lm
+        if lm == NO_LM:
+            return None
+        raise ConfigError(f"lm {lm!r} is unknown; use a WordLm, {NO_LM!r}, or None for the model's own")
 
     def transcribe(
         self,

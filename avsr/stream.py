@@ -56,9 +56,10 @@ class StreamSettings:
 class StreamState:
     """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown.
 
-    ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks without
-    either sense up to now; no further than ``SLEEP_TICKS``. ``heard_ticks`` and ``visible_ticks`` count those with each
-    since the start, of the sound those that could be heard. ``loudest`` is the largest sample, 1 being full scale.
+    ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks on end
+    without either sense, up to ``SLEEP_TICKS``. ``heard_ticks`` counts ticks with sound louder than a muted
+    microphone's, ``visible_ticks`` those with a face, since the start. ``loudest`` is the largest sample, 1 being full
+    scale.
     """
 
     settings: StreamSettings
@@ -132,10 +133,8 @@ class Stream:
     def state(self) -> StreamState:
         """All that the stream has learnt; another stream of the same model and settings can go on from it.
 
-        The other stream may be on another device.
-
-        Raises:
-            InputError: it is set to what no stream of this model and these settings can go on from.
+        The other stream may be on another device. Setting it raises InputError where it is not of such a stream, or of
+        one that was finished.
         """
         return self._state
 

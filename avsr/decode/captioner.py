@@ -54,8 +54,8 @@ class CaptionerState:
 
     ``shown`` is None where what the last one read came to nothing, so that whatever follows is news.
     ``audio_weight`` and ``visible`` hold the ticks from ``first_tick`` on, where the segment's search began;
-    ``num_committed`` tokens can no longer change. ``absent_ticks`` counts the ticks without either sense up to now, no
-    further than is asked for.
+    ``num_committed`` tokens can no longer change. ``absent_ticks`` counts ticks on end without either sense, up to
+    one more than ``AFTERTHOUGHT_TICKS``.
     """
 
     search: BeamState

@@ -30,11 +30,12 @@ MAX_EARLY_PICTURES = 8
 DARK_LEVEL = 16
 """A picture whose mean is below this (of 255) comes from a covered lens."""
 STRIDES = ((0.5, 1), (1.0, 2), (2.0, 4))
-"""With sound waiting for so long (seconds), every so many-th picture is looked at; beyond that, none."""
+"""(age of the newest sound in seconds, n): with sound up to that old every n-th picture is looked at; with older sound,
+none."""
 NOTICEABLE_S = 0.1
-"""Lost sound is told from here on,"""
+"""Lost sound is told from here on, and again after so much more."""
 TELL_EVERY_S = 1.0
-"""and then again with what was lost since, at most so often."""
+"""It is told at most so often."""
 SENSES: dict[Device, Sense] = {"microphone": "audio", "camera": "video"}
 
 

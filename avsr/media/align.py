@@ -22,8 +22,8 @@ from avsr.types import SAMPLE_RATE, TICK_SAMPLES, TICK_US, AudioTicks, FloatArra
 JITTER_S = 0.03
 """Audio timestamps this close to the running sample clock yield to it; further off, they are right and it is not."""
 SAME_TIME_S = 0.0005
-"""Two packets of the same samples whose timestamps are this close, and no half packet apart, are one that came twice.
-"""
+"""A packet with the samples of a recent one, whose time is this close to that one's (and by less than half its length),
+is that one, come twice."""
 MAX_TIME_S = 1e11
 """A timestamp beyond this is nonsense; time since 1970 is not."""
 MAX_PIECE_TICKS = 25

@@ -219,7 +219,7 @@ class Connection:
 
     def _tell_final(self, seat: Seat, final: CaptionEvent) -> None:
         self._next_segment = final.segment + 1
-        self._service.log_final(seat, final.text, final.latency_ms)
+        self._service.count_final(seat, final.text, final.latency_ms)
         self._outbox.put(final)
 
     def _refuse(self, error: ProtocolError) -> int:

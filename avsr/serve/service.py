@@ -124,7 +124,7 @@ class Service:
             limits=self.limits.stated(),
         )
 
-    def log_final(self, seat: Seat, text: str, latency_ms: float | None) -> None:
+    def count_final(self, seat: Seat, text: str, latency_ms: float | None) -> None:
         """Count a final; its text is written only where the user asked for that."""
         self.metrics.add("avsr_finals_total")
         self.metrics.add("avsr_latency_seconds_sum", (latency_ms or 0.0) / 1000)
