@@ -1,24 +1,18 @@
 """Log-probabilities to words: tokenizer, beam search, language model, hotwords, endpoints, captions."""
 
 from avsr.decode.arpa import read_arpa, write_arpa
-from avsr.decode.beam import BeamSearch, BeamState, Hypothesis
+from avsr.decode.beam import BeamSearch
 from avsr.decode.captioner import Captioner, CaptionerInput, CaptionerState
-from avsr.decode.endpoint import Endpointer, EndpointInput, EndpointState
 from avsr.decode.hotwords import Hotword
 from avsr.decode.lm import NgramTable, WordLm
 from avsr.decode.tokenizer import Tokenizer, normalise_text, train_tokenizer
 
 __all__ = [
     "BeamSearch",
-    "BeamState",
     "Captioner",
     "CaptionerInput",
     "CaptionerState",
-    "EndpointInput",
-    "EndpointState",
-    "Endpointer",
     "Hotword",
-    "Hypothesis",
     "NgramTable",
     "Tokenizer",
     "WordLm",

@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from avsr.media.align import (
-    AlignedAudio,
     AlignedVideo,
     AudioAligner,
     AudioAlignerState,
@@ -13,26 +12,22 @@ from avsr.media.align import (
     VideoAligner,
     VideoAlignerState,
 )
-from avsr.media.noise import active_rms, babble, mix_at_snr
-from avsr.media.resample import Resampler, ResamplerState, to_mono
+from avsr.media.noise import active_rms, mix_at_snr
+from avsr.media.resample import to_mono
 
 if TYPE_CHECKING:
     from avsr.media.file import MediaFile, open_media
 
 __all__ = [
-    "AlignedAudio",
     "AlignedVideo",
     "AudioAligner",
     "AudioAlignerState",
     "AudioPacket",
     "MediaFile",
     "Packet",
-    "Resampler",
-    "ResamplerState",
     "VideoAligner",
     "VideoAlignerState",
     "active_rms",
-    "babble",
     "mix_at_snr",
     "open_media",
     "to_mono",

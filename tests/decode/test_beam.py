@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsr.config import DecodeConfig
-from avsr.decode import BeamSearch, Hypothesis, Tokenizer
+from avsr.decode import BeamSearch, Tokenizer
+from avsr.decode.beam import Hypothesis
 from avsr.errors import InputError
 from avsr.types import FloatArray
 

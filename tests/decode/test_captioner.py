@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from avsr.config import DecodeConfig
-from avsr.decode import BeamSearch, Captioner, CaptionerInput, Hotword, Hypothesis, Tokenizer
+from avsr.decode import BeamSearch, Captioner, CaptionerInput, Hotword, Tokenizer
+from avsr.decode.beam import Hypothesis
 from avsr.decode.captioner import AFTERTHOUGHT_TICKS
 from avsr.errors import InputError
 from avsr.types import TICK_S, Caption, FloatArray

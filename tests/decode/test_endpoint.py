@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from avsr.config import DecodeConfig
-from avsr.decode import Endpointer, EndpointInput, EndpointState
+from avsr.decode.endpoint import Endpointer, EndpointInput, EndpointState
 
 CONFIG = DecodeConfig(endpoint_silence_s=0.8, max_segment_s=20.0)
 PAUSE = EndpointInput(blank_probability=0.99, last_token_tick=3)
