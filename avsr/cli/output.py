@@ -39,22 +39,6 @@ def open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def write_stdout(text: str) -> None:
-    """Write ``text`` now.
-
-    Raises:
-        AvsrError: it cannot be written, as where the disk is full.
-        BrokenPipeError: the reader has seen enough; typer ends quietly.
-    """
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise give_up_stdout(error) from error
-
-
 def give_up_stdout(error: OSError) -> AvsrError:
     """Return the error that says so.
 

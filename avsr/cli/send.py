@@ -9,7 +9,7 @@ import typer
 
 from avsr.cli.interrupt import INTERRUPTED, until_interrupted
 from avsr.cli.options import ChunkOption, ModalityOption
-from avsr.cli.output import note_about, write_stdout
+from avsr.cli.output import note_about
 from avsr.errors import AvsrError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ def run(
 
     def take(event: AnyEvent) -> None:
         if output == "jsonl":
-            write_stdout(f"{event.model_dump_json()}\n")
+            print(event.model_dump_json(), flush=True)
         if isinstance(event, Ready):
             ready.append(event)
         if isinstance(event, CaptionEvent) and event.type == "final":
             finals.append(event.caption())
             if output == "txt":
-                write_stdout(f"{event.text}\n")
+                print(event.text, flush=True)
 
     client = Client(url, take, in_real_time=real_time)
     media = in_thread(partial(open_media, source, modality)).result()  # a pipe may be silent: Ctrl-C ends it
@@ -86,7 +86,7 @@ def run(
             source=name,
             warnings=warnings,
         )
-        write_stdout(render(transcript, output))
+        print(render(transcript, output), end="", flush=True)
 
     try:
         with until_interrupted(client.stop):

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import typer
 
 from avsr.cli.options import ChunkOption, DeviceOption, LmOption, ModalityOption, ModelOption, ThreadsOption
-from avsr.cli.output import give_up_stdout, note, note_about, write_stdout
+from avsr.cli.output import give_up_stdout, note, note_about
 from avsr.errors import AvsrError, InputError
 
 if TYPE_CHECKING:
@@ -228,21 +228,19 @@ class Printer:
         """Print ``text``, unless an earlier one could not be.
 
         Raises:
-            AvsrError: it cannot be written, and nothing else will be.
-            BrokenPipeError: nobody reads it any more, and nothing else will be written.
+            OSError: it cannot be written, and nothing else will be.
         """
         if self.has_failed:
             return
         try:
-            write_stdout(text)
-        except (AvsrError, BrokenPipeError) as error:
+            print(text, end="", flush=True)
+        except OSError as error:
             if self.is_all:
                 raise
             self.has_failed = True
-            if isinstance(error, AvsrError):
-                self.error = error
-            else:  # who has seen enough need not hear of it
-                give_up_stdout(error)
+            problem = give_up_stdout(error)
+            if not isinstance(error, BrokenPipeError):  # who has seen enough need not hear of it
+                self.error = problem
 
 
 @dataclass

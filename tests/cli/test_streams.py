@@ -90,7 +90,7 @@ def test_a_terminal_that_is_gone_ends_nothing() -> None:
         "output.open_streams()\n"
         "output.note('ready')\n"
         "sys.stdin.readline()\n"
-        "output.note('on'); output.write_stdout('and'); print('on', 9000 * ' ')\n"
+        "output.note('on'); print('and', end='', flush=True); print('on', 9000 * ' ')\n"
     )
     ours, its = os.openpty()
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=its, stderr=its) as process:
