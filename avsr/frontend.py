@@ -26,13 +26,12 @@ from avsr.media import (
     VideoAligner,
     VideoAlignerState,
 )
-from avsr.media.align import MAX_HOLD_US
+from avsr.media.align import MAX_HOLD_US, SoundPart, end_of, take_sound
 from avsr.types import (
     LIP_SIZE,
     TICK_S,
     TICK_SAMPLES,
     TICK_US,
-    AudioTicks,
     BoolArray,
     FloatArray,
     LipFrame,
@@ -94,9 +93,6 @@ def join_ticks(pieces: Sequence[SenseTicks]) -> SenseTicks:
     )
 
 
-SoundPart = AudioTicks | tuple[int, int]
-
-
 @dataclass(frozen=True, slots=True)
 class FrontEndState:
     """What has arrived and is not taken yet; ``next_tick`` is taken next.
@@ -118,7 +114,7 @@ class FrontEndState:
     @property
     def sound_end(self) -> int:
         """The tick at which the queued sound ends."""
-        return _end_of(self.sound[-1]) if self.sound else self.next_tick
+        return end_of(self.sound[-1]) if self.sound else self.next_tick
 
     @property
     def pictures_end(self) -> int:
@@ -151,7 +147,7 @@ class FrontEnd:
             if self.modality == "video":
                 return state
             sound, audio = self._audio.step(packet, state.audio)
-            return replace(state, audio=audio, sound=state.sound + sound.parts)
+            return replace(state, audio=audio, sound=state.sound + sound)
         if self.modality == "audio":
             return state
         pictures, video = self._video.step(packet, state.video)
@@ -159,7 +155,7 @@ class FrontEnd:
 
     def end(self, state: FrontEndState) -> FrontEndState:
         """Nothing more will arrive: everything can be taken."""
-        sound = self._audio.flush(state.audio).parts
+        sound = self._audio.flush(state.audio)
         pictures = self._video.flush(state.video)
         return replace(state, sound=state.sound + sound, pictures=_joined(state.pictures, pictures), ended=True)
 
@@ -172,7 +168,7 @@ class FrontEnd:
         start_tick, stop_tick = state.next_tick, state.next_tick + num_ticks
         if not state.ended:
             state = self._give_up_before(stop_tick, state)
-        samples, heard, sound = _take_sound(state.sound, start_tick, stop_tick)
+        samples, heard, sound = take_sound(state.sound, start_tick, stop_tick)
         heard, muted_ticks = _unmuted(samples, heard, state.muted_ticks)
         shown, pictures = _take_pictures(state.pictures, start_tick, stop_tick)
         ticks = SenseTicks(start_tick, samples, heard, ())
@@ -192,7 +188,7 @@ class FrontEnd:
     def _given_up(self, sense: Sense, tick: int, state: FrontEndState) -> FrontEndState:
         if sense == "audio" and state.sound_end < tick:
             sound, audio = self._audio.advance(tick, state.audio)
-            return replace(state, sound=state.sound + sound.parts, audio=audio)
+            return replace(state, sound=state.sound + sound, audio=audio)
         if sense == "video" and state.pictures_end < tick:
             pictures, video = self._video.advance(tick, state.video)
             return replace(state, pictures=_joined(state.pictures, pictures), video=video)
@@ -207,9 +203,9 @@ class FrontEnd:
         if not state.ended:
             state = self._give_up_before(tick, state)
         sound = tuple(
-            (max(part[0], tick), _end_of(part) - max(part[0], tick)) if isinstance(part, tuple) else part
+            (max(part[0], tick), end_of(part) - max(part[0], tick)) if isinstance(part, tuple) else part
             for part in state.sound
-            if _end_of(part) > tick
+            if end_of(part) > tick
         )
         pictures = tuple(
             part if part.start_tick >= tick else replace(part, start_tick=tick, shown=None)
@@ -246,10 +242,6 @@ class FrontEnd:
 _DARK = np.zeros((LIP_SIZE, LIP_SIZE), dtype=np.uint8)
 
 
-def _end_of(part: SoundPart) -> int:
-    return part[0] + part[1] if isinstance(part, tuple) else part.start_tick + part.num_ticks
-
-
 def _first_sound(parts: tuple[SoundPart, ...]) -> float:
     return next((part.start_tick for part in parts if not isinstance(part, tuple)), math.inf)
 
@@ -268,29 +260,6 @@ def _first_picture(parts: tuple[AlignedVideo, ...]) -> float:
 
 def _joined(pictures: tuple[AlignedVideo, ...], more: AlignedVideo) -> tuple[AlignedVideo, ...]:
     return (*pictures, more) if more.stop_tick > more.start_tick else pictures
-
-
-def _take_sound(
-    parts: tuple[SoundPart, ...], start_tick: int, stop_tick: int
-) -> tuple[FloatArray, BoolArray, tuple[SoundPart, ...]]:
-    """Cut [start_tick, stop_tick) off the front of ``parts``; silence where they end before."""
-    num_ticks = stop_tick - start_tick
-    samples, heard = np.zeros(num_ticks * TICK_SAMPLES, np.float32), np.zeros(num_ticks, np.bool_)
-    rest: list[SoundPart] = []
-    for part in parts:
-        end = _end_of(part)
-        if isinstance(part, tuple):
-            if end > stop_tick:
-                begin = max(part[0], stop_tick)
-                rest.append((begin, end - begin))
-            continue
-        taken = min(max(0, stop_tick - part.start_tick), part.num_ticks)
-        at = part.start_tick - start_tick
-        samples[at * TICK_SAMPLES : (at + taken) * TICK_SAMPLES] = part.samples[: taken * TICK_SAMPLES]
-        heard[at : at + taken] = part.heard[:taken]
-        if taken < part.num_ticks:
-            rest.append(AudioTicks(part.samples[taken * TICK_SAMPLES :], part.heard[taken:], part.start_tick + taken))
-    return samples, heard, tuple(rest)
 
 
 def _unmuted(samples: FloatArray, heard: BoolArray, muted_ticks: int) -> tuple[BoolArray, int]:

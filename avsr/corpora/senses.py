@@ -7,12 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from avsr.errors import MediaError
 from avsr.frontend import FrontEnd, SenseTicks, join_ticks
 from avsr.lips import LateFaceMesh, LipTracker
 from avsr.media import AudioAligner, AudioPacket
+from avsr.media.align import SoundPart, end_of, take_sound
 from avsr.media.naming import usable
 from avsr.types import FloatArray, Modality, VideoFrame
 
@@ -78,15 +77,16 @@ def read_sound(path: Path, on_picture: Callable[[VideoFrame], object]) -> tuple[
     """
     from avsr.media import open_media
 
-    aligner = AudioAligner()
-    state, pieces = aligner.init_state(), [np.zeros(0, np.float32)]
+    aligner, parts = AudioAligner(), list[SoundPart]()
+    state = aligner.init_state()
     with open_media(path) as media:
         for packet in media:
             if isinstance(packet, AudioPacket):
                 with usable(media.name):
                     aligned, state = aligner.step(packet, state)
-                pieces += [piece.samples for piece in aligned]
+                parts += aligned
             else:
                 on_picture(packet)
-    pieces += [piece.samples for piece in aligner.flush(state)]
-    return np.concatenate(pieces), media
+    parts += aligner.flush(state)
+    samples, _, _ = take_sound(parts, 0, end_of(parts[-1]) if parts else 0)
+    return samples, media

@@ -1,14 +1,14 @@
 """Sound and pictures of any rate, placed on absolute ticks by their timestamps.
 
 Time is never shifted to make things fit: what is missing becomes a tick that says so (`heard` False, `frame` None),
-what comes twice or too late is dropped and counted. Both aligners are stages, except that what they return is made
-lazily, piece by piece: a gap of an hour costs no more memory than one of a second.
+what comes twice or too late is dropped and counted. Both aligners are stages. In what they return, a gap
+of an hour takes no more memory than one of a second.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from avsr.errors import InputError
 from avsr.media.resample import ResamplerState, resampler_for, to_mono
-from avsr.types import SAMPLE_RATE, TICK_SAMPLES, TICK_US, AudioTicks, FloatArray, VideoFrame, VideoTick
+from avsr.types import SAMPLE_RATE, TICK_SAMPLES, TICK_US, AudioTicks, BoolArray, FloatArray, VideoFrame, VideoTick
 
 JITTER_S = 0.03
 """Audio timestamps this close to the running sample clock yield to it; further off, they are right and it is not."""
@@ -26,8 +26,6 @@ SAME_TIME_S = 0.0005
 is that one, come twice."""
 MAX_TIME_S = 1e11
 """A timestamp beyond this is nonsense; time since 1970 is not."""
-MAX_PIECE_TICKS = 25
-"""Ticks in one piece of aligned audio: 1 s."""
 MAX_HOLD_US = 200_000
 """A picture is shown at most this long before or after its own time."""
 ROUNDING_US = 2_000
@@ -104,33 +102,8 @@ class AudioAlignerState:
     dropped_samples: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class AlignedAudio:
-    """Pieces of at most 25 ticks, without a hole between them; iterate as often as you like.
-
-    ``parts`` are pieces of sound, and (start_tick, num_ticks) where nothing was heard.
-    """
-
-    parts: tuple[AudioTicks | tuple[int, int], ...] = ()
-
-    @property
-    def num_ticks(self) -> int:
-        """Ticks in all pieces together."""
-        return sum(part[1] if isinstance(part, tuple) else part.num_ticks for part in self.parts)
-
-    def __iter__(self) -> Iterator[AudioTicks]:
-        """Yield the pieces in order; silence is made as it is asked for."""
-        for part in self.parts:
-            start_tick, num_ticks = part if isinstance(part, tuple) else (part.start_tick, part.num_ticks)
-            for first in range(0, num_ticks, MAX_PIECE_TICKS):
-                length = min(MAX_PIECE_TICKS, num_ticks - first)
-                if isinstance(part, tuple):
-                    samples = np.zeros(length * TICK_SAMPLES, dtype=np.float32)
-                    heard = np.zeros(length, dtype=np.bool_)
-                else:
-                    samples = part.samples[first * TICK_SAMPLES : (first + length) * TICK_SAMPLES]
-                    heard = part.heard[first : first + length]
-                yield AudioTicks(samples, heard, start_tick + first)
+SoundPart = AudioTicks | tuple[int, int]
+"""Ticks of sound, or (start_tick, num_ticks) where nothing was heard."""
 
 
 class AudioAligner:
@@ -147,7 +120,7 @@ class AudioAligner:
         """Return the state of a stream that has not begun."""
         return AudioAlignerState()
 
-    def step(self, packet: AudioPacket, state: AudioAlignerState) -> tuple[AlignedAudio, AudioAlignerState]:
+    def step(self, packet: AudioPacket, state: AudioAlignerState) -> tuple[tuple[SoundPart, ...], AudioAlignerState]:
         """Take a packet; return the ticks that it completes.
 
         Raises:
@@ -158,7 +131,7 @@ class AudioAligner:
         if packet.t_s is not None and not is_time(packet.t_s):
             raise InputError(f"An audio packet has the time {packet.t_s!r}; give seconds since the start, or None.")
         if len(mono) == 0:
-            return AlignedAudio(), state
+            return (), state
         run, duration_s = state.run, len(mono) / packet.sample_rate
         identity = packet.sample_rate, zlib.crc32(mono.tobytes())
         is_telling = mono.min() < mono.max()  # one piece of digital silence is like another
@@ -169,7 +142,7 @@ class AudioAligner:
             and run.has_taken(packet.t_s, identity, duration_s)
         ):
             num_dropped = state.dropped_samples + round(duration_s * SAMPLE_RATE)
-            return AlignedAudio(), replace(state, dropped_samples=num_dropped)
+            return (), replace(state, dropped_samples=num_dropped)
         writer = _Writer(state)
         if run is None:
             start_sample = state.frontier_sample if packet.t_s is None else round(packet.t_s * SAMPLE_RATE)
@@ -187,13 +160,13 @@ class AudioAligner:
         run = replace(run, num_samples=run.num_samples + len(mono), resampler=resampler_state)
         return writer.result(run if packet.t_s is None else run.noting(packet.t_s, identity))
 
-    def advance(self, tick: int, state: AudioAlignerState) -> tuple[AlignedAudio, AudioAlignerState]:
+    def advance(self, tick: int, state: AudioAlignerState) -> tuple[tuple[SoundPart, ...], AudioAlignerState]:
         """Give up waiting for sound before ``tick``; return the ticks up to it, with silence where nothing came.
 
         What comes later for the time before it is dropped and counted; a packet without a time goes on at ``tick``.
         """
         if tick * TICK_SAMPLES <= state.frontier_sample:
-            return AlignedAudio(), state
+            return (), state
         writer, run = _Writer(state), state.run
         if run is not None and run.next_sample < tick * TICK_SAMPLES:  # else it begins later, and goes on
             writer.end_run(run)
@@ -201,13 +174,44 @@ class AudioAligner:
         writer.silence(tick * TICK_SAMPLES - writer.frontier_sample)
         return writer.result(run)
 
-    def flush(self, state: AudioAlignerState) -> AlignedAudio:
+    def flush(self, state: AudioAlignerState) -> tuple[SoundPart, ...]:
         """Return what is left; the last tick is filled up with zeros."""
         writer = _Writer(state)
         if state.run is not None:
             writer.end_run(state.run)
         writer.silence(-writer.frontier_sample % TICK_SAMPLES)
         return writer.result(None)[0]
+
+
+def end_of(part: SoundPart) -> int:
+    """Return the tick at which a part of the sound ends."""
+    return part[0] + part[1] if isinstance(part, tuple) else part.start_tick + part.num_ticks
+
+
+def take_sound(
+    parts: Sequence[SoundPart], start_tick: int, stop_tick: int
+) -> tuple[FloatArray, BoolArray, tuple[SoundPart, ...]]:
+    """Cut [start_tick, stop_tick) off the front of ``parts``; silence where they end before.
+
+    Return samples f32 (640 n,), heard bool (n,) and the parts that are left.
+    """
+    num_ticks = stop_tick - start_tick
+    samples, heard = np.zeros(num_ticks * TICK_SAMPLES, np.float32), np.zeros(num_ticks, np.bool_)
+    rest: list[SoundPart] = []
+    for part in parts:
+        end = end_of(part)
+        if isinstance(part, tuple):
+            if end > stop_tick:
+                begin = max(part[0], stop_tick)
+                rest.append((begin, end - begin))
+            continue
+        taken = min(max(0, stop_tick - part.start_tick), part.num_ticks)
+        at = part.start_tick - start_tick
+        samples[at * TICK_SAMPLES : (at + taken) * TICK_SAMPLES] = part.samples[: taken * TICK_SAMPLES]
+        heard[at : at + taken] = part.heard[:taken]
+        if taken < part.num_ticks:
+            rest.append(AudioTicks(part.samples[taken * TICK_SAMPLES :], part.heard[taken:], part.start_tick + taken))
+    return samples, heard, tuple(rest)
 
 
 class _Writer:
@@ -217,7 +221,7 @@ class _Writer:
         self.frontier_sample = state.frontier_sample
         self._pending, self._delivered = state.pending, state.pending_delivered
         self._dropped = state.dropped_samples
-        self._parts: list[AudioTicks | tuple[int, int]] = []
+        self._parts: list[SoundPart] = []
 
     def write(self, samples: FloatArray, start_sample: int) -> None:
         """Place f32 (n,) at ``start_sample``: silence fills the way there, what lies before the frontier is dropped."""
@@ -244,10 +248,10 @@ class _Writer:
         """Place what the resampler of ``run`` still holds."""
         self.write(resampler_for(run.sample_rate).flush(run.resampler), run.next_sample)
 
-    def result(self, run: _Run | None) -> tuple[AlignedAudio, AudioAlignerState]:
+    def result(self, run: _Run | None) -> tuple[tuple[SoundPart, ...], AudioAlignerState]:
         """Return the ticks completed and the state that follows."""
         state = AudioAlignerState(self.frontier_sample, self._pending, self._delivered, run, self._dropped)
-        return AlignedAudio(tuple(self._parts)), state
+        return tuple(self._parts), state
 
     def _append(self, samples: FloatArray, *, delivered: bool) -> None:
         start_tick = self.frontier_sample // TICK_SAMPLES

@@ -12,7 +12,8 @@ import av
 import numpy as np
 
 from avsr.media import AudioAligner, AudioPacket, MediaFile, VideoAligner
-from avsr.types import TICK_SAMPLES, ByteArray, VideoTick
+from avsr.media.align import end_of, take_sound
+from avsr.types import ByteArray, VideoTick
 
 WIDTH, HEIGHT = 64, 48
 VIDEO_CODECS = {".avi": "mpeg4", ".mpg": "mpeg2video", ".webm": "libvpx", ".ts": "mpeg2video"}
@@ -144,19 +145,17 @@ def align(media: MediaFile) -> Aligned:
     """Read everything and align it."""
     audio, video = AudioAligner(), VideoAligner()
     audio_state, video_state = audio.init_state(), video.init_state()
-    pieces, ticks = [], []
+    parts, ticks = [], []
     for item in media:
         if isinstance(item, AudioPacket):
             aligned, audio_state = audio.step(item, audio_state)
-            pieces += list(aligned)
+            parts += aligned
         else:
             shown, video_state = video.step(item, video_state)
             ticks += list(shown)
-    pieces += list(audio.flush(audio_state))
+    parts += audio.flush(audio_state)
     ticks += list(video.flush(video_state))
-    samples = np.concatenate([piece.samples for piece in pieces] or [np.zeros(0, dtype=np.float32)])
-    heard = np.concatenate([piece.heard for piece in pieces] or [np.zeros(0, dtype=bool)])
-    assert len(samples) == TICK_SAMPLES * len(heard)
+    samples, heard, _ = take_sound(parts, 0, end_of(parts[-1]) if parts else 0)
     assert [tick.tick for tick in ticks] == list(range(len(ticks)))
     return Aligned(samples, heard, ticks)
 
