@@ -80,7 +80,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         InputError: it cannot be written.
     """
-    with writing(path), _replacing(path, path.with_name(f"{path.name}.partial")) as file:
+    with writing(path), replacing(path, f"{path.name}.partial") as file:
         yield file
 
 
@@ -90,12 +90,20 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with _replacing(path, path.with_name(f".avsr-{uuid.uuid4().hex}.part")) as file:
+    with replacing(path) as file:
         file.write(content if isinstance(content, bytes) else content.encode())
 
 
 @contextmanager
-def _replacing(path: Path, scratch: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, scratch_name: str | None = None) -> Iterator[IO[bytes]]:
+    """Write what takes the place of ``path`` when it is whole; until then it is called ``scratch_name``.
+
+    None gives it a name that no other file has.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    scratch = path.with_name(scratch_name or f".avsr-{uuid.uuid4().hex}.part")
     try:
         with scratch.open("wb") as file:
             yield file

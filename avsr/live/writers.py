@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from avsr.captions.files import FORMATS
 from avsr.captions.growing import open_growth
+from avsr.disk import replacing
 from avsr.errors import InputError
 from avsr.live.events import Event
 from avsr.types import Caption, Transcript
@@ -48,7 +47,7 @@ class Follower:
         self._error: OSError | None = None
         self._num_dropped = 0
         try:
-            self._kept: BinaryIO = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  it stays open
+            self._kept: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  it stays open
             self._write(settled, tail)
         except OSError as error:
             raise InputError(f"{path} cannot be written to: {error.strerror}; choose another place") from error
@@ -117,19 +116,12 @@ class Follower:
         added = settled.encode("utf-8", "replace")
         self._kept.seek(self._num_settled_bytes)  # what a version that failed had put there is written over
         self._kept.write(added)
-        scratch = self._path.with_name(f".avsr-{uuid.uuid4().hex}.part")
-        try:
-            with scratch.open("xb") as version:
-                self._copy_kept(self._num_settled_bytes + len(added), version)
-                version.write(tail.encode("utf-8", "replace"))
-                version.flush()
-                os.fsync(version.fileno())
-            scratch.replace(self._path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with replacing(self._path) as version:
+            self._copy_kept(self._num_settled_bytes + len(added), version)
+            version.write(tail.encode("utf-8", "replace"))
         self._num_settled_bytes += len(added)
 
-    def _copy_kept(self, num_bytes: int, version: BinaryIO) -> None:
+    def _copy_kept(self, num_bytes: int, version: IO[bytes]) -> None:
         self._kept.seek(0)
         while num_bytes:
             part = self._kept.read(min(num_bytes, COPIED_BYTES))
