@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -16,6 +17,8 @@ from avsr.errors import InputError
 
 LOCK_FILE = ".lock"
 RETRY_S = 0.1
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}
+"""Errors of a full disk; what has no number, as of PyTorch's writer, may be one."""
 
 
 def prepare_directory(directory: str | Path) -> None:
@@ -130,4 +133,6 @@ def writing(path: Path) -> Iterator[None]:
 def unwritable(path: Path, error: Exception) -> InputError:
     """Return the error that says so."""
     reason: Any = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
-    return InputError(f"{path}: cannot be written ({reason}); make room if the disk is full, and run it again")
+    is_full = getattr(error, "errno", None) in NO_ROOM
+    advice = "make room if the disk is full, and run it again" if is_full else "choose another place, or mend this one"
+    return InputError(f"{path}: cannot be written ({reason}); {advice}")

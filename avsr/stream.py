@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from avsr import __version__
 from avsr.decode import Captioner, CaptionerInput, CaptionerState, Hotword
 from avsr.errors import InputError
 from avsr.features import LogMel, LogMelState
@@ -42,7 +43,8 @@ TOO_LOUD = 8.0
 class StreamSettings:
     """What a stream's state means nothing without: only a stream of the same settings can go on from it.
 
-    ``model`` is its bundle's ``identity``; ``lm`` the language model's ``sha256``, None without one.
+    ``model`` is its bundle's ``identity``; ``lm`` the language model's ``sha256``, None without one. ``avsr`` is the
+    version that knows what is in the state.
     """
 
     model: str
@@ -50,6 +52,7 @@ class StreamSettings:
     chunk_ticks: int
     lm: str | None = None
     hotwords: tuple[Hotword, ...] = ()
+    avsr: str = __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class Stream:
         if not isinstance(state, StreamState):
             raise InputError(f"a stream goes on from what another one's `state` gave, not from {type(state).__name__}")
         for name, theirs, ours in (
-            (each.name, getattr(state.settings, each.name), getattr(self._settings, each.name))
+            (each.name, getattr(state.settings, each.name, None), getattr(self._settings, each.name))
             for each in fields(StreamSettings)
         ):
             if theirs != ours:

@@ -131,7 +131,7 @@ def run(
     words = recognizer.lm and recognizer.lm.weighted(lm_weight, word_bonus)
     setup: dict[str, Any] = {"device": device, "threads": threads, "lm": None}
     if words is not None:  # the model's own has its hash with the model
-        lm_source = "model" if lm is None else words.sha256[:16]
+        lm_source = "model" if lm is None else words.sha256
         setup["lm"] = {"source": lm_source, "weight": words.weight, "word_bonus": words.word_bonus}
     systems: list[System] = [
         *_engine(modalities, chunk_ms, recognizer, words, setup),
@@ -213,6 +213,7 @@ def _measure(plan: Plan, journal: Journal, output: Path, *, quiet: bool) -> dict
                 num_done += 1
                 show(num_done, num_rows, clip)
 
+            show(num_done, num_rows)
             return measure(plan, journal, advance)
     except KeyboardInterrupt:
         note(f"stopped at {num_done} of {num_rows}; the same command goes on in {output}")

@@ -70,6 +70,7 @@ def test_what_another_run_is_writing_is_not_touched(lm: Lm, tmp_path: Path) -> N
         (["bytes.txt", "-o", "w.arpa"], "bytes.txt: cannot be read as UTF-8 text"),
         (["a.txt", "-o", "w.bin"], "NAME.arpa.gz to be packed"),
         (["a.txt", "-o", "a.txt/w.arpa"], "cannot be written to"),
+        (["a.txt", "-o", "directory.arpa"], "(Is a directory); choose another place"),
         (["a.txt", "-o", "w.arpa", "--order", "6"], "--order"),
         (["a.txt", "-o", "w.arpa", "--min-count", "2,1"], "never fall"),
         (["a.txt", "-o", "w.arpa", "--min-count", "few"], "whole numbers"),
@@ -82,6 +83,7 @@ def test_wrong_use_or_input_exits_2_and_writes_nothing(
 ) -> None:
     (tmp_path / "empty.txt").write_text("\n...\n")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "directory.arpa").mkdir()
     assert lm(*arguments) == 2
     assert says in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "w.arpa").exists()

@@ -118,6 +118,13 @@ def test_a_state_of_other_settings_is_refused(engine: Recognizer, settings: dict
     assert other.state is before
 
 
+def test_a_state_of_another_version_is_refused(engine: Recognizer) -> None:
+    stream = engine.stream()
+    older = replace(stream.state, settings=replace(stream.state.settings, avsr="0.1.0"))
+    with pytest.raises(InputError, match=r"with avsr '0\.1\.0', and this one's is '"):
+        stream.state = older
+
+
 def test_a_state_of_another_model_of_the_same_name_is_refused(engine: Recognizer) -> None:
     namesake = replace(engine.bundle, weights=b"learnt otherwise")
     other = Recognizer(namesake, engine.network).stream()

@@ -143,13 +143,15 @@ def test_a_branch_that_cannot_be_trained_says_why_at_once_and_at_the_end(
 def test_a_branch_that_was_told_to_stop_is_not_taken_for_done(
     error: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "leave_terminal_to_parent", lambda: None)
+    left_to_parent = Mock()
+    monkeypatch.setattr(apart, "leave_terminal_to_parent", left_to_parent)
     monkeypatch.setattr(apart.torch, "set_num_threads", lambda _: None)
     trainer = SimpleNamespace(run=Mock(side_effect=error))
     job, mouth = SimpleNamespace(trainer=lambda *_: trainer), SimpleNamespace(send=print)
     with pytest.raises(SystemExit) if error else nullcontext():
         apart._train_alone(cast(Job, job), "audio", Machine(), 1, cast(Connection, mouth))
     assert trainer.run.called
+    assert left_to_parent.called
 
 
 def test_a_branch_without_epochs_is_not_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

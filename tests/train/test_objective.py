@@ -14,7 +14,7 @@ from avsr.decode import Tokenizer
 from avsr.model import AvsrModel
 from avsr.train.augment.examples import Example
 from avsr.train.batch import Batch, Collator
-from avsr.train.objective import Objective, branch_divergence, count_terms
+from avsr.train.objective import BRANCH_LOSS_WEIGHT, Objective, branch_divergence, count_terms
 from avsr.train.packs.reader import ClipData
 from avsr.train.recipe import Branch
 
@@ -72,6 +72,21 @@ def test_the_shares_of_a_batch_add_up_to_it(
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()) + 1e-7), name
+
+
+def test_what_captions_are_read_from_weighs_most(
+    examples: list[Example], collate: Collator, tokenizer: Tokenizer
+) -> None:
+    """All heads say the same of the same features here: what differs are their weights."""
+    trained, batch = objective("fusion", tokenizer), collate([examples[0]])
+    for head in ("audio", "video", "fused"):
+        torch.nn.init.zeros_(getattr(trained.model, f"{head}_head").weight)
+        torch.nn.init.zeros_(getattr(trained.model, f"{head}_head").bias)
+    losses = trained(batch, trained.model.window(8), count_terms("fusion", batch)).tolist()
+    terms = dict(zip(trained.terms, losses, strict=True))
+    assert terms["audio_ctc"] == pytest.approx(BRANCH_LOSS_WEIGHT * terms["fused_ctc"])
+    assert terms["video_ctc"] == pytest.approx(BRANCH_LOSS_WEIGHT * terms["fused_ctc"])
+    assert terms["fused_ctc"] > 1
 
 
 def test_a_part_without_examples_takes_part_without_a_gradient(tokenizer: Tokenizer) -> None:

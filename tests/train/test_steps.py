@@ -23,6 +23,7 @@ from avsr.decode import Tokenizer
 from avsr.errors import AvsrError, InputError
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.augment.noise import NoiseSource
+from avsr.train.augment.spectrum import MaskConfig
 from avsr.train.augment.words import Lenders
 from avsr.train.batch import Batch, Collator
 from avsr.train.packs.reader import PreparedCorpus, shard_path
@@ -137,6 +138,18 @@ def test_a_step_is_the_same_whatever_was_made_before(maker_of: Any) -> None:
     again = fresh[position]
     assert same(made.parts[0].batch, again.parts[0].batch)
     assert not same(made.parts[0].batch, fresh[Position(1, 0)].parts[0].batch)
+
+
+def test_what_is_learnt_from_is_masked(maker_of: Any) -> None:
+    def mel_of(**mask: int) -> torch.Tensor:
+        augment = AugmentConfig(mask=MaskConfig(**mask))
+        batch = maker_of(augment=augment)[Position(0, 0)].parts[0].batch
+        return batch.chunk.mel  # type: ignore[no-any-return]
+
+    plain, masked = mel_of(num_bands=0, num_moments=0), mel_of(num_bands=2, num_moments=2)
+    differs = plain != masked
+    assert differs.flatten(1).any(1).all()
+    assert (masked[differs] == 0).all()
 
 
 @pytest.mark.parametrize(("num_processes", "accumulate"), [(2, 1), (1, 3), (4, 2)])

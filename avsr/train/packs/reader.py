@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -164,10 +165,21 @@ class PreparedCorpus:
             InputError: the clip's bytes are missing or damaged.
             MissingExtraError: soundfile is not installed.
         """
-        return self._decode(clip, self._media[clip], sound_only=True).audio
+        media = self._media[clip]
+        with self._bytes_of(clip, media) as data:
+            return decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
 
-    def _decode(self, clip: Clip, media: Media, *, sound_only: bool = False) -> ClipData:
-        """Decode a clip, its pictures black where none is visible, or everywhere if ``sound_only``."""
+    def _decode(self, clip: Clip, media: Media) -> ClipData:
+        with self._bytes_of(clip, media) as data:
+            audio = decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
+            lips = decode_lips(data[media.num_audio_bytes :], clip.num_ticks)
+        heard, visible = (_mask(spans, clip.num_ticks) for spans in (media.heard, media.visible))
+        lips[~visible] = 0
+        return ClipData(audio, lips, heard, visible)
+
+    @contextmanager
+    def _bytes_of(self, clip: Clip, media: Media) -> Iterator[bytes]:
+        """Read the bytes of a clip, and say where they are if something is wrong with them."""
         path = shard_path(self._directory, media.shard)
         try:
             with path.open("rb") as shard:
@@ -178,13 +190,9 @@ class PreparedCorpus:
         if zlib.crc32(data) != media.crc32:
             raise InputError(f"{path}: {clip.path} is damaged in it; {AGAIN}")
         try:
-            audio = decode_audio(data[: media.num_audio_bytes], clip.num_ticks * TICK_SAMPLES)
-            lips = decode_lips(b"" if sound_only else data[media.num_audio_bytes :], clip.num_ticks)
+            yield data
         except InputError as error:
             raise InputError(f"{path}: {clip.path}: {error}; {AGAIN}") from error
-        heard, visible = (_mask(spans, clip.num_ticks) for spans in (media.heard, media.visible))
-        lips[~visible] = 0
-        return ClipData(audio, lips, heard, visible)
 
 
 def read_index(directory: Path) -> list[tuple[Clip, Media]]:
