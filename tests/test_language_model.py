@@ -19,8 +19,6 @@ from avsr.errors import BundleError, ConfigError, InputError
 from avsr.recognizer import Recognizer, load_lm
 from avsr.train.ngram import gzip_arpa, train_ngrams
 
-PACKETS = packets_of(sound(4.0), [])
-
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:

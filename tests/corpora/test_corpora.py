@@ -141,7 +141,7 @@ def test_a_missing_table_is_refused(tmp_path: Path) -> None:
 def test_neither_a_file_nor_a_voice_nor_a_recording_both_trains_and_tests(tmp_path: Path) -> None:
     speakers = {"a1": "a", "a2": "a", "b1": "b", "b2": "b", "b3": "b", "c": "c", "d": ""}  # every other one trains
     rows = [f"{name}.ogg\t{speaker}\tbabble\t1\t\t\n" for name, speaker in speakers.items()]
-    (tmp_path / "speech.tsv").write_text(HEADER + "".join([*rows, "e.ogg\te\ttest\t1\t\t\n"]))
+    (tmp_path / "speech.tsv").write_text(HEADER + "".join([*rows, "0.ogg\te\ttest\t1\t\t\n"]))
     names = ("1-5-A-3", "1-5-B-3", "1-6-A-3", "1-7-A-3", "1-7-B-3", "1-7-C-3", "rain-B", "rain-C", "x", "y")
     (tmp_path / "noise.tsv").write_text(HEADER + "".join(f"{name}.ogg\t\t\t1\t\t\n" for name in names))
     assert [[path.stem for path in files] for files in noise_files(tmp_path)] == [

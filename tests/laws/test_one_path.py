@@ -15,12 +15,12 @@ import torch
 from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sound, time_s, without_latency
 
 import avsr
-from avsr.decode import BeamSearch, Captioner, CaptionerInput
-from avsr.frontend import FrontEnd, SenseTicks
-from avsr.lips import LipTracker
+from avsr.decode import BeamSearch, Captioner, CaptionerInput, CaptionerState
+from avsr.frontend import FrontEnd, SenseTicks, join_ticks
+from avsr.lips import LipTracker, level_db
 from avsr.media import AudioPacket, open_media
 from avsr.recognizer import MAX_PATIENCE_S, Recognizer
-from avsr.types import SAMPLE_RATE, AvChunk, Caption, FloatArray, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_SAMPLES, AvChunk, Caption, FloatArray, VideoFrame
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 LAG_S = 1.9
@@ -126,6 +126,30 @@ def test_every_chunk_length_keeps_the_law(engine: Recognizer, clip: list[Packet]
     )
     assert first.num_words >= 9
     assert_same(second, first)
+
+
+def test_the_captioner_is_told_how_loud_and_how_open_every_tick_is(
+    engine: Recognizer, clip: list[Packet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels_db: list[float | None] = []
+    openings: list[float | None] = []
+    step = Captioner.step
+
+    def note(self: Captioner, inputs: CaptionerInput, state: CaptionerState) -> object:
+        levels_db.extend(inputs.loudness_db)
+        openings.extend(inputs.mouth_opening)
+        return step(self, inputs, state)
+
+    monkeypatch.setattr(Captioner, "step", note)
+    ticks: list[SenseTicks] = []
+    stream = engine.stream(landmarker=LampFace())
+    stream.on_ticks = ticks.append
+    listen(stream, clip)
+    whole = join_ticks(ticks)
+    loud = [level_db(samples) for samples in whole.samples.reshape(-1, TICK_SAMPLES)]
+    assert levels_db == [level if heard else None for level, heard in zip(loud, whole.heard, strict=True)]
+    assert openings == [lip.mouth_opening for lip in whole.lips]
+    assert None not in (levels_db[0], openings[0])
 
 
 @torch.inference_mode()

@@ -145,9 +145,10 @@ def test_the_page_shows_the_right_words_for_a_real_talking_face_though_the_conne
         page.get_by_role("button", name="SRT").click()
     assert " --> " in Path(download.value.path()).read_text()
     before = page.locator("#finals p").all_inner_texts()
+    num_resumed = real_server.service.metrics.value("avsr_resumed_total")
     for connection in list(real_server.connections):
         connection.transport.abort()
-    wait_for(lambda: real_server.service.metrics.value("avsr_resumed_total") == 1, page)
+    wait_for(lambda: real_server.service.metrics.value("avsr_resumed_total") > num_resumed, page)
     wait_for(lambda: page.locator("#finals p").count() > len(before), page)
     assert page.locator("#finals p").all_inner_texts()[: len(before)] == before
     page.get_by_role("button", name="Stop").click()

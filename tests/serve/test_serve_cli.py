@@ -266,20 +266,25 @@ def test_ctrl_c_ends_a_pipe_that_never_says_anything() -> None:
 def test_a_server_whose_terminal_is_closed_ends_in_order(
     engine: Recognizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    timers: list[threading.Timer] = []
+    signals = ((0.5, signal.SIGHUP), (20.0, signal.SIGINT))  # the second ends a server that does not hear the first
+    timers = [threading.Timer(delay_s, os.kill, [os.getpid(), number]) for delay_s, number in signals]
     told: list[str] = []
 
     def hang_up(text: str) -> None:
         told.append(text)
-        timers.append(threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGHUP]))
-        timers[-1].start()
+        for timer in timers:
+            timer.start()
 
     monkeypatch.setattr("avsr.cli.serve.note", hang_up)
+    before = signal.signal(signal.SIGHUP, lambda *_: None)  # else it would end all tests where the server hears none
+    begun_s = time.monotonic()
     try:
         assert avsr_main(monkeypatch, "serve", "--port", "0", "--model", str(engine.bundle.path)) == 0
-    finally:  # else a server that ended too early would leave the signal to all other tests
+    finally:
         for timer in timers:
             timer.cancel()
+        signal.signal(signal.SIGHUP, before)
+    assert time.monotonic() - begun_s < 20
     assert capsys.readouterr().err == ""
     (line,) = told
     assert "captions at" in line
