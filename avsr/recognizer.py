@@ -11,6 +11,7 @@ from typing import BinaryIO, Literal
 import torch
 from avsr_kernels import KernelsUnavailableError, check_kernels
 
+from avsr import __version__
 from avsr.bundle import LM_FILE, MAX_LM_TEXT_BYTES, Bundle, load_bundle
 from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm, read_arpa
 from avsr.errors import BundleError, ConfigError, DeviceError, InputError
@@ -166,7 +167,7 @@ class Recognizer:
         search = BeamSearch(decode, self.tokenizer, lm=chosen, hotwords=hotwords)
         chunk_ticks = chunk_ms // TICK_MS
         lm_sha256 = chosen.sha256 if chosen else None
-        settings = StreamSettings(self.bundle.identity, modality, chunk_ticks, lm_sha256, tuple(hotwords))
+        settings = StreamSettings(__version__, self.bundle.identity, modality, chunk_ticks, lm_sha256, tuple(hotwords))
         if network is None:
             self.traced.prepare(chunk_ticks, sees=modality != "audio")
             network = self.traced

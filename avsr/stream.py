@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avsr import __version__
 from avsr.decode import Captioner, CaptionerInput, CaptionerState, Hotword
 from avsr.errors import InputError
 from avsr.features import LogMel, LogMelState
@@ -43,16 +42,16 @@ TOO_LOUD = 8.0
 class StreamSettings:
     """What a stream's state means nothing without: only a stream of the same settings can go on from it.
 
-    ``model`` is its bundle's ``identity``; ``lm`` the language model's ``sha256``, None without one. ``avsr`` is the
-    version that knows what is in the state.
+    ``avsr`` is the version that knows what is in the state, ``model`` its bundle's ``identity``; ``lm`` the language
+    model's ``sha256``, None without one.
     """
 
+    avsr: str
     model: str
     modality: Modality
     chunk_ticks: int
     lm: str | None = None
     hotwords: tuple[Hotword, ...] = ()
-    avsr: str = __version__
 
 
 @dataclass(frozen=True, slots=True)
