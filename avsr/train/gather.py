@@ -98,8 +98,17 @@ def _listed(name: str, recipe: RecipeConfig, data: Path) -> list[Utterance]:
         sounds = [Utterance(path, "", VOICE_SPLIT, "", ()) for path in voices]
         return sounds + [Utterance(path, "", NOISE_SPLIT, "", ()) for path in noises]
     if name == SPEECH_PACK and recipe.speech is not None:
-        return [utterance for utterance in read_table(data / recipe.speech) if utterance.split == TRAIN_SPLIT]
-    return read_table(data / recipe.table)
+        return [utterance for utterance in _table(name, recipe.speech, data) if utterance.split == TRAIN_SPLIT]
+    return _table(name, recipe.table, data)
+
+
+def _table(name: str, file_name: str, data: Path) -> list[Utterance]:
+    if not (data / file_name).exists():
+        raise InputError(
+            f"{data}: holds neither a pack {name!r} nor the table {file_name} to prepare it from; make the pack with "
+            f"`avsr prepare TABLE -o {data / name}`"
+        )
+    return read_table(data / file_name)
 
 
 def _synthesise(name: str, recipe: RecipeConfig, work: Path) -> None:

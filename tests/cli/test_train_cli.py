@@ -46,7 +46,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         (["--from", "nobody"], "nobody: no such model"),
         (["--device", "tpu"], "tpu"),
         (["-o", "file/bundle"], "file: cannot be written to"),
-        ([], "cannot be read as a table"),
+        ([], "holds neither a pack 'corpus' nor the table"),
     ],
 )
 def test_what_cannot_be_trained_is_wrong_use(
