@@ -1,8 +1,8 @@
 """Sound and pictures of any rate, placed on absolute ticks by their timestamps.
 
 Time is never shifted to make things fit: what is missing becomes a tick that says so (`heard` False, `frame` None),
-what comes twice or too late is dropped and counted. Both aligners are stages. In what they
-return, a gap of an hour takes no more memory than one of a second.
+what comes twice or too late is dropped and counted. Both aligners are stages. In what they return, a gap of an hour
+takes no more memory than one of a second.
 """
 
 from __future__ import annotations

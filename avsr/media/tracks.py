@@ -177,9 +177,8 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
         super().__init__(stream)
         self._to_doubles = av.AudioResampler(format="dbl")
         self._format = stream.container.format.name
-        if (
-            self._format in TIMED_IN_PLACES
-        ):  # every 0.7 s at the least; where one is damaged, so is what follows from it
+        if self._format in TIMED_IN_PLACES:
+            # A time is stated every 0.7 s at the least; where one is damaged, so is what follows from it.
             self.proof_s = Fraction(3, 4)
         self._first_rate: int | None = None
         self._rate_changed = False
