@@ -8,6 +8,8 @@ Verbs import the engine only when they run, so that ``avsr --help`` answers at o
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -60,6 +62,7 @@ app.command("bench")(bench.run)
 def main() -> None:
     """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
     open_streams()
+    atexit.register(gc.freeze)  # ends sooner: what PyTorch brought is not searched for garbage once more
     with heed_wishes():
         try:
             app()
