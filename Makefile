@@ -40,10 +40,10 @@ clean: ## remove what was made here: .venv, caches, build output
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(OURS) -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/.installed: pyproject.toml .ci/setup
+.venv/.installed: pyproject.toml avsr/__init__.py .ci/setup
 	.ci/setup
 	@touch $@
 
-.venv/.installed-dev: pyproject.toml .ci/setup
+.venv/.installed-dev: pyproject.toml avsr/__init__.py .ci/setup
 	.ci/setup dev
 	@touch $@ .venv/.installed
