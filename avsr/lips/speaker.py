@@ -66,15 +66,16 @@ class SpeakerState:
 
 
 def pick_speaker(
-    faces: Sequence[Face], audio_db: float | None, state: SpeakerState
+    faces: Sequence[Face], audio_db: float | None, state: SpeakerState, num_ticks: int = 1
 ) -> tuple[Face | None, SpeakerState]:
     """Return the chosen one of this tick's ``faces``, or None while it is out of sight.
 
-    ``audio_db`` is the tick's loudness (see ``level_db``), None when nothing was heard.
+    ``audio_db`` is the tick's loudness (see ``level_db``), None when nothing was heard. ``num_ticks`` have passed since
+    faces were looked for last: more than one where there are fewer than 25 pictures a second.
     """
-    people, seen = _recognise(faces, state)
+    people, seen = _recognise(faces, state, num_ticks)
     people = tuple(_listen(person, audio_db) if person.key in seen else person for person in people)
-    chosen, rival, rival_ticks = _choose(people, seen, state)
+    chosen, rival, rival_ticks = _choose(people, seen, state, num_ticks)
     state = SpeakerState(people, chosen, rival, rival_ticks, max([state.next_key, *(key + 1 for key in seen)]))
     return (None if chosen is None else seen.get(chosen)), state
 
@@ -94,7 +95,7 @@ _MOTION_WEIGHT = 0.3
 
 
 def _choose(
-    people: tuple[Person, ...], seen: dict[int, Face], state: SpeakerState
+    people: tuple[Person, ...], seen: dict[int, Face], state: SpeakerState, num_ticks: int
 ) -> tuple[int | None, int | None, int]:
     """Return the keys of the chosen one and of its rival, and for how many ticks the rival was better."""
     present = [person for person in people if person.key in seen]
@@ -110,13 +111,15 @@ def _choose(
     rival = max((p for p in present if p is not chosen), key=lambda person: person.score, default=None)
     if rival is None or rival.score <= max(MIN_SCORE, SCORE_RATIO * chosen.score):
         return chosen.key, None, 0
-    ticks = state.rival_ticks + 1 if rival.key == state.rival else 1
+    ticks = state.rival_ticks + num_ticks if rival.key == state.rival else 1
     if ticks < PATIENCE_TICKS:
         return chosen.key, rival.key, ticks
     return rival.key, None, 0
 
 
-def _recognise(faces: Sequence[Face], state: SpeakerState) -> tuple[tuple[Person, ...], dict[int, Face]]:
+def _recognise(
+    faces: Sequence[Face], state: SpeakerState, num_ticks: int
+) -> tuple[tuple[Person, ...], dict[int, Face]]:
     """Give each face to the nearest person, or make it a new one; return everybody and who is seen now."""
     boxes = [_centre_and_size(face) for face in faces]
     pairs = sorted(
@@ -131,9 +134,9 @@ def _recognise(faces: Sequence[Face], state: SpeakerState) -> tuple[tuple[Person
             owner[face_index] = person_index
 
     people = [
-        replace(person, unseen_ticks=person.unseen_ticks + 1)
+        replace(person, unseen_ticks=person.unseen_ticks + num_ticks)
         for index, person in enumerate(state.people)
-        if index not in owner.values() and person.unseen_ticks < FORGET_TICKS
+        if index not in owner.values() and person.unseen_ticks + num_ticks <= FORGET_TICKS
     ]
     seen: dict[int, Face] = {}
     next_key = state.next_key

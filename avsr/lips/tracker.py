@@ -25,12 +25,16 @@ class LipInput:
 
 @dataclass(frozen=True, slots=True)
 class LipState:
-    """The last frame with a face in it, where its crop was, for how many ticks it has been lost, and who is who."""
+    """The last frame with a face in it, where its crop was, for how many ticks it has been lost, and who is who.
+
+    ``looked_tick`` is the tick of the last new picture.
+    """
 
     last: LipFrame | None = None
     crop: CropState | None = None
     lost_ticks: int = 0
     speaker: SpeakerState = field(default_factory=SpeakerState)
+    looked_tick: int | None = None
 
 
 class LipTracker:
@@ -50,8 +54,8 @@ class LipTracker:
     def step(self, x: LipInput, state: LipState) -> tuple[LipFrame, LipState]:
         """Return the mouth at this tick.
 
-        A repeated picture repeats the last answer; nothing is learnt from it, so that who is read, and where, settles
-        in as many new pictures whatever their rate, which is later where they are fewer than 25 a second.
+        A repeated picture repeats the last answer; nothing is learnt from it, so that where the crop is settles in as
+        many new pictures whatever their rate. Who is read changes after as long a time.
 
         Without a face the last crop is held for a while; after that the frame is not ``visible``.
         """
@@ -64,13 +68,14 @@ class LipTracker:
             return replace(state.last, tick=tick), state
 
         rgb = x.video.frame.rgb
-        face, speaker = pick_speaker(self._landmarker(rgb), x.audio_db, state.speaker)
+        num_ticks = 1 if state.looked_tick is None else tick - state.looked_tick
+        face, speaker = pick_speaker(self._landmarker(rgb), x.audio_db, state.speaker, num_ticks)
         if face is None:
-            return self._lost(tick, replace(state, speaker=speaker))
+            return self._lost(tick, replace(state, speaker=speaker, looked_tick=tick))
         same_face = speaker.chosen == state.speaker.chosen and state.lost_ticks <= HOLD_TICKS
         crop = follow(face, state.crop if same_face else None)
         frame = LipFrame(cut(rgb, crop.pose), tick, visible=True, mouth_opening=face.mouth_opening)
-        return frame, LipState(frame, crop, lost_ticks=0, speaker=speaker)
+        return frame, LipState(frame, crop, lost_ticks=0, speaker=speaker, looked_tick=tick)
 
     def _lost(self, tick: int, state: LipState) -> tuple[LipFrame, LipState]:
         # Counting stops one past the hold, so that the state of an endless stream stays the same.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsr.lips import Face, FaceMesh, LipInput, LipState, LipTracker
+from avsr.lips.speaker import FORGET_TICKS
+from avsr.lips.tracker import HOLD_TICKS
 from avsr.types import ByteArray, LipFrame, VideoFrame, VideoTick
 
 MakeFace = Callable[..., Face]
@@ -69,6 +72,22 @@ def test_a_repeated_picture_is_not_looked_at_again(tracker: LipTracker, landmark
     assert landmarker.num_calls == 2
     np.testing.assert_array_equal(frames[2].gray, frames[0].gray)
     assert [frame.tick for frame in frames] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("ticks_a_picture", [1, 2, 5])
+def test_who_is_read_changes_after_a_second_whatever_the_rate_of_pictures(
+    make_face: MakeFace, ticks_a_picture: int
+) -> None:
+    def look(rgb: ByteArray) -> list[Face]:
+        speaker_is_there = bool(rgb[0, 0, 0])
+        return [make_face(100 + 150j, 9)] * speaker_is_there + [make_face(300 + 150j, 8)]
+
+    landmarker = Mock(side_effect=look)
+    script = [_see(tick, tick < 20, repeated=tick % ticks_a_picture > 0) for tick in range(60)]
+    frames, _ = _run(LipTracker(landmarker), script)
+    unread = [frame.tick for frame in frames if not frame.visible]
+    assert unread[0] == 20 + HOLD_TICKS
+    assert abs(unread[-1] + 1 - (20 + FORGET_TICKS)) <= ticks_a_picture
 
 
 def test_repeating_a_picture_without_a_face_does_not_hold_it_forever(tracker: LipTracker) -> None:
