@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from avsr.decode import Hotword
 from avsr.errors import ConfigError, InputError, TextError
-from avsr.frontend import SenseTicks
+from avsr.frontend import DEFAULT_PATIENCE_S, SenseTicks
 from avsr.lips import Landmarker, OffsetMeter
 from avsr.recognizer import Recognizer
 from avsr.serve.pictures import FileFrame, encode_jpeg
@@ -39,8 +39,8 @@ class Session:
     """A `Stream` and its captions so far.
 
     ``accept`` and ``finish`` compute, in whatever thread calls them, one at a time. What comes of them is kept here and
-    read from here: ``finals_from``, ``partial``, ``status``; ``offset_ms`` is how late pictures come, which is
-    corrected. ``secret`` lets a client resume; ``number`` is for logs.
+    read from here: ``finals_from``, ``partial``, ``status``; ``offset_ms`` is how late pictures come, as far as is
+    known. ``secret`` lets a client resume; ``number`` is for logs.
 
     Raises:
         ProtocolError: a setting does not fit the model.
@@ -62,6 +62,7 @@ class Session:
         is_measured = config.av_offset_ms == "auto" and config.modality == "av"
         self.offset_ms = 0.0 if config.av_offset_ms == "auto" else config.av_offset_ms
         self._meter = OffsetMeter() if is_measured else None
+        self._known_from_s, self._offset_before_ms = 0.0, self.offset_ms
         self.received = Received()
         self.partial: CaptionEvent | None = None
         self.status: Status | None = None
@@ -123,13 +124,13 @@ class Session:
     def _push(self, message: Sound | Picture | Absent) -> None:
         received = self.received
         if isinstance(message, Absent):
-            late_s = self.offset_ms / 1000 if message.sense == "video" else 0.0
-            self._stream.pass_over(message.sense, message.time - late_s)
+            is_video = message.sense == "video"
+            self._stream.pass_over(message.sense, self._moved_s(message.time) if is_video else message.time)
         elif isinstance(message, Sound):
             self._stream.accept_audio(message.samples, message.sample_rate, message.t_s)
             self.received = received.model_copy(update={"audio": max(received.audio, message.end_s)})
         else:
-            time_s = message.t_s - self.offset_ms / 1000
+            time_s = self._moved_s(message.t_s)
             frame = FileFrame(message.data, round(time_s * 1e6), self._max_picture_side)
             if time_s >= 0:  # else it was taken before the first sound
                 self._stream.accept(frame)
@@ -137,18 +138,22 @@ class Session:
                     self._stream.pass_over("audio", (self._stream.state.front.next_tick + 1.5) * TICK_S)
             self.received = received.model_copy(update={"video": max(received.video, message.t_s)})
 
+    def _moved_s(self, time_s: float) -> float:
+        """Return the stream time of a picture that its client places at ``time_s``."""
+        return time_s - self._offset_ms_at(time_s - self._offset_before_ms / 1000) / 1000
+
+    def _offset_ms_at(self, time_s: float) -> float:
+        return self.offset_ms if time_s >= self._known_from_s else self._offset_before_ms
+
     def _num_waiting_bytes(self) -> int:
         parts = self._stream.state.front.pictures
         frames = {id(frame): frame for part in parts for frame in (part.before, part.after)}
         return sum(len(frame.data) for frame in frames.values() if isinstance(frame, FileFrame))
 
     def _collect(self, arrived_s: float) -> None:
-        if self._meter is not None and self._meter.late_ms is not None:
-            self.offset_ms += self._meter.late_ms
-            self._meter = OffsetMeter()
         for caption in self._stream.captions():
             latency_ms = (time.monotonic() - arrived_s) * 1000
-            event = CaptionEvent.of(caption, offset_ms=self.offset_ms, latency_ms=latency_ms)
+            event = CaptionEvent.of(caption, offset_ms=self._offset_ms_at(caption.end_s), latency_ms=latency_ms)
             if caption.is_final:
                 self._finals.append(event)
                 self.partial = None
@@ -162,10 +167,21 @@ class Session:
         if self._ticks is None:
             self._has_heard = self._has_seen = False
         self._ticks = ticks
-        if self._meter is not None:
+        if self._meter is not None and ticks.start_tick * TICK_S >= self._known_from_s:
             self._meter = self._meter.seen(*ticks.mouth_and_voice())
+            if self._meter.late_ms is not None:
+                self._correct(self._meter.late_ms, (ticks.start_tick + ticks.num_ticks) * TICK_S)
         self._has_heard |= bool(ticks.heard.any())
         self._has_seen |= bool(ticks.visible.any())
+
+    def _correct(self, late_ms: int, reached_s: float) -> None:
+        """Move pictures by ``late_ms`` more, beginning with those of which none can have come yet.
+
+        They may be as far before the sound, which is recognised up to ``reached_s``, as one sense waits for the other.
+        """
+        self._known_from_s, self._offset_before_ms = reached_s + DEFAULT_PATIENCE_S, self.offset_ms
+        self.offset_ms += late_ms
+        self._meter = OffsetMeter()
 
     def _status(self, ticks: SenseTicks, lag_ms: float) -> Status:
         state, lips = self._stream.state, None
