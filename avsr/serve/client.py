@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.uri import parse_uri
 
 from avsr.errors import AvsrError, InputError
 from avsr.media import Packet, to_mono
@@ -111,7 +112,7 @@ class Client:
     what is sent.
 
     Raises:
-        InputError: ``url`` is no address.
+        InputError: ``url`` is no address of a websocket.
     """
 
     def __init__(self, url: str, on_event: Callable[[AnyEvent], None], *, in_real_time: bool = False) -> None:
@@ -194,7 +195,17 @@ class Client:
                     await self._converse(socket, config, outgoing)
             except (ConnectionClosed, _TryAgainError) as error:
                 problem = f"the connection to {self._name} was lost: {error}"
-            except (InvalidURI, InvalidHandshake, UnicodeError, OSError, TimeoutError, asyncio.TimeoutError) as error:
+            except ssl.SSLCertVerificationError as error:
+                problem = (
+                    f"the certificate of {self._name} is not trusted: {error.verify_message}; where it is the right "
+                    "one, give the file that holds it as SSL_CERT_FILE"
+                )
+            except (InvalidHandshake, ssl.SSLError) as error:
+                problem = (
+                    f"{self._name} answers, but not as a server of captions: {error}; the address of `avsr serve` is "
+                    "ws://HOST:PORT/ws, or wss://HOST:PORT/ws where it has a certificate"
+                )
+            except (InvalidURI, UnicodeError, OSError, TimeoutError, asyncio.TimeoutError) as error:
                 problem = f"no server of captions answers at {self._name}: {error}; start one with `avsr serve`"
             if self._done is not None:
                 return self._done
@@ -353,10 +364,13 @@ def messages(packets: Iterable[Packet]) -> Iterator[Sound | Picture]:
 
 def _check_address(url: str) -> None:
     try:
-        _ = urlsplit(url).port
-    except ValueError as error:
+        parse_uri(url)
+    except (InvalidURI, ValueError) as error:
+        problem = error.msg if isinstance(error, InvalidURI) else str(error)
         name = without_password(url)
-        raise InputError(f"{name!r} is no address: {error}; give one like ws://127.0.0.1:8765/ws") from error
+        raise InputError(
+            f"{name!r} is no address of a websocket: {problem}; give one like ws://127.0.0.1:8765/ws"
+        ) from error
 
 
 def has_arrived(message: Sound | Picture, received: Received) -> bool:

@@ -27,6 +27,7 @@ from websockets.sync.server import serve as serve_websocket
 
 import avsr
 from avsr import cli
+from avsr.errors import AvsrError, InputError
 from avsr.serve.client import Client, _Base, _TryAgainError, after, has_arrived
 from avsr.serve.limits import Limits
 from avsr.serve.protocol import AnyEvent, CaptionEvent, Config, Done, ErrorEvent, Ready, Received, Sound
@@ -214,6 +215,31 @@ def test_a_second_ctrl_c_writes_what_has_arrived_at_once(told: list[str]) -> Non
     written = json.loads(output)
     assert len(written["segments"]) == len(told) - 1 > 0
     assert any("interrupted" in warning for warning in written["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://127.0.0.1:8765/", "scheme isn't ws or wss"),
+        ("127.0.0.1:8765", "scheme isn't ws or wss"),
+        ("ws:///ws", "hostname isn't provided"),
+        ("ws://me:secret@127.0.0.1/ws#token=x", "fragment identifier is meaningless"),
+    ],
+)
+def test_what_is_no_address_is_told_with_one_that_is(url: str, told: str) -> None:
+    with pytest.raises(InputError, match=f"{told}; give one like ws://") as raised:
+        Client(url, print)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"), [("ws://{}", "answers, but not as .* HTTP 403"), ("wss://{}/ws", "answers, but not as .*SSL")]
+)
+def test_a_server_at_another_address_is_not_told_to_be_started(
+    serve: Callable[..., Server], wrong: str, told: str
+) -> None:
+    with pytest.raises(AvsrError, match=told):
+        asyncio.run(Client(wrong.format(serve().address), print).send([], Config()))
 
 
 def test_an_error_of_the_listener_is_none_of_the_connection(serve: Callable[..., Server]) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.sync.server import serve as serve_websocket
 
 import avsr
 from avsr import cli, recognizer
@@ -104,7 +106,7 @@ def test_what_listening_beyond_this_machine_exposes_is_said() -> None:
         (["serve", "--allow-origin", "https://a.example", "--allow-origin", "*"], "--allow-origin '*'"),
         (["send", str(CLIP), "--token", 1001 * "x"], "--token: string should have at most 1000 characters"),
         (["send", str(CLIP), "--url", "ws://a..b/ws"], "a..b"),
-        (["send", str(CLIP), "--url", "http://127.0.0.1:9"], "avsr serve"),
+        (["send", str(CLIP), "--url", "http://127.0.0.1:9"], "ws://127.0.0.1:8765/ws"),
         (["send", str(CLIP), "--url", "ws://127.0.0.1:99999/ws"], "no address"),
     ],
 )
@@ -216,6 +218,18 @@ def test_a_certificate_that_cannot_be_used_is_told_before_the_model_is_loaded(
 
 def test_a_certificate_and_its_key_are_taken(keys: Path) -> None:
     check_certificate(keys / "one.pem", keys / "one.key")
+
+
+def test_a_certificate_that_is_not_trusted_is_told_as_such(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    identity.load_cert_chain(keys / "one.pem", keys / "one.key")
+    with serve_websocket(lambda _: None, "127.0.0.1", 0, ssl=identity) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"wss://127.0.0.1:{server.socket.getsockname()[1]}/ws"
+        assert avsr_main(monkeypatch, "send", str(CLIP), "--url", url) == 2
+    assert f"the certificate of {url} is not trusted: self-signed certificate; " in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
