@@ -79,6 +79,18 @@ class Wire(WebSocketsSansIOProtocol):
     no answers is cut at once: the answers are in nobody's queue, and would pile up without bound.
     """
 
+    def send_receive_event_to_app(self) -> None:
+        """Pass a message on; one for a text that is no UTF-8, which is no JSON either, and will be told so.
+
+        uvicorn would tell the client nothing, and write a traceback into the log.
+        """
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = [b"not UTF-8"]
+        super().send_receive_event_to_app()
+
     def handle_ping(self) -> None:
         """Answer, if the client reads."""
         if self.writable.is_set():

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from serving import CONFIG, Server, hear, refusal, run_client, say
+from serving import CONFIG, Server, hear, hear_all, refusal, run_client, say
 from stand_ins import Heard, Packet
 from websockets.exceptions import InvalidStatus
 
@@ -169,3 +169,16 @@ def test_a_client_that_pings_and_reads_no_answers_is_cut(serve: Serve) -> None:
         with pytest.raises(ConnectionError):
             for _ in range(100):
                 client.sendall(500 * ping)
+
+
+@pytest.mark.parametrize("before", [[], [CONFIG]])
+def test_a_text_that_is_no_utf_8_is_told_and_leaves_no_traceback(
+    serve: Serve, before: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve().talk() as client:
+        for message in before:
+            client.send(message)
+        client.send([b'{"type": "', b"\xff", b'"}'], text=True)
+        assert hear_all(client)[-1]["code"] == "bad_message"
+    assert client.close_code == 1007
+    assert not caplog.records
