@@ -19,7 +19,7 @@ BLANK_ID = 0
 UNKNOWN_ID = 1
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
-_NOT_WORD = re.compile(r"[^\w']|_")
+_NOT_WORD = re.compile(r"[^\w\s']+|_")
 _EDGE_APOSTROPHE = re.compile(r"(?<!\w)'+|'+(?!\w)")
 
 
@@ -120,10 +120,20 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int) -> bytes:
 
 
 def normalise_text(text: str) -> str:
-    """Return ``text`` as the engine writes it: lower case, single spaces, apostrophes inside words, no other marks.
+    """Return ``text`` as the engine writes it: lower case, single spaces, apostrophes inside words, no punctuation.
 
     Digits stay digits: whether "2" is said "two" or "second" is for whoever prepares the text.
     """
-    plain = unicodedata.normalize("NFKC", text).lower().translate(_APOSTROPHES)
-    spaced = _NOT_WORD.sub(" ", plain)
+    # Small letters may be spelt with marks that the capitals are not, which must come in their order again.
+    plain = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", text).lower()).translate(_APOSTROPHES)
+    spaced = _NOT_WORD.sub(_marks_alone, plain)
     return " ".join(_EDGE_APOSTROPHE.sub(" ", spaced).split())
+
+
+def _marks_alone(found: re.Match[str]) -> str:
+    """Keep the combining marks of the letter before, as Hindi and Thai write vowels; all else becomes a space."""
+    text, start, end = found.string, *found.span()
+    if start and text[start - 1].isalnum():
+        while start < end and unicodedata.category(text[start])[0] == "M":
+            start += 1
+    return text[found.start() : start] + (" " if start < end else "")

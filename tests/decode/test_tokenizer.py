@@ -52,11 +52,20 @@ def test_a_word_begins_at_its_mark(grid: Tokenizer) -> None:
         ("  two\tthree\n", "two three"),
         ("I have 2.", "i have 2"),
         ("cafe\u0301", "café"),
+        ("नमस्ते, दुनिया!", "नमस्ते दुनिया"),
+        ("สวัสดีครับ", "สวัสดีครับ"),
+        ("I \u2764\ufe0f you", "i you"),
         ("...", ""),
     ],
 )
 def test_one_way_to_write_a_text(text: str, normalised: str) -> None:
     assert normalise_text(text) == normalised
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("İe'_ \u0301\u0324\u093e\ufe0f"))))
+def test_a_text_that_is_written_so_stays_as_it_is(text: str) -> None:
+    once = normalise_text(text)
+    assert normalise_text(once) == once
 
 
 def test_text_that_cannot_be_spelled_names_the_letters(letters: Tokenizer) -> None:
