@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import dropwhile
 from typing import Literal
 
 TextNorm = Literal["basic", "none"]
@@ -26,6 +27,8 @@ def normalise(text: str, norm: TextNorm) -> str:
         text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
         # Once more: an accent may have been parted from its letter by what is gone now.
         text = unicodedata.normalize("NFKC", "".join(_kept(text, index) for index in range(len(text))))
+        # A mark that has lost its letter, or has none, as that of an emoji, is no word.
+        text = " ".join("".join(dropwhile(_is_mark, word)) for word in text.split())
     return " ".join(text.split())
 
 
@@ -41,3 +44,7 @@ def _kept(text: str, index: int) -> str:
 
 def _is_of_a_word(char: str) -> bool:
     return unicodedata.category(char)[0] in "LMN"
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char)[0] == "M"

@@ -21,6 +21,8 @@ from avsr.evaluate.text import RULES, TextNorm, normalise
         ("... ?!", ""),
         ("c.\u0327a", "\u00e7a"),
         ("2 o'clock", "2 o'clock"),
+        ("नमस्ते!", "नमस्ते"),
+        ("I \u2764\ufe0f you", "i you"),
     ],
 )
 def test_case_and_punctuation_do_not_count(written: str, compared: str) -> None:
