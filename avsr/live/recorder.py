@@ -17,7 +17,8 @@ from avsr.errors import InputError
 from avsr.live.events import Device
 from avsr.media import AudioPacket, Packet, to_mono
 from avsr.media.naming import reason_of
-from avsr.types import ByteArray, VideoFrame
+from avsr.media.resample import Resampler, ResamplerState
+from avsr.types import ByteArray, FloatArray, VideoFrame
 
 FORMATS = (".mp4", ".mkv", ".mov")
 MAX_WAITING = 600
@@ -92,7 +93,7 @@ class Recorder:
                 continue
             try:
                 self._encode(packet)
-            except (av.FFmpegError, OSError, ValueError) as error:
+            except (av.FFmpegError, InputError, OSError, ValueError) as error:
                 self._error = error
         try:
             self._begin()
@@ -130,6 +131,8 @@ class _Tracks:
         self._sound: Any = None
         self._pictures: Any = None
         self._next_sample: int | None = None
+        self._run: tuple[Resampler, ResamplerState] | None = None
+        """What brings the sound now going on to the rate of the track."""
         self._newest_ms = -1
         if "microphone" in devices:
             self._rate = next((p.sample_rate for p in early if isinstance(p, AudioPacket)), DEFAULT_RATE)
@@ -157,40 +160,58 @@ class _Tracks:
             self._container.mux(self._pictures.encode(frame))
 
     def flush(self) -> None:
+        self._end_run()
         for track in (self._sound, self._pictures):
             if track is not None:
                 self._container.mux(track.encode(None))
 
     def _encode_sound(self, packet: AudioPacket) -> None:
         """Append sound; silence fills gaps, what comes twice is cut."""
-        samples = _as_i16(packet.samples)
-        if packet.sample_rate != self._rate:
-            samples = self._resampled(samples, packet.sample_rate)
+        samples, rate = _as_i16(packet.samples), packet.sample_rate
         start_sample = round((packet.t_s or 0.0) * self._rate)
         if self._next_sample is None:
             self._next_sample = start_sample
-        ahead = start_sample - self._next_sample
-        if ahead > JITTER_S * self._rate:
+        if self._run is not None and self._run[0].rate_hz != rate:
+            self._end_run()
+        ahead = start_sample - self._next_sample - self._num_held
+        if abs(ahead) > JITTER_S * self._rate:
+            self._end_run()
             for first in range(0, ahead, self._rate):
-                self._put(np.zeros(min(self._rate, ahead - first), np.int16))
-        elif ahead < -JITTER_S * self._rate:
-            samples = samples[-ahead:]
-        self._put(samples)
+                self._put(np.zeros(min(self._rate, ahead - first), np.float32))
+            samples = samples[max(0, round(-ahead * rate / self._rate)) :]
+        resampler, state = self._run or _begun(rate, self._rate)
+        output, state = resampler.step(samples.astype(np.float32), state)
+        self._run = resampler, state
+        self._put(output)
 
-    def _put(self, samples: npt.NDArray[np.int16]) -> None:
+    @property
+    def _num_held(self) -> int:
+        """How many samples of the track the resampler still owes."""
+        if self._run is None:
+            return 0
+        resampler, state = self._run
+        num_taken = state.tail_start_sample + len(state.tail)
+        return round(num_taken * self._rate / resampler.rate_hz) - state.next_sample
+
+    def _end_run(self) -> None:
+        if self._run is not None:
+            resampler, state = self._run
+            self._put(resampler.flush(state))
+            self._run = None
+
+    def _put(self, samples: FloatArray) -> None:
         if len(samples) == 0 or self._next_sample is None:
             return
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        rounded = np.clip(np.round(samples), -32768, 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(rounded[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = self._rate, self._next_sample, Fraction(1, self._rate)
         self._next_sample += len(samples)
         self._container.mux(self._sound.encode(frame))
 
-    def _resampled(self, samples: npt.NDArray[np.int16], sample_rate: int) -> npt.NDArray[np.int16]:
-        """Bring the sound of another microphone to the rate of the first one."""
-        num_samples = round(len(samples) * self._rate / sample_rate)
-        places = np.arange(num_samples) * (sample_rate / self._rate)
-        resampled: npt.NDArray[np.int16] = np.interp(places, np.arange(len(samples)), samples).astype(np.int16)
-        return resampled
+
+def _begun(rate_hz: int, to_hz: int) -> tuple[Resampler, ResamplerState]:
+    resampler = Resampler(rate_hz, to_hz)
+    return resampler, resampler.init_state()
 
 
 def _fitted(rgb: ByteArray, width: int, height: int) -> ByteArray:

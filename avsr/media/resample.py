@@ -1,9 +1,9 @@
-"""Audio of any integer rate, sample type and channel count to f32 mono at 16 kHz.
+"""Audio of any integer rate, sample type and channel count to f32 mono at 16 kHz, or at another rate.
 
 A windowed-sinc polyphase filter (Kaiser window; Smith, "Digital Audio Resampling Home Page", 2002). Its group delay is
-compensated: output sample n is the input at n / 16000 s. Outputs are always computed in whole blocks, counted from the
-start of the stream, with the same operations on the same numbers, so that the result is bit for bit the same however
-the input was cut.
+compensated: output sample n is the input at n / ``to_hz`` s. Outputs are always computed in whole blocks, counted from
+the start of the stream, with the same operations on the same numbers, so that the result is bit for bit the same
+however the input was cut.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_ODD_RATE_HZ = 48_000
 MAX_CHANNELS = 64
 WILDEST = 1e6
 BLOCK_SAMPLES = 160
-"""Outputs computed at once: 10 ms."""
+"""Outputs computed at once: 10 ms at 16 kHz."""
 ZERO_CROSSINGS = 32
 """Half length of the filter, in samples of the slower of the two rates (2 ms at 16 kHz)."""
 CUTOFF = 0.92
@@ -48,30 +48,30 @@ class ResamplerState:
 
 
 class Resampler:
-    """The stage from f32 mono at ``rate_hz`` to f32 mono at 16 kHz; input at 16 kHz is passed on untouched.
+    """The stage from f32 mono at ``rate_hz`` to f32 mono at ``to_hz``; input at that rate is passed on untouched.
 
-    n input samples give ceil(n * 16000 / rate_hz) outputs in all: every output whose time lies inside the input.
+    n input samples give ceil(n * to_hz / rate_hz) outputs in all: every output whose time lies inside the input.
 
     Raises:
-        InputError: the rate is not an integer from 4000 to 768000 Hz, or above 48000 Hz not a multiple of 100 Hz.
+        InputError: a rate is not an integer from 4000 to 768000 Hz, or above 48000 Hz not a multiple of 100 Hz.
     """
 
-    def __init__(self, rate_hz: int) -> None:
-        self.rate_hz = _checked_rate(rate_hz)
-        divisor = gcd(self.rate_hz, SAMPLE_RATE)
-        self._up, self._down = SAMPLE_RATE // divisor, self.rate_hz // divisor
+    def __init__(self, rate_hz: int, to_hz: int = SAMPLE_RATE) -> None:
+        self.rate_hz, self.to_hz = _checked_rate(rate_hz), _checked_rate(to_hz)
+        divisor = gcd(self.rate_hz, self.to_hz)
+        self._up, self._down = self.to_hz // divisor, self.rate_hz // divisor
         self._filters = _polyphase_filters(self._up, self._down)
         self._half = self._filters.shape[1] // 2
 
     def init_state(self) -> ResamplerState:
         """Return the state of a stream that has not begun; the input before it is silence."""
-        if self.rate_hz == SAMPLE_RATE:
+        if self.rate_hz == self.to_hz:
             return ResamplerState()
         return ResamplerState(np.zeros(self._half, dtype=np.float32), -self._half)
 
     def step(self, samples: FloatArray, state: ResamplerState) -> tuple[FloatArray, ResamplerState]:
-        """Take f32 mono (n,) at ``rate_hz``; return the f32 mono (m,) at 16 kHz that is decided by it."""
-        if self.rate_hz == SAMPLE_RATE:
+        """Take f32 mono (n,) at ``rate_hz``; return the f32 mono (m,) at ``to_hz`` that is decided by it."""
+        if self.rate_hz == self.to_hz:
             end_sample = state.next_sample + len(samples)
             return samples, ResamplerState(state.tail, end_sample, end_sample)
         buffer = np.concatenate([state.tail, samples])

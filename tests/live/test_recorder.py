@@ -80,6 +80,23 @@ def test_another_camera_and_another_microphone_fit_in(tmp_path: Path) -> None:
     assert seen[-1].rgb.shape == (48, 64, 3)
 
 
+@pytest.mark.parametrize(("first_hz", "second_hz"), [(16_000, 48_000), (48_000, 44_100), (48_000, 16_000)])
+def test_another_microphone_sounds_as_it_did(tmp_path: Path, first_hz: int, second_hz: int) -> None:
+    """A tone stays one, in its place, and what is too high for the first microphone's rate is no lower tone."""
+    path = tmp_path / "talk.mkv"
+    times_s = np.arange(second_hz) / second_hz
+    high_hz = 12_000 if second_hz == 48_000 else 0
+    tones = (8_000 * (np.sin(2 * np.pi * 1000 * times_s) + np.sin(2 * np.pi * high_hz * times_s))).astype(np.int16)
+    size = second_hz // 50
+    second = [AudioPacket(tones[i : i + size], second_hz, 0.4 + i / second_hz) for i in range(0, second_hz, size)]
+    first = AudioPacket(np.zeros(round(0.4 * first_hz), np.int16), first_hz, 0.0)
+    record(path, [VideoFrame(np.zeros((48, 64, 3), np.uint8), 0), first, *second])
+    kept = np.concatenate([p.samples.ravel() for p in played(path)[0]])[round(0.4 * first_hz) :][:first_hz]
+    wanted = 8_000 * np.sin(2 * np.pi * 1000 * np.arange(first_hz) / first_hz)
+    inner = slice(first_hz // 10, -first_hz // 10)
+    assert np.sqrt(np.mean((kept - wanted)[inner] ** 2)) < 8  # 57 dB under the tone
+
+
 def test_a_picture_of_another_shape_keeps_its_proportions(tmp_path: Path) -> None:
     """Lips that are squeezed are read otherwise."""
     path = tmp_path / "talk.mkv"
