@@ -19,7 +19,15 @@ from avsr.corpora import name_in, read_senses, read_table
 from avsr.errors import InputError, MediaError
 from avsr.evaluate.fingerprint import fingerprint
 from avsr.media.naming import as_utf8
-from avsr.media.noise import MAX_BABBLE_VOICES, MIN_BABBLE_VOICES, looped, loud_start, sum_voices
+from avsr.media.noise import (
+    LOWEST_HZ,
+    MAX_BABBLE_VOICES,
+    MIN_BABBLE_VOICES,
+    coloured_noise,
+    looped,
+    loud_start,
+    sum_voices,
+)
 from avsr.types import FloatArray
 
 BABBLE = "babble"
@@ -30,6 +38,8 @@ AUDIO_SUFFIXES = frozenset(
 )
 """Files in a directory with other endings are no noise."""
 MAX_CACHED_FILES = 64
+SLOPES = {"white": 0.0, "pink": 1.0}
+"""Noises that need no file, and how their power falls with frequency (see `coloured_noise`)."""
 
 Reader = Callable[[Path], FloatArray]
 
@@ -42,11 +52,13 @@ class NoiseKind:
     files: tuple[tuple[str, Path], ...] = ()
 
     def fingerprint(self) -> str:
-        """Return a hash that changes with the names and the content of the files.
+        """Return a hash that changes with the names and the content of the files, or with how it is generated.
 
         Raises:
             InputError: a file cannot be read.
         """
+        if not self.files:
+            return fingerprint([self.name, SLOPES[self.name], LOWEST_HZ], [])
         try:
             return fingerprint([self.name, [name for name, _ in self.files]], [path for _, path in self.files])
         except OSError as error:
@@ -76,7 +88,7 @@ def parse_noise(spec: str, left_out: Collection[Path] = ()) -> NoiseKind:
     Raises:
         InputError: there is no such path, or nothing is left in it.
     """
-    if spec in GENERATORS:
+    if spec in SLOPES:
         return NoiseKind(spec)
     given_name, _, tail = spec.partition("=")
     path, name = (Path(tail), given_name) if tail and not Path(spec).exists() else (Path(spec), "")
@@ -90,7 +102,7 @@ def parse_noise(spec: str, left_out: Collection[Path] = ()) -> NoiseKind:
     elif path.is_file():
         found = [(path.name, path)]
     else:
-        known = " or ".join(GENERATORS)
+        known = " or ".join(SLOPES)
         raise InputError(f"--noise {spec}: no such file or directory; give one, {known}, or NAME=PATH")
     files = tuple((label, p) for label, p in sorted(found) if p.resolve() not in left_out)
     if not files:
@@ -134,7 +146,7 @@ class NoiseLibrary:
         key = hashlib.sha256(json.dumps([self._seed, kind_name, clip]).encode()).hexdigest()[:32]
         rng = np.random.default_rng(int(key, 16))
         if not kind.files:
-            return NoiseDraw(GENERATORS[kind_name](num_samples, rng), (kind_name,), key)
+            return NoiseDraw(coloured_noise(num_samples, SLOPES[kind_name], rng), (kind_name,), key)
         is_voices = kind_name == BABBLE and len(kind.files) > 1  # a single file is a recording of many
         num_files = int(rng.integers(MIN_BABBLE_VOICES, MAX_BABBLE_VOICES + 1)) if is_voices else 1
         chosen = rng.choice(len(kind.files), size=num_files, replace=num_files > len(kind.files))
@@ -157,24 +169,6 @@ class NoiseLibrary:
         if not samples.any():
             raise InputError(f"--noise {kind.name}: {path} is silent; take it out")
         return samples
-
-
-def _white(num_samples: int, rng: np.random.Generator) -> FloatArray:
-    return (0.1 * rng.standard_normal(num_samples)).astype(np.float32)
-
-
-def _pink(num_samples: int, rng: np.random.Generator) -> FloatArray:
-    """White noise whose power falls with 1/f: 3 dB an octave."""
-    spectrum = np.fft.rfft(rng.standard_normal(num_samples)) if num_samples else np.zeros(0, np.complex128)
-    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    spectrum[:1] = 0.0
-    samples = np.fft.irfft(spectrum, num_samples) if num_samples else np.zeros(0)
-    peak = float(np.abs(samples).max(initial=0.0))
-    return (samples / (2 * peak) if peak else samples).astype(np.float32)
-
-
-GENERATORS: dict[str, Callable[[int, np.random.Generator], FloatArray]] = {"white": _white, "pink": _pink}
-"""Noises that need no file."""
 
 
 def _read_sound(path: Path) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Noise added to speech at a stated signal-to-noise ratio, and babble made of other people's speech.
+"""Noise added to speech at a stated signal-to-noise ratio: recordings, coloured noise, babble of other people's speech.
 
 Pure functions on f32 arrays (n,) of one common sample rate. Silence is data: it is never divided by.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsr.errors import InputError
-from avsr.types import FloatArray
+from avsr.types import SAMPLE_RATE, FloatArray
 
 MIN_BABBLE_VOICES = 4
 MAX_BABBLE_VOICES = 8
@@ -23,6 +23,8 @@ QUIET_DB = 20.0
 NUM_TRIES = 16
 BABBLE_VOICE_RMS = 0.05
 """Active level of each voice in the babble (-26 dB of full scale)."""
+LOWEST_HZ = 20.0
+"""Coloured noise is flat below: what nobody hears must not make up most of its power, the more the longer it lasts."""
 
 
 def mix_at_snr(speech: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
@@ -81,6 +83,20 @@ def sum_voices(voices: Sequence[FloatArray], start_samples: Sequence[int], num_s
         gain = np.float32(BABBLE_VOICE_RMS / active_rms(voice))
         total += np.resize(np.roll(voice, -start_sample), num_samples) * gain
     return total
+
+
+def coloured_noise(num_samples: int, slope: float, rng: np.random.Generator) -> FloatArray:
+    """Return Gaussian noise at 16 kHz, f32 (num_samples,), of mean power 0.01, that falls with frequency as f^-slope.
+
+    0 is white, 1 is pink. Below 20 Hz it is flat.
+    """
+    if num_samples == 0:
+        return np.zeros(0, np.float32)
+    frequencies_hz = np.fft.rfftfreq(num_samples, 1 / SAMPLE_RATE)
+    gains = np.maximum(frequencies_hz, LOWEST_HZ) ** (-slope / 2)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(num_samples)) * gains, num_samples)
+    scaled: FloatArray = (0.1 * noise / max(float(np.sqrt(np.mean(noise**2))), 1e-12)).astype(np.float32)
+    return scaled
 
 
 def loud_start(recording: FloatArray, num_samples: int, rng: np.random.Generator) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsr.errors import InputError
-from avsr.media.noise import active_rms, babble, mix_at_snr
+from avsr.media.noise import active_rms, babble, coloured_noise, mix_at_snr
+from avsr.types import SAMPLE_RATE
 
 
 def _rms(samples: np.ndarray) -> float:
@@ -91,3 +94,23 @@ def test_bad_arguments_are_refused_with_a_reason():
         babble([], 100, np.random.default_rng(0))
     with pytest.raises(InputError, match="-1 samples"):
         babble([_speech(5)], -1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
+def test_coloured_noise_falls_as_it_says_and_is_as_loud(slope: float) -> None:
+    noise = coloured_noise(1 << 16, slope, np.random.default_rng(1))
+    assert np.mean(noise**2) == pytest.approx(0.01, rel=1e-3)
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    octaves_hz = 62.5 * 2.0 ** np.arange(7)
+    bins = (octaves_hz * len(noise) / 16_000).astype(int)
+    means = [np.mean(power[low:high]) for low, high in pairwise(bins)]
+    fitted = np.polyfit(np.log(octaves_hz[:-1]), np.log(means), 1)[0]
+    assert fitted == pytest.approx(-slope, abs=0.12)
+    assert coloured_noise(0, slope, np.random.default_rng(1)).shape == (0,)
+
+
+@pytest.mark.parametrize("seconds", [1, 60])
+def test_what_nobody_hears_is_no_more_of_long_noise_than_of_short(seconds: int) -> None:
+    noise = coloured_noise(seconds * SAMPLE_RATE, 1.0, np.random.default_rng(1))
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    assert power[: 20 * seconds].sum() / power.sum() == pytest.approx(1 / (1 + np.log(8_000 / 20)), abs=0.06)

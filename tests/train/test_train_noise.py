@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from avsr.errors import InputError
-from avsr.train.augment.noise import NoiseSource, NoiseWeights, coloured_noise
+from avsr.train.augment.noise import NoiseSource, NoiseWeights
 from avsr.types import FloatArray
 
 ONLY = {
@@ -65,16 +64,3 @@ def test_a_kind_of_which_there_is_nothing_does_not_come() -> None:
     assert NoiseSource([], []).draw(9, rng, ONLY["coloured"]).any()
     with pytest.raises(InputError, match="nor noises"):
         NoiseSource([], []).draw(9, rng, NoiseWeights())
-
-
-@pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
-def test_coloured_noise_falls_as_it_says_and_is_as_loud(slope: float) -> None:
-    noise = coloured_noise(1 << 16, slope, np.random.default_rng(1))
-    assert np.mean(noise**2) == pytest.approx(0.01, rel=1e-3)
-    power = np.abs(np.fft.rfft(noise)) ** 2
-    octaves_hz = 62.5 * 2.0 ** np.arange(7)
-    bins = (octaves_hz * len(noise) / 16_000).astype(int)
-    means = [np.mean(power[low:high]) for low, high in pairwise(bins)]
-    fitted = np.polyfit(np.log(octaves_hz[:-1]), np.log(means), 1)[0]
-    assert fitted == pytest.approx(-slope, abs=0.12)
-    assert coloured_noise(0, slope, np.random.default_rng(1)).shape == (0,)

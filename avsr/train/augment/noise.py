@@ -9,11 +9,9 @@ from pydantic import Field
 
 from avsr.config import Section
 from avsr.errors import InputError
-from avsr.media.noise import babble, looped, loud_start
-from avsr.types import SAMPLE_RATE, FloatArray
+from avsr.media.noise import babble, coloured_noise, looped, loud_start
+from avsr.types import FloatArray
 
-LOWEST_HZ = 20.0
-"""Coloured noise is flat below."""
 STEEPEST = 1.2
 """Power falls with frequency at most like f^-1.2: a little more than pink."""
 
@@ -59,20 +57,6 @@ class NoiseSource:
         if not total:
             raise InputError("noise was asked for, but there are neither voices nor noises to draw from")
         return kinds[int(rng.choice(len(kinds), p=[weight / total for weight, _ in kinds]))][1]()
-
-
-def coloured_noise(num_samples: int, slope: float, rng: np.random.Generator) -> FloatArray:
-    """Return Gaussian noise, f32 (num_samples,), of mean power 0.01, whose power falls with frequency as f^-slope.
-
-    0 is white, 1 is pink.
-    """
-    if num_samples == 0:
-        return np.zeros(0, np.float32)
-    frequencies_hz = np.fft.rfftfreq(num_samples, 1 / SAMPLE_RATE)
-    gains = np.maximum(frequencies_hz, LOWEST_HZ) ** (-slope / 2)
-    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(num_samples)) * gains, num_samples)
-    scaled: FloatArray = (0.1 * noise / max(float(np.sqrt(np.mean(noise**2))), 1e-12)).astype(np.float32)
-    return scaled
 
 
 def _excerpt(recordings: Sequence[FloatArray], num_samples: int, rng: np.random.Generator) -> FloatArray:
