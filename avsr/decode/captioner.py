@@ -55,7 +55,7 @@ class CaptionerState:
     ``shown`` is None where what the last one read came to nothing, so that whatever follows is news.
     ``audio_weight`` and ``visible`` hold the ticks from ``first_tick`` on, where the segment's search began;
     ``num_committed`` tokens can no longer change. ``absent_ticks`` counts ticks on end without either sense, up to
-    one more than ``AFTERTHOUGHT_TICKS``.
+    one more than ``AFTERTHOUGHT_TICKS``. The last word before the segment ends at ``said_until_tick``.
     """
 
     search: BeamState
@@ -68,6 +68,7 @@ class CaptionerState:
     shown: tuple[str, int] | None = NOTHING_SHOWN
     num_committed: int = 0
     absent_ticks: int = AFTERTHOUGHT_TICKS
+    said_until_tick: int = 0
 
 
 class Captioner:
@@ -91,6 +92,7 @@ class Captioner:
             audio_weight=np.zeros(0, np.float32),
             visible=np.zeros(0, np.bool_),
             first_tick=start_tick,
+            said_until_tick=start_tick,
         )
 
     def step(self, x: CaptionerInput, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
@@ -202,10 +204,14 @@ class Captioner:
             revision=state.revision,
             shown=state.shown if state.shown == NOTHING_SHOWN else None,
             absent_ticks=state.absent_ticks,
+            said_until_tick=state.said_until_tick,
         )
         if not caption.words:
             return (), rest
-        return (caption,), replace(rest, segment=state.segment + 1, revision=0, shown=NOTHING_SHOWN)
+        until_tick = max(state.first_tick, hypothesis.end_ticks[-1] + 1)
+        return (caption,), replace(
+            rest, segment=state.segment + 1, revision=0, shown=NOTHING_SHOWN, said_until_tick=until_tick
+        )
 
     def _cut(self, search: BeamState) -> int | None:
         """How many tokens of the best hypothesis to cut off: to its widest gap between words, past what is stable.
@@ -223,7 +229,7 @@ class Captioner:
     def _caption(self, hypothesis: Hypothesis, state: CaptionerState, stable_chars: int | None = None) -> Caption:
         """The caption of ``hypothesis``; a final one where all of it is stable (None)."""
         hypothesis = _not_before(state.first_tick, hypothesis)
-        words = _one_by_one(timed_words(hypothesis, self._tokenizer))
+        words = _one_by_one(timed_words(hypothesis, self._tokenizer), seconds(state.said_until_tick))
         num_chars = len(" ".join(word.text for word in words))
         said = _ticks_said(hypothesis) - state.first_tick
         first, end = (said[0], said[-1] + 1) if len(said) else (0, None)
@@ -255,11 +261,11 @@ def _not_before(first_tick: int, hypothesis: Hypothesis) -> Hypothesis:
     )
 
 
-def _one_by_one(words: tuple[Word, ...]) -> tuple[Word, ...]:
-    """Let no word begin before the one before it ends: those that were moved to a cut begin there together."""
+def _one_by_one(words: tuple[Word, ...], first_s: float) -> tuple[Word, ...]:
+    """Let no word begin before the one before it ends, which is at ``first_s`` before the first."""
     placed: list[Word] = []
     for word in words:
-        begun_s = max(word.start_s, placed[-1].end_s if placed else 0.0)
+        begun_s = max(word.start_s, placed[-1].end_s if placed else first_s)
         placed.append(replace(word, start_s=begun_s, end_s=max(word.end_s, begun_s)))
     return tuple(placed)
 

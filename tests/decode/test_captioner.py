@@ -67,7 +67,7 @@ def test_words_of_a_caption_never_overlap(grid: Tokenizer, runs: list[tuple[int,
     tokens = (grid.encode(" ".join(GRID_WORDS)) * len(runs))[: len(runs)]
     heard = Hypothesis(tuple(tokens), 0.0, tuple(edges[::2]), tuple(edges[1::2]), (0.5,) * len(runs))
     captioner = Captioner(CONFIG, grid, BeamSearch(CONFIG, grid))
-    state = replace(captioner.init_state(), first_tick=cut, audio_weight=np.ones(200), visible=np.ones(200, np.bool_))
+    state = replace(captioner.init_state(cut), audio_weight=np.ones(200), visible=np.ones(200, np.bool_))
     caption = captioner._caption(heard, state)
     assert caption.start_s >= cut * TICK_S - 1e-9
     assert all(word.start_s <= word.end_s for word in caption.words)
@@ -116,13 +116,21 @@ def test_finals_are_what_one_search_over_all_would_give(grid: Tokenizer, say: Sa
     assert " ".join(caption.text for caption in finals) == whole
 
 
-def test_words_have_the_times_of_their_ticks(grid: Tokenizer, say: Say) -> None:
-    log_probs = np.concatenate([say(grid, "bin blue", gap=4, before=10, after=40), say(grid, "now", before=0)])
+def test_words_end_where_they_are_written_and_begin_somewhat_before(grid: Tokenizer, say: Say) -> None:
+    log_probs = np.concatenate([say(grid, "bin blue at", gap=4, before=10, after=40), say(grid, "now", before=0)])
     first, second = _finals(_run(grid, log_probs, [8, 16], start_tick=1000))
-    assert [(w.text, w.start_s, w.end_s) for w in first.words] == [("bin", 40.4, 40.44), ("blue", 40.6, 40.64)]
-    assert [(w.text, w.start_s) for w in second.words] == [("now", round((1000 + 60) * 0.04, 2))]
-    assert (first.start_s, first.end_s) == (40.4, 40.64)
+    written_s = [round((1000 + tick) * 0.04, 2) for tick in (10, 15, 20, 65)]
+    ends_s = [round(time_s + 0.04, 2) for time_s in written_s]
+    starts_s = [round(time_s - 0.16, 2) for time_s in written_s]
+    assert [word.end_s for word in (*first.words, *second.words)] == ends_s
+    assert [word.start_s for word in (*first.words, *second.words)] == starts_s
+    assert (first.start_s, first.end_s) == (starts_s[0], ends_s[2])
     assert all(0.9 < word.confidence <= 1 for word in first.words)
+
+
+def test_no_word_begins_before_the_stream_or_before_the_one_before_it_ends(grid: Tokenizer, say: Say) -> None:
+    (final,) = _finals(_run(grid, say(grid, "bin blue", gap=1, before=2, after=40), []))
+    assert [(w.start_s, w.end_s) for w in final.words] == [(0.0, 0.12), (0.12, 0.2)]
 
 
 def test_doubtful_words_have_low_confidence(grid: Tokenizer, say: Say) -> None:
