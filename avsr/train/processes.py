@@ -87,9 +87,14 @@ def join_processes(backend: str) -> Iterator[Processes]:
     # All attempts of a torchrun share a store: without names of its own, one finds the addresses of the dead.
     named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=named, rank=rank, world_size=count, timeout=PATIENCE)
+    part = dist.destroy_process_group
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    except BaseException:
+        # NCCL's orderly end waits for the others, which may wait in a sum for what failed here: for all of PATIENCE.
+        part = dist.distributed_c10d._abort_process_group
+        raise
     finally:
         # What still holds the group would keep its threads, which abort the process when Python ends before them.
         gc.collect()
-        dist.destroy_process_group()
+        part()

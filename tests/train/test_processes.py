@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import toy_training
 from toy_training import MakeTrainer, epochs, log, weights
 
 from avsr.errors import InputError
 from avsr.train.machine import open_machine
-from avsr.train.processes import Processes
+from avsr.train.processes import Processes, join_processes
 
 AUDIO = {"epochs": 2, "batch_size": 7, "dropout": 0.0, "ema_decay": 0.5, "average_last": 2}
 UNEVEN = {"epochs": 1, "batch_size": 3, "accumulate": 2, "augment": {"drop_video_share": 0.4, "lip_swap_share": 0.5}}
@@ -88,6 +89,20 @@ def test_a_process_alone_has_nobody_to_ask() -> None:
 
     with pytest.raises(InputError, match="no"):
         alone.share(fail)
+
+
+def test_a_process_that_fails_alone_waits_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL's ``shutdown`` returns when every process calls it, and those that wait for a sum never do."""
+    waited: list[bool] = []
+    monkeypatch.setattr(dist.ProcessGroup, "shutdown", lambda group: waited.append(True))
+    for name, text in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(InputError), join_processes("gloo"):
+        raise InputError("a clip is damaged")
+    assert not waited and not dist.is_initialized()
+    with join_processes("gloo"):
+        pass
+    assert waited == [True] and not dist.is_initialized()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
