@@ -99,7 +99,7 @@ def judge(report: Report) -> list[Target]:
     steps = [
         row["latency"].p50_ms
         for row in report.of("model step")
-        if row["graph"] and "latency" in row and row["backend"] == report.machine["kernels"]
+        if "latency" in row and row["graph"] and row["backend"] == report.machine["kernels"]
     ]
     targets.append(_at_most("whole step of one stream, captured: worst p50, ms", 3.0, max(steps, default=None)))
     streams = [row["streams"] for row in report.of("capacity") if "streams" in row]

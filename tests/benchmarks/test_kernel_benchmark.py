@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,13 +18,13 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """``benchmarks/kernels.py``, without its sections that run the whole network."""
+    """``benchmarks/kernels.py``, as where what runs the whole network is not installed."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     spec = importlib.util.spec_from_file_location("kernel_benchmark", BENCHMARKS / "kernels.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "_run_model_sections", lambda *_, **__: None)
+    monkeypatch.setitem(sys.modules, "_model_sections", None)
     return module
 
 
@@ -53,6 +54,15 @@ def test_a_wrong_kernel_is_never_timed(benchmark: ModuleType, monkeypatch: pytes
     refused = [row for row in report.of("streaming") if row["candidate"] == "ours"]
     assert refused and all("wrong" in row["refused"] and "median_us" not in row for row in refused)
     assert len(report.failures) >= len(refused)
+
+
+def test_figures_of_a_gpu_are_judged_without_those_of_the_whole_network(benchmark: ModuleType, tmp_path: Path) -> None:
+    report = benchmark.Report({"kernels": "triton"}, tmp_path / "figures.json", copy_gb_s=4000.0)
+    benchmark._run_model_sections(report, torch.device("cuda"), capacity_until=0.0)
+    report.save()
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert "_model_sections" in figures["rows"][0]["refused"]
+    assert {target["met"] for target in figures["targets"]} == {None}
 
 
 def test_an_element_that_nobody_wrote_is_seen(benchmark: ModuleType) -> None:
