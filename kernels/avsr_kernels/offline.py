@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas, sm_arch_from_capability
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
@@ -100,21 +100,20 @@ class _NoDevice:
     """What Triton asks of a driver before it compiles."""
 
     def __init__(self, capability: int) -> None:
-        self._target = GPUTarget("cuda", capability, 32)
+        self._capability = capability
 
     def get_current_device(self) -> int:
-        return 0
+        return self._capability  # Triton keeps what it compiled by device: each target needs a number of its own
 
     def get_current_stream(self, device: int) -> int:
         return 0
 
     def get_current_target(self) -> GPUTarget:
-        return self._target
+        return GPUTarget("cuda", self._capability, 32)
 
 
 def _resources(kernel: Any, capability: int) -> Resources:
-    assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-    target = "sm_90a" if capability == 90 else f"sm_{capability}"
+    assembler, target = get_ptxas(capability).path, sm_arch_from_capability(capability)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(kernel.asm["ptx"])
