@@ -161,9 +161,10 @@ class AdapterSystem:
         Raises:
             InputError: the recogniser failed.
         """
+        own = sound.copy()  # it may work in place, and others hear the same sound
         begun_s = time.perf_counter()
         try:
-            text = self.adapter.transcribe(sound, clip.utterance.path if clip.has_pictures else None)
+            text = self.adapter.transcribe(own, clip.utterance.path if clip.has_pictures else None)
         except AvsrError:
             raise
         except Exception as error:

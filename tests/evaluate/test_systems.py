@@ -273,6 +273,21 @@ def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch:
             system.hear(clip, noisy)
 
 
+def test_a_recogniser_that_works_in_place_changes_no_sound_but_its_own(film: Path) -> None:
+    class Levelling:
+        def describe(self) -> str:
+            return "levelling 1.0"
+
+        def transcribe(self, samples: FloatArray, video: Path | None) -> str:
+            samples /= np.abs(samples).max()
+            return ""
+
+    with ClipUnderTest(replace(UTTERANCE, path=film)) as clip:
+        before = clip.samples.copy()
+        AdapterSystem("Levelling", Levelling()).hear(clip, clip.samples)
+        np.testing.assert_array_equal(clip.samples, before)
+
+
 @pytest.mark.parametrize("spec", ["whisper", "no_such_module:Mine", "json:Mine", "a:b:c", ""])
 def test_an_unknown_recogniser_is_refused(spec: str) -> None:
     with pytest.raises(InputError, match=f"--compare {spec}"):
