@@ -4,7 +4,8 @@
                  ├─ features  FeatureConfig   the log-mel statistics it was trained with
                  └─ decode    DecodeConfig    the search and the cutting into captions
 
-A number is never read from a string, ``true`` is never 1, and a field that nobody knows is an error.
+A number is never read from a string, ``true`` is never 1, and a field that nobody knows, or that is given twice, is an
+error.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def parse_config(text: str, cls: type[C], *, source: str, is_json: bool = False)
     language = "JSON" if is_json else "YAML"
     try:
         # A text nested deeper than the parser can follow ends in RecursionError, a bad \U escape or date in ValueError.
-        values = json.loads(text) if is_json else yaml.safe_load(text)
+        values = json.loads(text, object_pairs_hook=_each_once) if is_json else yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: not valid {language}: {error}") from error
     if not isinstance(values, dict):
@@ -181,6 +182,28 @@ class BundleConfig(Section):
         if self.default_chunk_ms not in allowed:
             raise ValueError(f"default_chunk_ms {self.default_chunk_ms} was not trained; allowed: {allowed}")
         return self
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a field that is given twice, as YAML does; PyYAML keeps the last one and says nothing."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node, names = super().compose_mapping_node(anchor), set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+                names.add(key.value)
+        return node
+
+
+def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in fields:
+        if name in values:
+            raise ValueError(f"{name} is given twice")
+        values[name] = value
+    return values
 
 
 def _explain(detail: ErrorDetails, cls: type[Section]) -> str:

@@ -64,11 +64,17 @@ def test_every_wrong_field_is_named_with_its_value() -> None:
         ("a: [", "not valid YAML"),
         ("vocab_size: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("a: " + "[" * 1000, "not valid YAML"),
+        ("vocab_size: 30\ndim: 64\nvocab_size: 40", "vocab_size is given twice\n.*line 3"),
     ],
 )
 def test_what_is_no_config_is_refused(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_config(text, ModelConfig, source="x.yaml")
+
+
+def test_a_field_is_given_once_in_json_too() -> None:
+    with pytest.raises(ConfigError, match="not valid JSON: dim is given twice"):
+        parse_config('{"vocab_size": 30, "dim": 64, "dim": 32}', ModelConfig, source="x.json", is_json=True)
 
 
 def test_a_model_from_before_there_was_a_choice_fuses_with_gates() -> None:
