@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -40,5 +43,16 @@ class RgbConverter:
             format="rgb24",
             interpolation=Interpolation.AREA if scale < 1 else Interpolation.BILINEAR,
         ).to_ndarray()
+        if _is_mirrored(frame):
+            rgb = rgb[::-1]
         quarter_turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(rgb, quarter_turns), dtype=np.uint8)
+
+
+def _is_mirrored(frame: av.VideoFrame) -> bool:
+    """Tell whether it is shown mirrored, as a front camera has it: upside down first, then turned."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d, *_ = struct.unpack("9i", matrix)
+    return bool(a * d < b * c)

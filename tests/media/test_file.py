@@ -214,38 +214,6 @@ def test_cover_art_is_no_video(tmp_path):
     assert packets and not pictures
 
 
-@pytest.mark.parametrize(("degrees", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))])
-def test_rotated_phone_video_stands_upright(tmp_path, degrees, matrix):
-    picture = np.zeros((48, 64, 3), dtype=np.uint8)
-    picture[:24, :32], picture[:24, 32:], picture[24:, :32] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
-    path = tmp_path / "phone.mp4"
-    write_clip(path, frame_times_s=even_times_s(25, 0.2), audio_rate=None, picture=picture)
-    data = bytearray(path.read_bytes())
-    # The display matrix lies 40 bytes into the (version 0) track header; a phone turns it so many degrees clockwise.
-    place = data.rindex(b"tkhd") + 4 + 40
-    a, b, c, d = (value << 16 for value in matrix)
-    struct.pack_into(">9i", data, place, a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-    _, _, pictures, _ = _deliveries(path)
-    upright = np.rot90(picture, -degrees // 90)
-    assert pictures[0].rgb.shape == upright.shape
-    assert np.abs(pictures[0].rgb.astype(int) - upright)[::8, ::8].mean() < 20
-
-
-def test_large_pictures_are_scaled_down_and_pixels_made_square(tmp_path):
-    path = tmp_path / "large.mp4"
-    write_clip(path, frame_times_s=even_times_s(25, 0.08), audio_rate=None, picture=np.zeros((1080, 1920, 3), np.uint8))
-    assert _deliveries(path)[2][0].rgb.shape == (720, 1280, 3)
-    path = tmp_path / "wide.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
-        container.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
-        container.mux(stream.encode())
-    assert _deliveries(path)[2][0].rgb.shape == (48, 96, 3)
-
-
 # Sources
 
 
