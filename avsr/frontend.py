@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from avsr.lips import LipInput, LipState, LipTracker, level_db
+from avsr.lips import LipInput, LipState, LipTracker
 from avsr.media import (
     AlignedVideo,
     AudioAligner,
@@ -29,6 +29,7 @@ from avsr.media import (
 from avsr.media.align import MAX_HOLD_US, SoundPart, end_of, take_sound
 from avsr.types import (
     LIP_SIZE,
+    MUTED_DB,
     TICK_S,
     TICK_SAMPLES,
     TICK_US,
@@ -38,11 +39,10 @@ from avsr.types import (
     Modality,
     Sense,
     VideoTick,
+    level_db,
 )
 
 DEFAULT_PATIENCE_S = 2.0
-MUTED_DB = -80.0
-"""Sound below this level, dB of full scale, is quieter than any room: the microphone is muted."""
 MUTED_TICKS = 5
 """Sound counts as absent after so long below ``MUTED_DB`` (0.2 s), until it comes back."""
 

@@ -6,6 +6,7 @@ Everything between ``media`` and ``captions`` is placed by an integer tick count
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,6 +36,8 @@ NUM_MELS = 80
 """Mel bands."""
 LIP_SIZE = 96
 """Side of the square lip crop, pixels."""
+MUTED_DB = -80.0
+"""Sound below this level, dB of full scale, is quieter than any room: the microphone is muted."""
 
 Modality = Literal["av", "audio", "video"]
 Sense = Literal["audio", "video"]
@@ -42,6 +45,12 @@ Sense = Literal["audio", "video"]
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
+
+
+def level_db(samples: FloatArray) -> float:
+    """Loudness of ``samples`` f32 (n,) in [-1, 1]: mean power in dB of full scale, at least -120."""
+    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+    return 10 * math.log10(max(power, 1e-12))
 
 
 @dataclass(frozen=True, slots=True)

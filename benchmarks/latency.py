@@ -30,13 +30,12 @@ from rich.table import Table
 
 import avsr
 from avsr.corpora import read_clip, read_table
-from avsr.lips import level_db
 from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Event
 from avsr.live.session import run_session
 from avsr.media.capture import Picture, Sound
 from avsr.stream import Stream
-from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, ByteArray, Caption, FloatArray
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, ByteArray, Caption, FloatArray, level_db
 
 PAUSE_S = 1.5
 """After each clip: long enough for an endpoint."""

@@ -67,6 +67,19 @@ def test_streaming_agrees_with_the_parallel_pass(model: Recognizer) -> None:
         assert (torch.cat(pieces, dim=1).exp() - whole.values.exp()).abs().max() <= 1e-5
 
 
+def test_a_quiet_microphone_is_understood(model: Recognizer) -> None:
+    samples, _ = read_clip(DEMO_CLIP)
+    texts = []
+    for gain in (1.0, 0.01):
+        with model.stream(modality="audio") as stream:
+            stream.accept_audio(np.tile(samples, 2) * np.float32(gain), SAMPLE_RATE)
+            stream.finish()
+            texts.append([caption.text for caption in stream.captions() if caption.is_final])
+    usual, quiet = texts
+    assert usual[0] == usual[1]
+    assert quiet[1] == usual[1]  # the first time, how loud the speech is was yet to be heard
+
+
 def test_captions_are_the_same_however_the_clip_is_cut(
     model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: RememberedFaces
 ) -> None:

@@ -79,9 +79,9 @@ def _show_sound(console: Console, captures: list[Capture]) -> None:
     import numpy as np
 
     from avsr.captions.live import QUIET_DB, bar
-    from avsr.lips import level_db
     from avsr.media import to_mono
     from avsr.media.capture import Sound
+    from avsr.types import level_db
 
     sounds = [capture for capture in captures if isinstance(capture, Sound)]
     loudest_db = max(level_db(to_mono(sound.samples)) for sound in sounds)

@@ -1,14 +1,18 @@
-"""Causal log-mel features: 80 bands, 25 ms Hann window, 10 ms hop, normalised by constants of the model bundle."""
+"""Causal log-mel features: 80 bands, 25 ms Hann window, 10 ms hop, normalised by constants of the model bundle.
+
+Of a quiet microphone's sound they are those of its amplified sound (see `avsr.features.level`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torchaudio.functional as AF
 
 from avsr.config import FeatureConfig
-from avsr.types import HOP_SAMPLES, NUM_MELS, SAMPLE_RATE, TICK_SAMPLES, WINDOW_SAMPLES
+from avsr.features.level import LevelState
+from avsr.types import HOP_SAMPLES, NUM_MELS, SAMPLE_RATE, TICK_SAMPLES, WINDOW_SAMPLES, level_db
 
 FFT_SIZE = 512
 LOWEST_HZ = 20.0
@@ -18,9 +22,10 @@ CONTEXT_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES
 
 @dataclass(frozen=True, slots=True)
 class LogMelState:
-    """The last ``CONTEXT_SAMPLES`` samples, f32 (240,)."""
+    """The last ``CONTEXT_SAMPLES`` samples as they were made louder, f32 (240,), and how loud the sound is."""
 
     context: torch.Tensor
+    level: LevelState = field(default_factory=LevelState)
 
 
 class LogMel:
@@ -45,15 +50,17 @@ class LogMel:
 
     def step(self, samples: torch.Tensor, state: LogMelState) -> tuple[torch.Tensor, LogMelState]:
         """Turn ``samples`` f32 (640 n,) into normalised log-mel frames f32 (4 n, 80)."""
+        samples, level = _levelled(samples, state.level)
         joined = torch.cat([state.context, samples])
         num_ticks = len(samples) // TICK_SAMPLES
         ticks = [self._frames(joined[i * TICK_SAMPLES :][: CONTEXT_SAMPLES + TICK_SAMPLES]) for i in range(num_ticks)]
         mel = torch.cat(ticks) if ticks else torch.zeros(0, NUM_MELS)
-        return mel, LogMelState(joined[len(joined) - CONTEXT_SAMPLES :].clone())
+        return mel, LogMelState(joined[len(joined) - CONTEXT_SAMPLES :].clone(), level)
 
     def parallel(self, samples: torch.Tensor) -> torch.Tensor:
         """Turn a whole utterance f32 (640 n,) into what `step` makes of it, up to rounding, in one go: for training."""
-        return self._frames(torch.cat([self.init_state().context, samples]))
+        state = self.init_state()
+        return self._frames(torch.cat([state.context, _levelled(samples, state.level)[0]]))
 
     def _frames(self, samples: torch.Tensor) -> torch.Tensor:
         """Compute the frames (4 n, 80) of n ticks from their samples and the context before them (240 + 640 n,)."""
@@ -62,3 +69,14 @@ class LogMel:
         log_mel = (power @ self._bands).clamp_min(self._floor).log()
         normalised: torch.Tensor = (log_mel - self._mean) / self._std
         return normalised
+
+
+def _levelled(samples: torch.Tensor, level: LevelState) -> tuple[torch.Tensor, LevelState]:
+    """Make ``samples`` f32 (640 n,) louder where they are quiet, each tick by a gain of its own."""
+    gains = []
+    for tick in samples.view(-1, TICK_SAMPLES).numpy():
+        level = level.heard(level_db(tick))
+        gains.append(10 ** (level.gain_db / 20))
+    if all(gain == 1 for gain in gains):
+        return samples, level
+    return (samples.view(-1, TICK_SAMPLES) * torch.tensor(gains)[:, None]).flatten(), level

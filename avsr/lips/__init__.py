@@ -2,7 +2,6 @@
 
 from avsr.lips.landmarks import Face, FaceMesh, Landmarker, LateFaceMesh
 from avsr.lips.offset import OffsetMeter
-from avsr.lips.speaker import level_db
 from avsr.lips.tracker import LipInput, LipState, LipTracker
 
 __all__ = [
@@ -14,5 +13,4 @@ __all__ = [
     "LipState",
     "LipTracker",
     "OffsetMeter",
-    "level_db",
 ]

@@ -11,10 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from avsr.lips.landmarks import Face
-from avsr.types import FloatArray
 
 QUIET_DB = -60.0
 """Sound below this level counts as silence, dB of full scale."""
@@ -78,12 +75,6 @@ def pick_speaker(
     chosen, rival, rival_ticks = _choose(people, seen, state, num_ticks)
     state = SpeakerState(people, chosen, rival, rival_ticks, max([state.next_key, *(key + 1 for key in seen)]))
     return (None if chosen is None else seen.get(chosen)), state
-
-
-def level_db(samples: FloatArray) -> float:
-    """Loudness of ``samples`` f32 (n,) in [-1, 1]: mean power in dB of full scale, at least -120."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    return 10 * math.log10(max(power, 1e-12))
 
 
 _SAME_FACE_DISTANCE = 0.6

@@ -17,10 +17,10 @@ from stand_ins import Heard, LampFace, Packet, listen, packets_of, pictures, sou
 import avsr
 from avsr.decode import BeamSearch, Captioner, CaptionerInput, CaptionerState
 from avsr.frontend import FrontEnd, SenseTicks, join_ticks
-from avsr.lips import LipTracker, level_db
+from avsr.lips import LipTracker
 from avsr.media import AudioPacket, open_media
 from avsr.recognizer import MAX_PATIENCE_S, Recognizer
-from avsr.types import SAMPLE_RATE, TICK_SAMPLES, AvChunk, Caption, FloatArray, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_SAMPLES, AvChunk, Caption, FloatArray, VideoFrame, level_db
 
 DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 LAG_S = 1.9

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avsr.lips import Face, FaceMesh, level_db
+from avsr.lips import Face, FaceMesh
 from avsr.lips.speaker import PATIENCE_TICKS, SpeakerState, pick_speaker
-from avsr.types import FloatArray
+from avsr.types import FloatArray, level_db
 
 MakeFace = Callable[..., Face]
 LEFT, RIGHT = 150 + 200j, 450 + 200j

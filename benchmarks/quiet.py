@@ -1,0 +1,71 @@
+"""Word error rate of a quiet microphone, by sound alone: what one speaker says, sentence after sentence, as one stream.
+
+python benchmarks/quiet.py ../shared/data/grid.tsv --split test --json quiet.json
+
+Each stream is heard as it is, which is the baseline, and so many dB quieter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from avsr import Recognizer, load_model
+from avsr.corpora import read_sound, read_table
+from avsr.evaluate.text import normalise
+from avsr.evaluate.wer import NO_ERRORS, Errors, word_errors
+from avsr.types import SAMPLE_RATE, FloatArray
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
+    parser.add_argument("--split", default="test", help="whose clips are heard")
+    parser.add_argument("--gain-db", default="0,-20,-30,-40,-50", help="how much louder they are made")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    if not options.table.exists():
+        print(f"skipped: no corpus at {options.table}")
+        return
+    torch.set_num_threads(1)
+    clips = sorted((u for u in read_table(options.table) if u.split == options.split), key=lambda u: u.speaker)
+    model = load_model()
+    streams = []
+    for _, spoken in groupby(clips, key=lambda u: u.speaker):
+        one = list(spoken)
+        sound = np.concatenate([read_sound(u.path, lambda _: None)[0] for u in one])
+        streams.append((sound, " ".join(normalise(u.text, "basic") for u in one)))
+
+    figures: dict[str, float] = {}
+    table = Table("louder by", "words wrong", title=f"{len(clips)} clips of {options.split}")
+    for gain_db in (float(value) for value in options.gain_db.split(",")):
+        errors = NO_ERRORS
+        for sound, text in streams:
+            errors += heard(model, sound * np.float32(10 ** (gain_db / 20)), text)
+        figures[f"{gain_db:g}"] = errors.total / errors.num_reference
+        table.add_row(f"{gain_db:g} dB", f"{100 * figures[f'{gain_db:g}']:.1f} %")
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def heard(model: Recognizer, sound: FloatArray, text: str) -> Errors:
+    """Count what a live stream of ``sound`` f32 (n,), 16 kHz, gets wrong of ``text``."""
+    with model.stream(modality="audio") as stream:
+        for start in range(0, len(sound), SAMPLE_RATE):
+            stream.accept_audio(sound[start : start + SAMPLE_RATE], SAMPLE_RATE)
+        stream.finish()
+        finals = [caption.text for caption in stream.captions() if caption.is_final]
+    return word_errors(text, normalise(" ".join(finals), "basic"))
+
+
+if __name__ == "__main__":
+    main()
