@@ -53,11 +53,15 @@ def run(
     from avsr.cli.training_table import TrainingTable
     from avsr.config import load_config
     from avsr.disk import prepare_directory
+    from avsr.errors import InputError
     from avsr.train.machine import open_machine
     from avsr.train.recipe import RECIPES, RecipeConfig
     from avsr.train.run import run_recipe
 
     shipped = RECIPES / f"{recipe}.yaml"
+    if not (shipped.exists() or Path(recipe).exists()):
+        names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        raise InputError(f"--recipe {recipe}: there is no such file, and avsr comes with {names}")
     settings = load_config(shipped if shipped.exists() else Path(recipe), RecipeConfig)
     work = work or Path("runs") / Path(recipe).stem
     if output:

@@ -195,8 +195,7 @@ class MediaFile:
             raise MediaError(
                 f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged"
                 + (INDEX_AT_END if _is_pipe(self._container.name) and "mp4" in self._container.format.name else "")
-                + ". "
-                + " ".join(self._warnings)
+                + (". " + " ".join(self._warnings) if self._warnings else "")
             )
 
     def _packets(self) -> Iterator[AvPacket[Any]]:

@@ -16,6 +16,7 @@ from avsr.errors import AvsrError
 from avsr.train.job import Job
 from avsr.train.loop import StageSummary, finished_summary
 from avsr.train.machine import Machine
+from avsr.train.packs.workers import num_cores
 from avsr.train.recipe import Branch
 from avsr.train.stopping import leave_terminal_to_parent
 from avsr.train.tracking import OnReport, Report, StageNote
@@ -36,7 +37,7 @@ def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Bran
     branches = job.recipe.branches
     finished = {branch: machine.processes.share(partial(finished_summary, job.work / branch)) for branch in branches}
     pending = [branch for branch in branches if finished[branch] is None]
-    cores = os.cpu_count() or 1
+    cores = num_cores()
     if len(pending) < 2 or machine.is_gpu or machine.processes.count > 1 or cores < 2:
         for branch in pending:
             job.trainer(branch, machine, on_report).run()

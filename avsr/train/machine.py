@@ -12,6 +12,7 @@ import torch
 from avsr_kernels import KernelsUnavailableError, check_kernels
 
 from avsr.errors import DeviceError
+from avsr.train.packs.workers import num_cores
 from avsr.train.processes import ALONE, Processes, join_processes
 
 CPU = torch.device("cpu")
@@ -76,5 +77,5 @@ def open_machine(device: DeviceName = "auto", workers: int | None = None) -> Ite
         raise DeviceError(str(error)) from error
     with join_processes("cpu:gloo,cuda:nccl") as processes:
         if workers is None:
-            workers = max(1, (os.cpu_count() or 1) // processes.local_count - 1)
+            workers = max(1, num_cores() // processes.local_count - 1)
         yield Machine(chosen, workers, processes)

@@ -42,7 +42,10 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (
+            ["--recipe", "nowhere.yaml"],
+            "nowhere.yaml: there is no such file, and avsr comes with adapt, default, finetune",
+        ),
         (["--from", "nobody"], "nobody: no such model"),
         (["--device", "tpu"], "tpu"),
         (["-o", "file/bundle"], "file: cannot be written to"),

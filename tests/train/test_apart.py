@@ -30,7 +30,7 @@ from avsr.train.tracking import Report, StageNote
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(apart, "num_cores", lambda: 2)
 
 
 @pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch

@@ -293,3 +293,11 @@ def test_a_pack_is_trained_from_without_pyav_and_mediapipe(
     assert process.exitcode == 0
     summary = finished_summary(tmp_path / "audio")
     assert summary is not None and "audio_wer" in summary.scores
+
+
+def test_as_many_processes_work_as_there_are_cores_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
+    assert workers.num_cores() == 3
+    monkeypatch.delattr(workers.os, "sched_getaffinity")  # as on macOS
+    assert workers.num_cores() == 128

@@ -85,7 +85,7 @@ def prepare_toy(data: Path, packs: Path) -> Path:
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried here is the way of the data, not the processes."""
     monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
-    monkeypatch.setattr(apart.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(apart, "num_cores", lambda: 1)
 
 
 @pytest.mark.usefixtures("_in_this_process")

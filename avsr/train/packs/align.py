@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -13,7 +12,7 @@ from avsr.errors import InputError
 from avsr.evaluate.sphinx import SphinxAligner, require_pocketsphinx
 from avsr.train.packs.codec import require_soundfile
 from avsr.train.packs.reader import INDEX_FILE, Clip, ClipMemory, Media, PreparedCorpus
-from avsr.train.packs.workers import work_on
+from avsr.train.packs.workers import num_cores, work_on
 from avsr.train.packs.writer import PackWriter
 
 KEEP_EVERY = 500
@@ -51,7 +50,7 @@ def align(
         on_progress(0, len(untimed))
         try:
             for num_done, (clip, words) in enumerate(
-                work_on(untimed, partial(_align, directory), jobs or os.cpu_count() or 1), 1
+                work_on(untimed, partial(_align, directory), jobs or num_cores()), 1
             ):
                 if isinstance(words, tuple):
                     found[clip] = replace(clip, words=words)

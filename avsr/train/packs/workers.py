@@ -51,6 +51,11 @@ def _alone(item: T, work: Callable[[T], R]) -> R | None:
             return None
 
 
+def num_cores() -> int:
+    """Return how many processor cores this process may use: a job of a cluster may have few of many."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def open_executor(jobs: int) -> Executor:
     """Return ``jobs`` processes."""
     # Forking a process in which MediaPipe or OpenCV has threads can hang it.
