@@ -346,7 +346,8 @@ class Stream:
 
     def _awakened(self, start_tick: int, state: StreamState) -> StreamState:
         captioner = self._captioner.wake(start_tick, state.captioner)
-        return replace(state, mel=self._log_mel.init_state(), model=self._network.init_state(), captioner=captioner)
+        mel = replace(self._log_mel.init_state(), level=state.mel.level)  # the microphone is as quiet as before
+        return replace(state, mel=mel, model=self._network.init_state(), captioner=captioner)
 
     @torch.inference_mode()
     def _caption(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:

@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
     parser.add_argument("--split", default="test", help="whose clips are heard")
-    parser.add_argument("--gain-db", default="0,-20,-30,-40,-50", help="how much louder they are made")
+    parser.add_argument("--quieter-db", default="0,20,30,40,50", help="how much quieter they are made")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     if not options.table.exists():
@@ -37,6 +37,8 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     clips = sorted((u for u in read_table(options.table) if u.split == options.split), key=lambda u: u.speaker)
+    if not clips:
+        parser.error(f"--split {options.split}: {options.table} has no such clips")
     model = load_model()
     streams = []
     for _, spoken in groupby(clips, key=lambda u: u.speaker):
@@ -45,13 +47,13 @@ def main() -> None:
         streams.append((sound, " ".join(normalise(u.text, "basic") for u in one)))
 
     figures: dict[str, float] = {}
-    table = Table("louder by", "words wrong", title=f"{len(clips)} clips of {options.split}")
-    for gain_db in (float(value) for value in options.gain_db.split(",")):
+    table = Table("quieter by", "words wrong", title=f"{len(clips)} clips of {options.split}")
+    for quieter_db in (float(value) for value in options.quieter_db.split(",")):
         errors = NO_ERRORS
         for sound, text in streams:
-            errors += heard(model, sound * np.float32(10 ** (gain_db / 20)), text)
-        figures[f"{gain_db:g}"] = errors.total / errors.num_reference
-        table.add_row(f"{gain_db:g} dB", f"{100 * figures[f'{gain_db:g}']:.1f} %")
+            errors += heard(model, sound * np.float32(10 ** (-quieter_db / 20)), text)
+        figures[f"{quieter_db:g}"] = errors.total / errors.num_reference
+        table.add_row(f"{quieter_db:g} dB", f"{100 * figures[f'{quieter_db:g}']:.1f} %")
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")

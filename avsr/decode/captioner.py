@@ -208,7 +208,7 @@ class Captioner:
         )
         if not caption.words:
             return (), rest
-        until_tick = max(state.first_tick, hypothesis.end_ticks[-1] + 1)
+        until_tick = max(state.first_tick, hypothesis.end_ticks[-1]) + 1
         return (caption,), replace(
             rest, segment=state.segment + 1, revision=0, shown=NOTHING_SHOWN, said_until_tick=until_tick
         )
@@ -262,7 +262,7 @@ def _not_before(first_tick: int, hypothesis: Hypothesis) -> Hypothesis:
 
 
 def _one_by_one(words: tuple[Word, ...], first_s: float) -> tuple[Word, ...]:
-    """Let no word begin before the one before it ends, which is at ``first_s`` before the first."""
+    """Let no word begin before the one before it ends; before the first, that is ``first_s``."""
     placed: list[Word] = []
     for word in words:
         begun_s = max(word.start_s, placed[-1].end_s if placed else first_s)

@@ -19,8 +19,8 @@ def timed_words(hypothesis: Hypothesis, tokenizer: Tokenizer) -> tuple[Word, ...
     """Return the words of ``hypothesis``, times in seconds since the start of the stream.
 
     A word lasts from ``LEAD_TICKS`` before the first tick of its first token to the end of the last tick of its last
-    token, in the best alignment, so that neighbours may overlap. Its confidence is the geometric mean of its tokens'
-    highest posteriors there.
+    token, in the best alignment, so that neighbours may overlap, and the first begin before the stream. Its confidence
+    is the geometric mean of its tokens' highest posteriors there.
     """
     starts = [i for i, token in enumerate(hypothesis.tokens) if i == 0 or tokenizer.is_word_start(token)]
     ends = [*starts[1:], len(hypothesis.tokens)]

@@ -102,7 +102,7 @@ class Recorder:
             self._container.close()
             if self._tracks is None:
                 self._path.unlink()
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, InputError, OSError, ValueError) as error:
             self._error = self._error or error
 
     def _encode(self, packet: Packet) -> None:

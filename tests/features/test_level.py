@@ -11,6 +11,7 @@ from avsr.config import FeatureConfig
 from avsr.features import LogMel
 from avsr.features.level import (
     FLOOR_RISE_DB,
+    HOLD_TICKS,
     QUIET_DB,
     SPEECH_ABOVE_FLOOR_DB,
     SPEECH_FALL_DB,
@@ -47,9 +48,31 @@ def test_speech_as_loud_as_usual_is_never_amplified(levels_db: list[float], loud
 
 def test_the_quiet_beginning_of_a_loud_word_is_not_amplified() -> None:
     state = LevelState()
-    for level_db in (-70, -70, -55, -45, -30, USUAL_DB, -20, -40):
+    for level_db in (-70, -70, -55, -42, -46, -30, USUAL_DB, -20, -40):
         state = state.heard(level_db)
         assert state.gain_db == 0
+
+
+@given(st.floats(-80, -60), st.floats(-60, -20), st.lists(st.floats(-2, 2), min_size=200, max_size=200))
+def test_a_noise_that_begins_is_not_amplified(room_db: float, noise_db: float, wobble_db: list[float]) -> None:
+    state = follow([room_db] * 25)
+    for wobble in wobble_db:
+        state = state.heard(noise_db + wobble)
+        assert state.gain_db == 0
+
+
+@given(st.lists(st.floats(-79, -50), min_size=1, max_size=3))
+def test_a_noise_that_fades_in_or_has_a_hole_is_not_amplified(partly_db: list[float]) -> None:
+    state = follow([*sorted(partly_db), *[-50.0] * 100, partly_db[0]])
+    for _ in range(100):
+        state = state.heard(-50.0)
+        assert state.gain_db == 0
+
+
+@given(st.lists(st.floats(-60, -36), min_size=1, max_size=3))
+def test_after_a_click_the_room_is_not_amplified_for_long(click_db: list[float]) -> None:
+    state = follow([*[-62.0] * 25, *click_db, *[-62.0] * (HOLD_TICKS + 1)])
+    assert state.gain_db == 0
 
 
 @given(st.floats(-120, -20), st.lists(st.floats(0, SPEECH_ABOVE_FLOOR_DB), max_size=60))
