@@ -20,7 +20,7 @@ LOUD_ENOUGH_DB = -25.0
 """... until they are above this."""
 MAX_GAIN_DB = 40.0
 SPEECH_ABOVE_FLOOR_DB = 10.0
-SYLLABLE_FALL_DB = 6.0
+SYLLABLE_FALL_DB = 4.0
 """Speech rises and falls: only what has fallen so far below its peak is called quiet, no noise that begins."""
 HOLD_TICKS = 12
 """So long after speech sound is still made louder (0.5 s): words have quiet ends, and stops in them."""

@@ -53,7 +53,7 @@ def test_the_quiet_beginning_of_a_loud_word_is_not_amplified() -> None:
         assert state.gain_db == 0
 
 
-@given(st.floats(-80, -60), st.floats(-60, -20), st.lists(st.floats(-2, 2), min_size=200, max_size=200))
+@given(st.floats(-80, -60), st.floats(-60, -20), st.lists(st.floats(-1.5, 1.5), min_size=200, max_size=200))
 def test_a_noise_that_begins_is_not_amplified(room_db: float, noise_db: float, wobble_db: list[float]) -> None:
     state = follow([room_db] * 25)
     for wobble in wobble_db:

@@ -12,7 +12,7 @@ from stand_ins import Heard, LampFace, Packet, pictures, sound
 from avsr import stream as streams
 from avsr.media import AudioPacket
 from avsr.recognizer import Recognizer
-from avsr.types import SAMPLE_RATE, FloatArray, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray, VideoFrame
 
 LAG_S = 1.4
 """Under the patience of 2 s, together with what a packet holds back."""
@@ -90,3 +90,17 @@ def test_gaps_lags_cuts_and_moves_never_change_captions(
     again, *others = say(engine, second, int(rng.integers(len(second))))
     assert again.finals == heard.finals
     assert others == [duration_s, notes]
+
+
+def test_after_a_sleep_the_microphone_is_as_quiet_as_before(
+    engine: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SLEEP_TICKS", NAP_TICKS)
+    levels_db = np.repeat([-75, -50, -60], 8)
+    ticks = np.random.default_rng(4).standard_normal((len(levels_db), TICK_SAMPLES)) * 10 ** (levels_db / 20)[:, None]
+    with engine.stream(modality="audio") as stream:
+        stream.accept_audio(ticks.ravel().astype(np.float32), SAMPLE_RATE, t=0.0)
+        assert stream.state.mel.level.is_quiet
+        stream.accept_audio(np.zeros(TICK_SAMPLES, np.float32), SAMPLE_RATE, t=3 * NAP_TICKS * TICK_S)
+        stream.accept_audio(np.full(10 * TICK_SAMPLES, 1e-3, np.float32), SAMPLE_RATE)
+        assert stream.state.mel.level.is_quiet
