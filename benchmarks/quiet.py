@@ -2,7 +2,7 @@
 
 python benchmarks/quiet.py ../shared/data/grid.tsv --split test --json quiet.json
 
-Each stream is heard as it is, which is the baseline, and so many dB quieter.
+Each stream is heard as it is and so many dB quieter, with and without what makes quiet sound louder.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 from itertools import groupby
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from avsr import Recognizer, load_model
 from avsr.corpora import read_sound, read_table
 from avsr.evaluate.text import normalise
 from avsr.evaluate.wer import NO_ERRORS, Errors, word_errors
+from avsr.features import level
 from avsr.types import SAMPLE_RATE, FloatArray
 
 
@@ -46,14 +48,17 @@ def main() -> None:
         sound = np.concatenate([read_sound(u.path, lambda _: None)[0] for u in one])
         streams.append((sound, " ".join(normalise(u.text, "basic") for u in one)))
 
-    figures: dict[str, float] = {}
-    table = Table("quieter by", "words wrong", title=f"{len(clips)} clips of {options.split}")
+    figures: dict[str, dict[str, float]] = {}
+    table = Table("quieter by", "words wrong", "nothing made louder", title=f"{len(clips)} clips of {options.split}")
     for quieter_db in (float(value) for value in options.quieter_db.split(",")):
-        errors = NO_ERRORS
-        for sound, text in streams:
-            errors += heard(model, sound * np.float32(10 ** (-quieter_db / 20)), text)
-        figures[f"{quieter_db:g}"] = errors.total / errors.num_reference
-        table.add_row(f"{quieter_db:g} dB", f"{100 * figures[f'{quieter_db:g}']:.1f} %")
+        figures[f"{quieter_db:g}"] = wrong = {}
+        for name, max_gain_db in (("wrong", level.MAX_GAIN_DB), ("wrong_without", 0.0)):
+            errors = NO_ERRORS
+            with mock.patch.object(level, "MAX_GAIN_DB", max_gain_db):
+                for sound, text in streams:
+                    errors += heard(model, sound * np.float32(10 ** (-quieter_db / 20)), text)
+            wrong[name] = errors.total / errors.num_reference
+        table.add_row(f"{quieter_db:g} dB", *(f"{100 * share:.1f} %" for share in wrong.values()))
     Console().print(table)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")

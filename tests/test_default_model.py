@@ -13,7 +13,7 @@ import torch
 
 import avsr
 from avsr import Caption, Recognizer, load_model
-from avsr.corpora import read_clip, read_senses, unfit_to_test
+from avsr.corpora import read_clip, read_senses, read_table, unfit_to_test
 from avsr.evaluate.bench import Plan, run, select_clips
 from avsr.evaluate.clips import RememberedFaces
 from avsr.evaluate.conditions import CLEAN, Condition
@@ -138,6 +138,19 @@ def test_recorded_steps_never_change_captions(
 def _timed_words(caption: Caption) -> list[tuple[str, float, float]]:
     """Leave the confidence out: its last digits depend on how many pictures were looked at together."""
     return [(word.text, word.start_s, word.end_s) for word in caption.words]
+
+
+def test_words_begin_and_end_where_the_corpus_has_them(model: Recognizer, shared_data: Path) -> None:
+    off_s: dict[str, list[float]] = {"start_s": [], "end_s": []}
+    for clip in [clip for clip in read_table(shared_data / "grid.tsv") if clip.split == "dev"][:12]:
+        heard = model.transcribe(clip.path, modality="audio").words
+        if [word.text for word in heard] == [word.text for word in clip.words]:
+            pairs = list(zip(heard, clip.words, strict=True))
+            for name, apart in off_s.items():
+                apart += [abs(getattr(ours, name) - getattr(theirs, name)) for ours, theirs in pairs]
+    assert len(off_s["start_s"]) >= 40
+    assert np.mean(off_s["start_s"]) < 0.06
+    assert np.mean(off_s["end_s"]) < 0.06
 
 
 def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path, tmp_path: Path) -> None:

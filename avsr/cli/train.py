@@ -59,10 +59,11 @@ def run(
     from avsr.train.run import run_recipe
 
     shipped = RECIPES / f"{recipe}.yaml"
-    if not (shipped.exists() or Path(recipe).exists()):
+    recipe_file = shipped if shipped.exists() else Path(recipe)
+    if not recipe_file.exists():
         names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
         raise InputError(f"--recipe {recipe}: there is no such file, and avsr comes with {names}")
-    settings = load_config(shipped if shipped.exists() else Path(recipe), RecipeConfig)
+    settings = load_config(recipe_file, RecipeConfig)
     work = work or Path("runs") / Path(recipe).stem
     if output:
         prepare_directory(output.parent)  # better now than after hours of training

@@ -50,13 +50,13 @@ class LevelState:
         return min(USUAL_DB - self.speech_db, MAX_GAIN_DB)
 
     def heard(self, tick_db: float) -> LevelState:
-        """Return what is known after a tick of this level; one from a muted microphone tells nothing."""
+        """Return what is known after a tick of this level; one from a muted microphone tells of no floor."""
+        silent = replace(self, num_silent_ticks=min(self.num_silent_ticks + 1, HOLD_TICKS + 1))
         if tick_db < MUTED_DB:
-            return self
+            return silent
         floor_db = tick_db if self.floor_db is None else min(tick_db, self.floor_db + FLOOR_RISE_DB)
         if tick_db <= floor_db + SPEECH_ABOVE_FLOOR_DB:
-            num_silent_ticks = min(self.num_silent_ticks + 1, HOLD_TICKS + 1)
-            return replace(self, floor_db=floor_db, num_silent_ticks=num_silent_ticks)
+            return replace(silent, floor_db=floor_db)
         speech_db = tick_db if self.speech_db is None else max(tick_db, self.speech_db - SPEECH_FALL_DB)
         if self.is_quiet:
             return LevelState(floor_db, speech_db, is_quiet=speech_db < LOUD_ENOUGH_DB)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,8 +127,9 @@ def test_a_quieter_pause_lowers_the_floor_for_a_while_only() -> None:
     assert follow([-50.0] * 200, state).floor_db == -50
 
 
-def test_a_muted_microphone_tells_nothing() -> None:
-    state = follow([level_db - 40 for level_db in SYLLABLES_DB])
-    assert follow([MUTED_DB - 1, -120.0], state) == state
-    silence = np.zeros(3 * TICK_SAMPLES, np.float32)
-    assert LogMel(PLAIN).step(torch.from_numpy(silence), LogMel(PLAIN).init_state())[1].level == LevelState()
+def test_a_muted_microphone_tells_of_no_floor_and_is_not_amplified_for_long() -> None:
+    state = follow([level_db - 39 for level_db in SYLLABLES_DB])
+    muted = follow([MUTED_DB - 1] * (HOLD_TICKS + 1), state)
+    assert (muted.floor_db, muted.speech_db, muted.is_quiet) == (state.floor_db, state.speech_db, True)
+    assert muted.gain_db == 0
+    assert muted.heard(USUAL_DB - 39).gain_db > 38
