@@ -97,6 +97,13 @@ def test_another_microphone_sounds_as_it_did(tmp_path: Path, first_hz: int, seco
     assert np.sqrt(np.mean((kept - wanted)[inner] ** 2)) < 8  # 57 dB under the tone
 
 
+def test_sound_of_a_rate_that_cannot_be_is_told_though_no_picture_came(tmp_path: Path) -> None:
+    recording = Recorder(tmp_path / "talk.mkv", BOTH)
+    for rate_hz, t_s in ((16_000, 0.0), (50_001, 0.1)):
+        recording.take(AudioPacket(np.zeros(rate_hz // 10, np.int16), rate_hz, t_s))
+    assert "50001" in str(recording.close())
+
+
 def test_a_picture_of_another_shape_keeps_its_proportions(tmp_path: Path) -> None:
     """Lips that are squeezed are read otherwise."""
     path = tmp_path / "talk.mkv"
