@@ -72,6 +72,7 @@ def test_bad_input_is_exit_code_2_with_the_reason(arguments: list[str], hint: st
     assert not list(tmp_path.iterdir())
 
 
+@needs_espeak
 def test_json_that_cannot_be_written_is_exit_code_2_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "clip.json").mkdir()
     result = CliRunner().invoke(app, ["bin", "-o", str(tmp_path / "clip.mp4"), "--size", "128x96", "--json"])
