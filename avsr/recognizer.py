@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import torch
-from avsr_kernels import KernelsUnavailableError, check_kernels
 
 from avsr import __version__
 from avsr.bundle import LM_FILE, MAX_LM_TEXT_BYTES, Bundle, load_bundle
 from avsr.decode import BeamSearch, Captioner, Hotword, Tokenizer, WordLm, read_arpa
-from avsr.errors import BundleError, ConfigError, DeviceError, InputError
+from avsr.device import open_device
+from avsr.errors import BundleError, ConfigError, InputError
 from avsr.features import LogMel
 from avsr.frontend import DEFAULT_PATIENCE_S, FrontEnd
 from avsr.lips import FaceMesh, Landmarker, LipTracker
@@ -48,18 +48,11 @@ def load_model(
 
     Raises:
         BundleError: the bundle is missing, damaged, of another version or does not fit this code.
-        DeviceError: the device is not there, or ``AVSR_KERNELS`` asks for kernels that do not run on it.
+        DeviceError: the device cannot be used, or ``AVSR_KERNELS`` asks for kernels that do not run on it.
         ConfigError: ``threads`` is no whole number of 1 or more.
         InputError: ``lm`` cannot be read.
     """
-    if device not in ("cpu", "cuda"):
-        raise DeviceError(f"{device!r} is no device that avsr knows; use 'cpu' or 'cuda'")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device is available to this PyTorch; use the device 'cpu'")
-    try:
-        check_kernels(torch.device(device))
-    except KernelsUnavailableError as error:
-        raise DeviceError(str(error)) from error
+    place = open_device(device)
     if device == "cuda":
         torch.backends.cudnn.allow_tf32 = False
     if threads is not None:
@@ -79,7 +72,7 @@ def load_model(
         network.load_state_dict(bundle.state_dict(), assign=True)
     except RuntimeError as error:
         raise BundleError(f"{bundle.path}: the weights do not fit the sizes in config.yaml: {error}") from error
-    return Recognizer(bundle, network.to(device).eval(), load_lm(bundle, lm))
+    return Recognizer(bundle, network.to(place).eval(), load_lm(bundle, lm))
 
 
 def load_lm(bundle: Bundle, lm: str | Path | None = None) -> WordLm | None:

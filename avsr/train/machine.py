@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from avsr_kernels import KernelsUnavailableError, check_kernels
 
+from avsr.device import open_device
 from avsr.errors import DeviceError
 from avsr.train.packs.workers import num_cores
 from avsr.train.processes import ALONE, Processes, join_processes
@@ -54,27 +54,21 @@ def open_machine(device: DeviceName = "auto", workers: int | None = None) -> Ite
     process's share of the processors beside a GPU.
 
     Raises:
-        DeviceError: there is no such device, or fewer GPUs than processes.
+        DeviceError: there is no such device, it cannot be used, or there are fewer GPUs than processes.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device is available to this PyTorch; use --device cpu")
-    if device == "cpu" or not torch.cuda.is_available():
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         with join_processes("gloo") as processes:
             yield Machine(CPU, workers or 0, processes)
         return
     # Counts and files travel between processors, gradients between GPUs.
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    if local_rank >= torch.cuda.device_count():
+    if 0 < torch.cuda.device_count() <= local_rank:
         raise DeviceError(
             f"process {local_rank + 1} of this machine has no GPU; give --nproc-per-node the GPUs there are"
         )
-    torch.cuda.set_device(local_rank)
+    chosen = open_device("cuda", local_rank)
+    torch.cuda.set_device(chosen)
     torch.set_float32_matmul_precision("high")  # TF32
-    chosen = torch.device("cuda", local_rank)
-    try:
-        check_kernels(chosen)
-    except KernelsUnavailableError as error:
-        raise DeviceError(str(error)) from error
     with join_processes("cpu:gloo,cuda:nccl") as processes:
         if workers is None:
             workers = max(1, num_cores() // processes.local_count - 1)
