@@ -86,18 +86,18 @@ def open_adapter(spec: str, grammar: str | None = None) -> tuple[str, Adapter]:
         make = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise InputError(f"--compare {spec}: {error}; is the module here, or on PYTHONPATH?") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"--compare {spec}: could not be imported: {type(error).__name__}: {error}") from error
     try:
         adapter: Adapter = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"--compare {spec}: could not be made: {type(error).__name__}: {error}") from error
     missing = [method for method in ("describe", "transcribe") if not callable(getattr(adapter, method, None))]
     if missing:
         raise InputError(f"--compare {spec}: has no method {' nor '.join(missing)}; see avsr.evaluate.adapters.Adapter")
     try:
         description = adapter.describe()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"--compare {spec}: cannot describe itself: {type(error).__name__}: {error}") from error
     if not isinstance(description, str):
         raise InputError(f"--compare {spec}: describe returned {type(description).__name__}, not a line as str")

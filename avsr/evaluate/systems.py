@@ -167,7 +167,7 @@ class AdapterSystem:
             text = self.adapter.transcribe(own, clip.utterance.path if clip.has_pictures else None)
         except AvsrError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._failed(clip, f"{type(error).__name__}: {error}") from error
         if not isinstance(text, str):
             raise self._failed(clip, f"transcribe returned {type(text).__name__}, not the words as one str")

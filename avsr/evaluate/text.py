@@ -6,13 +6,15 @@ import unicodedata
 from itertools import dropwhile
 from typing import Literal
 
+from avsr.decode.tokenizer import INVISIBLE
+
 TextNorm = Literal["basic", "none"]
 
 RULES: dict[TextNorm, str] = {
     "basic": (
-        "basic: Unicode NFKC; case folded; apostrophes inside words kept; other apostrophes and full stops removed; "
-        "anything else that is no letter, mark or digit replaced by a space; whitespace collapsed. Numbers and "
-        "abbreviations are not spelled out."
+        "basic: Unicode NFKC; case folded; apostrophes inside words kept; other apostrophes, full stops and invisible "
+        "characters (soft hyphens, joiners) removed; anything else that is no letter, mark or digit replaced by a "
+        "space; whitespace collapsed. Numbers and abbreviations are not spelled out."
     ),
     "none": "none: compared as written, case and punctuation included; whitespace collapsed.",
 }
@@ -24,7 +26,8 @@ APOSTROPHES = "'\u2018\u2019\u02bc\uff07"
 def normalise(text: str, norm: TextNorm) -> str:
     """Return ``text`` with single spaces between its words, after the rule of ``norm``. Idempotent."""
     if norm == "basic":
-        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        text = unicodedata.normalize("NFKC", text).translate(dict.fromkeys(map(ord, INVISIBLE))).casefold()
+        text = unicodedata.normalize("NFKC", text)
         # Once more: an accent may have been parted from its letter by what is gone now.
         text = unicodedata.normalize("NFKC", "".join(_kept(text, index) for index in range(len(text))))
         # A mark that has lost its letter, or has none, as that of an emoji, is no word.

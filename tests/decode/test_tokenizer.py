@@ -55,6 +55,7 @@ def test_a_word_begins_at_its_mark(grid: Tokenizer) -> None:
         ("नमस्ते, दुनिया!", "नमस्ते दुनिया"),
         ("สวัสดีครับ", "สวัสดีครับ"),
         ("I \u2764\ufe0f you", "i you"),
+        ("co\u00adoperate \u0645\u06cc\u200c\u0631\u0648\u0645", "cooperate \u0645\u06cc\u0631\u0648\u0645"),
         ("...", ""),
     ],
 )
@@ -62,7 +63,7 @@ def test_one_way_to_write_a_text(text: str, normalised: str) -> None:
     assert normalise_text(text) == normalised
 
 
-@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("İe'_ \u0301\u0324\u093e\ufe0f"))))
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("İe'_ \u0301\u0324\u093e\ufe0f\u200d\u00ad"))))
 def test_a_text_that_is_written_so_stays_as_it_is(text: str) -> None:
     once = normalise_text(text)
     assert normalise_text(once) == once

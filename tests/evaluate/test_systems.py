@@ -267,6 +267,9 @@ def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "my_wreck.py").write_text("raise OSError('no library')")
     with pytest.raises(InputError, match="my_wreck:Mine: could not be imported: OSError: no library"):
         open_adapter("my_wreck:Mine")
+    (tmp_path / "my_script.py").write_text("raise SystemExit(2)")  # argparse, at a module's top
+    with pytest.raises(InputError, match="my_script:Mine: could not be imported: SystemExit: 2"):
+        open_adapter("my_script:Mine")
     for spec, problem in (("Broken", "RuntimeError: out of memory"), ("Silent", "returned NoneType")):
         system = AdapterSystem(*open_adapter(f"my_adapter:{spec}"))
         with ClipUnderTest(utterance) as clip, pytest.raises(InputError, match=f"{film.name}: .*{problem}"):
