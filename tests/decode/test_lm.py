@@ -208,6 +208,17 @@ def test_the_search_adds_each_word_once_and_the_sentence_end_at_flush(arpa: Path
     assert final.score - hypotheses[0].score == pytest.approx(rest, abs=1e-5)
 
 
+def test_hypotheses_are_best_first_with_all_that_is_added(arpa: Path, grid: Tokenizer, noise: Say) -> None:
+    """The search keeps the best ones, so it must know what a word adds before it takes the token that ends it."""
+    lm = WordLm(read_arpa(arpa), weight=1.0, word_bonus=1.0)
+    beam = BeamSearch(DecodeConfig(beam_size=16), grid, lm=lm, hotwords=[Hotword("bin blue")])
+    state = beam.init_state()
+    for frame in noise(3, 30, grid.vocab_size, spread=3.0):
+        hypotheses, state = beam.step(frame[None], state)
+        scores = [hypothesis.score for hypothesis in hypotheses]
+        assert scores == pytest.approx(sorted(scores, reverse=True))
+
+
 def test_a_language_model_turns_a_close_call(arpa: Path, grid: Tokenizer, say: Say) -> None:
     """The words blue and now sound alike here; the model knows only one of them."""
     log_probs = say(grid, "bin now").copy()
