@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from avsr.errors import InputError
@@ -92,12 +92,13 @@ def test_step_leaves_the_state_it_is_given_alone():
     assert first
 
 
-def test_jitter_below_the_limit_is_ignored():
-    samples = _noise(16000)
+@pytest.mark.parametrize(("num_alike", "jitter_s"), [(1, 0.49 * JITTER_S), (50, 0.006)])  # a tone has packets alike
+def test_jitter_below_the_limit_is_ignored(num_alike, jitter_s):
+    samples = np.tile(_noise(16000 // num_alike), num_alike)
     rng = np.random.default_rng(0)
     packets = [
         AudioPacket(
-            samples[start : start + 320], 16000, start / 16000 + rng.uniform(-JITTER_S, JITTER_S) * 0.49 * (start > 0)
+            samples[start : start + 320], 16000, start / 16000 + rng.choice([-jitter_s, jitter_s]) * (start > 0)
         )
         for start in range(0, 16000, 320)
     ]
@@ -140,12 +141,24 @@ def test_silence_with_the_same_timestamp_twice_is_no_packet_that_came_twice():
     assert heard[:12].all() and state.dropped_samples == 0
 
 
-def test_gaps_are_zeros_that_say_so_and_time_is_kept():
-    one = np.ones(1600, dtype=np.float32)
-    aligned, heard, _ = _align_audio([AudioPacket(one, 16000, 0.0), AudioPacket(one, 16000, 1.0)])
-    np.testing.assert_array_equal(np.flatnonzero(aligned), [*range(1600), *range(16000, 17600)])
-    # 100 ms is two ticks and exactly half of a third one.
-    np.testing.assert_array_equal(np.flatnonzero(heard), [0, 1, 2, 25, 26, 27])
+@settings(deadline=None, max_examples=60)
+@given(
+    first=st.integers(0, 9),
+    stretches=st.lists(st.tuples(st.integers(1, 14), st.integers(4, 20)), min_size=1, max_size=6),
+)
+@example(first=0, stretches=[(2, 4)])  # half of the first tick
+def test_gaps_are_zeros_that_say_so_and_time_is_kept(first, stretches):
+    """A tick is heard when at least half of its samples came; pieces and gaps are in quarters of a tick."""
+    quarters, packets = [0] * first, []
+    for num_heard, num_missing in stretches:
+        packets.append(AudioPacket(np.ones(num_heard * 160, np.float32), 16000, len(quarters) * 0.01))
+        quarters += [1] * num_heard + [0] * num_missing
+    quarters += [0] * (-len(quarters) % 4)
+    aligned, heard, state = _align_audio(packets)
+    expected = np.array(quarters).reshape(-1, 4)[: len(heard)]
+    assert expected.sum() == sum(quarters) and expected[-1].any() and state.dropped_samples == 0
+    np.testing.assert_array_equal(aligned, np.repeat(expected, 160))
+    np.testing.assert_array_equal(heard, expected.sum(axis=1) >= 2)
 
 
 def test_overlaps_and_what_lies_before_the_start_are_cut_and_counted():
