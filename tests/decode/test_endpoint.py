@@ -22,6 +22,8 @@ def test_silence_and_still_lips_end_it_sooner() -> None:
     num_ticks, ending = _ending([SPEECH, *[still] * 30])
     assert ending == "pause"
     assert 14 <= num_ticks <= 17
+    for unlike in ({"loudness_db": -40.0}, {"mouth_opening": None}):  # a quiet voice; a face out of sight
+        assert _ending([SPEECH, *[replace(still, **unlike)] * 30]) == (20 + 1, "pause")
 
 
 def test_moving_lips_put_it_off_but_not_for_ever() -> None:
@@ -51,6 +53,7 @@ def test_long_segments_take_shorter_pauses_and_end_at_last() -> None:
     assert _ending(talk) == (500, "length")
     pause = [replace(PAUSE, last_token_tick=449)] * 12
     assert _ending([*talk[:450], *pause]) == (450 + 7, "pause")
+    assert _ending([*talk[:490], *[replace(PAUSE, last_token_tick=489)] * 12]) == (490 + 6, "pause")
     assert _ending([*talk[:100], *[replace(PAUSE, last_token_tick=99)] * 12]) is None
 
 

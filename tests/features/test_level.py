@@ -85,6 +85,10 @@ def test_quiet_speech_is_brought_to_the_usual_loudness(gain_db: float) -> None:
     assert abs(quiet.gain_db + gain_db) < 8 * SPEECH_FALL_DB
 
 
+def test_no_speech_is_made_louder_by_more_than_40_db() -> None:
+    assert follow([level_db - 45 for level_db in SYLLABLES_DB]).gain_db == 40
+
+
 def test_the_features_of_quiet_speech_become_those_of_usual_speech() -> None:
     log_mel = LogMel(PLAIN)
     usual, quiet = (log_mel.step(speech(gain_db), log_mel.init_state())[0] for gain_db in (0, -38))
