@@ -32,8 +32,11 @@ def test_the_bonus_of_a_text_is_that_of_its_whole_hotwords(
 ) -> None:
     """Whatever partial matches began and broke on the way, in letters."""
     boosts = {" ".join(phrase): boost for phrase, boost in phrases if phrase}
-    matcher = HotwordMatcher(letters, [Hotword(phrase, boost) for phrase, boost in boosts.items()])
-    assert _bonus(matcher, letters.encode(" ".join(words))) == pytest.approx(_expected(boosts, words))
+    hotwords = [Hotword(phrase, boost) for phrase, boost in boosts.items()]
+    matcher, turned = HotwordMatcher(letters, hotwords), HotwordMatcher(letters, hotwords[::-1])
+    tokens = letters.encode(" ".join(words))
+    assert _bonus(matcher, tokens) == pytest.approx(_expected(boosts, words))
+    assert _growth(matcher, tokens) == pytest.approx(_growth(turned, tokens))  # in whichever order they are given
 
 
 @given(words=st.lists(st.sampled_from([*GRID_WORDS, "binary", "blew"]), max_size=6))
@@ -48,12 +51,7 @@ def test_pieces_and_letters_earn_the_same_bonus(grid: Tokenizer, words: list[str
 
 def test_the_bonus_grows_with_the_match_and_goes_back_when_it_breaks(letters: Tokenizer) -> None:
     matcher = HotwordMatcher(letters, [Hotword("york", boost=5.0)])
-    node, total, seen = ROOT, 0.0, []
-    for token in letters.encode("yorks"):
-        gains, nodes = matcher.moves(node)
-        total, node = total + float(gains[token]), int(nodes[token])
-        seen.append(total)
-    assert seen == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0, 0.0])
+    assert _growth(matcher, letters.encode("yorks")) == pytest.approx([1.0, 1.0, 1.0, 1.0, 1.0, -5.0, 0.0])
 
 
 def test_hotwords_that_cannot_be_are_refused(letters: Tokenizer) -> None:
@@ -61,6 +59,7 @@ def test_hotwords_that_cannot_be_are_refused(letters: Tokenizer) -> None:
         HotwordMatcher(letters, [Hotword("...")])
     with pytest.raises(TextError, match="no piece for 7"):
         HotwordMatcher(letters, [Hotword("area 7")])
+    assert Hotword("york", boost=0).boost == 0
     for boost in (-1.0, float("nan"), float("inf"), "4"):
         with pytest.raises(ConfigError, match="boost"):
             Hotword("york", boost)  # type: ignore[arg-type]
@@ -69,11 +68,17 @@ def test_hotwords_that_cannot_be_are_refused(letters: Tokenizer) -> None:
 
 
 def _bonus(matcher: HotwordMatcher, tokens: list[int]) -> float:
-    node, total = ROOT, 0.0
+    return sum(_growth(matcher, tokens))
+
+
+def _growth(matcher: HotwordMatcher, tokens: list[int]) -> list[float]:
+    """What each token adds, and then the end."""
+    node, growth = ROOT, []
     for token in tokens:
         gains, nodes = matcher.moves(node)
-        total, node = total + float(gains[token]), int(nodes[token])
-    return total + matcher.finish(node)
+        growth.append(float(gains[token]))
+        node = int(nodes[token])
+    return [*growth, matcher.finish(node)]
 
 
 def _expected(boosts: dict[str, float], words: list[str]) -> float:

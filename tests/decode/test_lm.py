@@ -94,7 +94,9 @@ def test_another_weight_leaves_the_model_as_it_was(arpa: Path) -> None:
     heavy = lm.weighted(1.0)
     assert (heavy.weight, heavy.word_bonus, lm.weight) == (1.0, 0.25, 0.5)
     assert heavy.score("bin", ())[0] - 0.25 == pytest.approx(2 * (lm.score("bin", ())[0] - 0.25))
-    assert lm.weighted(word_bonus=0.0).end(()) == lm.end(())
+    unaided = lm.weighted(word_bonus=0.0)
+    assert unaided.score("bin", ())[0] == pytest.approx(lm.score("bin", ())[0] - 0.25)
+    assert unaided.end(()) == lm.end(())
     with pytest.raises(ConfigError):
         lm.weighted(-1.0)
 
