@@ -98,8 +98,8 @@ class FrontEndState:
     """What has arrived and is not taken yet; ``next_tick`` is taken next.
 
     ``muted_ticks`` counts the ticks before it on end whose sound is as from a muted microphone, up to ``MUTED_TICKS``.
-    ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on; when all that is ready was taken, at most
-    the patience of it is left.
+    ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on (silence may have begun before); when all
+    that is ready was taken, at most the patience of it is left.
     """
 
     audio: AudioAlignerState
@@ -202,11 +202,7 @@ class FrontEnd:
             return state
         if not state.ended:
             state = self._give_up_before(tick, state)
-        sound = tuple(
-            (max(part[0], tick), end_of(part) - max(part[0], tick)) if isinstance(part, tuple) else part
-            for part in state.sound
-            if end_of(part) > tick
-        )
+        sound = tuple(part for part in state.sound if end_of(part) > tick)
         pictures = tuple(
             part if part.start_tick >= tick else replace(part, start_tick=tick, shown=None)
             for part in state.pictures

@@ -193,17 +193,15 @@ def take_sound(
 ) -> tuple[FloatArray, BoolArray, tuple[SoundPart, ...]]:
     """Cut [start_tick, stop_tick) off the front of ``parts``; silence where they end before.
 
-    Return samples f32 (640 n,), heard bool (n,) and the parts that are left.
+    Return samples f32 (640 n,), heard bool (n,) and the parts that are left, those of silence whole: their ends matter.
     """
     num_ticks = stop_tick - start_tick
     samples, heard = np.zeros(num_ticks * TICK_SAMPLES, np.float32), np.zeros(num_ticks, np.bool_)
     rest: list[SoundPart] = []
     for part in parts:
-        end = end_of(part)
         if isinstance(part, tuple):
-            if end > stop_tick:
-                begin = max(part[0], stop_tick)
-                rest.append((begin, end - begin))
+            if end_of(part) > stop_tick:
+                rest.append(part)
             continue
         taken = min(max(0, stop_tick - part.start_tick), part.num_ticks)
         at = part.start_tick - start_tick
@@ -353,8 +351,7 @@ class VideoAligner:
 
     def flush(self, state: VideoAlignerState) -> AlignedVideo:
         """Return the ticks that the last frame still covers: it lasts as long as the one before it, at most 200 ms."""
-        stop_tick = state.next_tick
+        end_us = 0
         if state.latest is not None:
             end_us = state.latest.pts_us + min(state.interval_us, MAX_HOLD_US) - ROUNDING_US
-            stop_tick = max(stop_tick, -(-end_us // TICK_US))
-        return self.advance(stop_tick, state)[0]
+        return self.advance(-(-end_us // TICK_US), state)[0]
