@@ -212,10 +212,8 @@ def test_gaps_are_no_damage_however_little_follows(tmp_path):
     sound_s = [item.t_s for item in items if isinstance(item, AudioPacket)]
     pictures_us = [item.pts_us for item in items if isinstance(item, VideoFrame)]
     assert len(sound_s) == num_packets
-    assert [index for index in range(1, num_packets) if sound_s[index] - sound_s[index - 1] > 5] == [
-        19,
-        39,
-    ]  # the first packet primes
+    gaps = [index for index in range(1, num_packets) if sound_s[index] - sound_s[index - 1] > 5]
+    assert gaps in ([19, 39], [20, 40])  # the first packet primes, and is dropped by PyAV 17.1 and later
     assert [time_us - pictures_us[0] for time_us in pictures_us] == [round(time_s * 1_000_000) for time_s in times_s]
     assert media.warnings == ()
 
