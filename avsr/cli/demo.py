@@ -27,7 +27,7 @@ PACKET_US = 200_000
 
 def run(
     model: ModelOption = None,
-    threads: ThreadsOption = None,
+    threads: ThreadsOption = 1,
 ) -> None:
     """Caption a clip by sound, by lips and by both, in quiet and in babble."""
     from rich.console import Console

@@ -55,7 +55,7 @@ def run(
     ] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Events on standard output, one JSON object a line.")] = False,
     device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
+    threads: ThreadsOption = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Finals only: no view, no notes.")] = False,
 ) -> None:
     """Caption a microphone and a camera live, until Ctrl-C."""

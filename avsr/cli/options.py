@@ -22,5 +22,5 @@ ChunkOption = Annotated[
 ]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the network runs.")]
 ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, max=MAX_THREADS, metavar="N", help="Processor threads; 1 is enough.")
+    int, typer.Option(min=1, max=MAX_THREADS, metavar="N", help="Processor threads; 1 is enough.")
 ]

@@ -47,7 +47,7 @@ def run(
     chunk_ms: ChunkOption = None,
     beam: Annotated[int | None, typer.Option(min=1, metavar="N", help="Width of the search.")] = None,
     device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
+    threads: ThreadsOption = 1,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress, no notes, and with -o no text on standard output.")
     ] = False,

@@ -27,7 +27,7 @@ def test_no_machine_is_brought_to_a_halt_by_threads(verb: str) -> None:
 @pytest.mark.parametrize("name", ["--model", "--lm", "--modality", "--chunk-ms", "--device", "--threads"])
 def test_an_option_is_the_same_in_every_verb(name: str) -> None:
     found = [
-        (option.help, option.metavar)
+        (option.help, option.metavar, option.default)
         for verb, command in VERBS.commands.items()
         for option in command.params
         if name in option.opts and name not in OTHERS.get(verb, set())
