@@ -67,7 +67,8 @@ def open_microphone(spec: str | None = None) -> Microphone:
     # Raw ALSA devices may know one number of channels only; every driver knows its default rate.
     for num_channels in dict.fromkeys((1, min(2, info.num_channels), info.num_channels)):
         try:
-            return Microphone(portaudio, info, num_channels)
+            with silent_stderr:  # PortAudio and ALSA write of each refusal there, too, through the captions
+                return Microphone(portaudio, info, num_channels)
         except (portaudio.PortAudioError, ValueError) as error:
             refusals.append(str(error))
     raise DeviceError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +65,7 @@ class FakePortAudio:
 
     def InputStream(self, **settings: Any) -> Any:  # noqa: N802
         if settings["channels"] != 2:
+            os.write(2, b"ALSA lib pcm.c: Unable to create stream")
             raise self.PortAudioError("Invalid number of channels")
         self.settings = settings
         self.callback = settings["callback"]
@@ -100,6 +102,14 @@ def test_microphones_of_one_make_are_told_apart(portaudio: FakePortAudio) -> Non
     assert [choose_microphone(found, name).index for name in ("Headset", "Headset (2)")] == [2, 3]
     with pytest.raises(DeviceError, match=r"several.*'Headset \(2\)'"):
         choose_microphone(found, "head")
+
+
+def test_what_the_driver_writes_when_a_microphone_is_opened_does_not_go_through_the_captions(
+    portaudio: FakePortAudio, capfd: pytest.CaptureFixture[str]
+) -> None:
+    open_microphone(None)
+    assert portaudio.settings["channels"] == 2  # mono was refused
+    assert capfd.readouterr().err == ""
 
 
 def test_sound_comes_in_mono_with_both_clocks(portaudio: FakePortAudio) -> None:
