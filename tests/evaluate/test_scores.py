@@ -75,6 +75,8 @@ def test_an_interval_covers_the_truth_and_shrinks_with_the_corpus() -> None:
 
 def test_clips_without_words_are_drawn_too() -> None:
     assert bootstrap([Errors(0, 0, 1, 0), Errors(0, 0, 0, 4)]).value == 0.25
+    rate = bootstrap([Errors(0, 0, 0, 0), Errors(1, 0, 0, 4)])
+    assert (rate.value, rate.low, rate.high) == (0.25, 0.25, 0.25)  # some draws have no word at all
     for nothing in ([], [Errors(0, 0, 1, 0)]):
         with pytest.raises(InputError, match="no reference"):
             bootstrap(nothing)

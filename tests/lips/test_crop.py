@@ -92,6 +92,18 @@ def test_the_state_does_not_grow_and_is_not_changed(make_face: MakeFace) -> None
     assert later.num_ticks <= 20
 
 
+@given(
+    centre=st.builds(complex, st.floats(0, 119), st.floats(0, 89)),
+    zoom=st.builds(cmath.rect, st.floats(0.2, 3), st.floats(-3, 3)),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_picture_upside_down_gives_the_crop_upside_down(centre: complex, zoom: complex) -> None:
+    """So the middle of the crop is where the pose says, to a fraction of a pixel."""
+    rgb = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    gray, turned = cut(rgb, Pose(centre, zoom)), cut(rgb[::-1, ::-1], Pose(119 + 89j - centre, zoom))
+    assert np.abs(gray.astype(int) - turned[::-1, ::-1]).mean() < 2
+
+
 def test_a_face_much_larger_than_the_crop_does_not_alias() -> None:
     stripes = np.zeros((1080, 1920, 3), np.uint8)
     stripes[:, ::2] = 255

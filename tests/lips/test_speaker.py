@@ -68,6 +68,11 @@ def test_moving_lips_without_any_sound_take_nothing_over(make_face: MakeFace) ->
     assert set(chosen) == {"left"}
 
 
+def test_a_voice_from_elsewhere_takes_nothing_over(make_face: MakeFace) -> None:
+    chosen = _talk(make_face, num_ticks=600, right_speaks=lambda tick: None)
+    assert set(chosen) == {"left"}
+
+
 def test_a_short_absence_hands_the_choice_to_nobody(make_face: MakeFace) -> None:
     state = SpeakerState()
     mine, other = make_face(LEFT, 9), make_face(RIGHT, 8)
@@ -136,14 +141,17 @@ def test_of_two_real_talkers_in_turn_the_one_that_is_heard_is_chosen(
     assert all(right[-75:])
 
 
-def _talk(make_face: MakeFace, num_ticks: int, right_speaks: Callable[[int], bool], deaf: bool = False) -> list[str]:
-    """Two faces, one speaking in phrases and one still; who is chosen at each tick. The left one is larger."""
+def _talk(
+    make_face: MakeFace, num_ticks: int, right_speaks: Callable[[int], bool | None], deaf: bool = False
+) -> list[str]:
+    """Two faces, one speaking in phrases and one (for None both) still; who is chosen. The left one is larger."""
     random = np.random.default_rng(5)
     state, chosen = SpeakerState(), []
     for tick in range(num_ticks):
         phrase = tick % 50 < 30
         moving, still = (random.uniform(0, 0.5) if phrase else 0.02), random.uniform(0, 0.03)
         on_right = right_speaks(tick)
+        moving = random.uniform(0, 0.03) if on_right is None else moving
         left = make_face(LEFT, 9, still if on_right else moving)
         right = make_face(RIGHT, 8, moving if on_right else still)
         audio_db = None if deaf else (-25 if phrase else -60) + float(random.normal(0, 3))
