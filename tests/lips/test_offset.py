@@ -43,6 +43,11 @@ def test_nothing_is_concluded_from_little_or_from_noise() -> None:
     assert measured(8, noise=3.0).late_ms is None
 
 
+def test_a_while_without_a_face_leaves_no_trace() -> None:
+    half = [None] * 50, [-30.0] * 50
+    assert OffsetMeter().seen(*half).seen(*half) == OffsetMeter()
+
+
 def test_what_is_remembered_does_not_grow() -> None:
     meter = measured(0, num_ticks=2400)
     assert len(meter.openings) < 110
