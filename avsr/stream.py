@@ -56,7 +56,7 @@ class StreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """All that a stream has learnt so far: every stage's state, and when a picture without a time is shown.
+    """All that a stream has learnt so far: every stage's state, and what is waiting.
 
     ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks on end
     without either sense, up to ``SLEEP_TICKS``. ``heard_ticks`` counts ticks with sound louder than a muted
@@ -70,7 +70,6 @@ class StreamState:
     model: ModelState
     captioner: CaptionerState
     waiting: tuple[SenseTicks, ...] = ()
-    next_frame_us: int = 0
     absent_ticks: int = 0
     heard_ticks: int = 0
     visible_ticks: int = 0
@@ -181,7 +180,9 @@ class Stream:
         # A copy: it waits for its sound, and cameras like to use their buffers again.
         rgb = np.array(shrink_to(np.ascontiguousarray(rgb), MAX_SIDE_PIXELS))
         with self._lock:
-            next_us = max(self.state.next_frame_us, self.state.front.video.next_tick * TICK_US)
+            video = self.state.front.video
+            ended_us = 0 if video.latest is None else video.latest.pts_us + TICK_US
+            next_us = max(ended_us, video.next_tick * TICK_US)
             self._accept(VideoFrame(rgb, next_us if t is None else round(t * 1e6)), arrived)
 
     def accept(self, packet: Packet) -> None:
@@ -278,9 +279,6 @@ class Stream:
     def _accept(self, packet: Packet, arrived: float) -> None:
         self._check_open()
         self._state = replace(self.state, front=self._front.accept(packet, self.state.front))
-        if isinstance(packet, VideoFrame):
-            next_frame_us = max(self.state.next_frame_us, packet.pts_us + TICK_US)
-            self._state = replace(self.state, next_frame_us=next_frame_us)
         self._pump(arrived)
 
     def _check_open(self) -> None:

@@ -100,6 +100,15 @@ def test_pictures_without_times_go_on_where_the_state_ends(engine: Recognizer) -
     assert say(20).captions == whole.captions
 
 
+def test_a_picture_without_a_time_follows_the_last_one(engine: Recognizer) -> None:
+    stream, other = engine.stream(landmarker=LampFace()), engine.stream(landmarker=LampFace())
+    stream.accept_video(np.zeros((4, 4, 3), np.uint8), t=0.055)
+    other.state = stored(stream.state)
+    other.accept_video(np.zeros((4, 4, 3), np.uint8))
+    latest = other.state.front.video.latest
+    assert latest is not None and latest.pts_us == 95_000
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
