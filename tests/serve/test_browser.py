@@ -242,7 +242,7 @@ def test_with_a_camera_that_is_denied_the_page_listens(drawn_browser: Browser, s
     page = context.new_page()
     page.goto(serve().http)
     page.get_by_role("button", name="Start").click()
-    expect(page.locator("#notice")).to_have_text("The camera was not allowed.", timeout=60_000)
+    expect(page.locator("#notice")).to_have_text(re.compile("The camera was not allowed: .*settings"), timeout=60_000)
     expect(page.locator("#state")).to_have_text(re.compile("no camera"), timeout=60_000)
     context.close()
 

@@ -179,6 +179,10 @@ async function openTracks(wanted) {
 
 function reason(kind, error) {
   const name = kind === "video" ? "camera" : "microphone";
-  const reasons = { NotAllowedError: "was not allowed", NotFoundError: "was not found", NotReadableError: "is in use" };
+  const reasons = {
+    NotAllowedError: "was not allowed: the browser's settings of this page can allow it",
+    NotFoundError: "was not found",
+    NotReadableError: "is in use",
+  };
   return `The ${name} ${reasons[error.name] ?? `does not work (${error.message})`}.`;
 }
