@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -31,8 +32,8 @@ def main() -> None:
     if not Path("/proc/self/statm").exists():
         print("skipped: resident memory is read from /proc, which this system does not have")
         return
-    if options.warm_up >= options.minutes:
-        parser.error("--warm-up must be shorter than --minutes")
+    if math.ceil(options.warm_up) >= options.minutes:  # memory is read at whole minutes
+        parser.error("a whole minute must come after --warm-up and before the end, --minutes")
     recognizer = load_model(options.model, threads=1)
     resident_mb: dict[int, float] = {}
 
