@@ -19,7 +19,7 @@ GENERATED = ("white", "pink")
 
 def main() -> None:
     """Fill in what the README's figures were measured with."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the corpora")
     parser.add_argument("--kinds", default="babble", help="babble, white, pink, or directories of DATA/noise")
     parser.add_argument("--split", default="test", help="dev, test or unseen")

@@ -21,7 +21,7 @@ SHOW_EVERY_LINES = 10_000
 def run(
     texts: Annotated[
         list[Path],
-        typer.Argument(metavar="TEXT...", help="Text files, a sentence a line, or tables of clips (.tsv)."),
+        typer.Argument(metavar="TEXT", help="Text files, a sentence a line, or tables of clips (.tsv)."),
     ],
     output: Annotated[
         Path,
