@@ -6,8 +6,14 @@ The models come out of MediaPipe's wheel; nothing is fetched.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import ModuleType
 from typing import Any, Protocol
 
 import cv2
@@ -177,17 +183,40 @@ _EMPTY_PICTURE = np.zeros((64, 64, 3), np.uint8)
 
 
 def _open_mesh(max_num_faces: int) -> Any:
-    with silent_stderr:
+    with silent_stderr, _drawing_put_off():
         from mediapipe.python.solutions.face_mesh import FaceMesh as MeshGraph
 
         return _opened(MeshGraph(max_num_faces=max_num_faces))
 
 
 def _open_counter() -> Any:
-    with silent_stderr:
+    with silent_stderr, _drawing_put_off():
         from mediapipe.python.solutions.face_detection import FaceDetection
 
         return _opened(FaceDetection())
+
+
+@contextmanager
+def _drawing_put_off() -> Iterator[None]:
+    """Let MediaPipe import how it draws, and with it Matplotlib, when somebody draws: it takes longer than all else."""
+    finder = _LateDrawing()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _LateDrawing(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith("mediapipe.python.solutions.drawing_"):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
 
 
 def _opened(graph: Any) -> Any:

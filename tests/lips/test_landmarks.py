@@ -109,6 +109,7 @@ assert "mediapipe" not in sys.modules
 picture, process = numpy.load("face.npy"), Path("/proc/self")
 with avsr.lips.FaceMesh() as mesh:
     assert len(mesh(picture)) == 1
+assert "matplotlib" not in sys.modules
 print("heard", file=sys.stderr)
 for openings in (20, 30) if process.exists() else ():
     for _ in range(openings):
@@ -132,6 +133,22 @@ def ended(tmp_path_factory: pytest.TempPathFactory, draw_face: DrawFace) -> subp
 
 def test_importing_is_quick_and_a_first_face_is_quiet(ended: subprocess.CompletedProcess[str]) -> None:
     assert (ended.returncode, ended.stderr.strip()) == (0, "heard")
+
+
+@pytest.mark.parametrize("first", ["avsr.lips.FaceMesh().close()", "import mediapipe", "import matplotlib.pyplot"])
+def test_mediapipe_draws_and_matplotlib_plots_whichever_was_imported_first(first: str) -> None:
+    program = f"""
+import sys, avsr.lips
+finders = list(sys.meta_path)
+{first}
+avsr.lips.FaceMesh(max_num_faces=1).close()
+assert sys.meta_path == finders
+import matplotlib.pyplot, mediapipe
+from mediapipe.python.solutions import drawing_styles, drawing_utils
+assert mediapipe.solutions.drawing_utils is drawing_utils and drawing_utils.plt is matplotlib.pyplot
+assert drawing_styles.DrawingSpec is drawing_utils.DrawingSpec
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's process table")
