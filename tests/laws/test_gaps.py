@@ -11,8 +11,9 @@ from stand_ins import Heard, LampFace, Packet, pictures, sound
 
 from avsr import stream as streams
 from avsr.media import AudioPacket
+from avsr.model import ModelState
 from avsr.recognizer import Recognizer
-from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray, VideoFrame
+from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, AvChunk, FloatArray, LogProbs, VideoFrame
 
 LAG_S = 1.4
 """Under the patience of 2 s, together with what a packet holds back."""
@@ -104,3 +105,22 @@ def test_after_a_sleep_the_microphone_is_as_quiet_as_before(
         stream.accept_audio(np.zeros(TICK_SAMPLES, np.float32), SAMPLE_RATE, t=3 * NAP_TICKS * TICK_S)
         stream.accept_audio(np.full(10 * TICK_SAMPLES, 1e-3, np.float32), SAMPLE_RATE)
         assert stream.state.mel.level.is_quiet
+
+
+@pytest.mark.parametrize(("absent_s", "num_steps"), [(19.2, 62), (72.0, 96)])
+def test_the_network_is_at_rest_after_thirty_seconds_of_nothing_and_not_before(
+    engine: Recognizer, absent_s: float, num_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[int] = []
+    step = engine.traced.step
+
+    def counted(chunk: AvChunk, state: ModelState, chunk_ticks: int) -> tuple[LogProbs, ModelState]:
+        starts.append(chunk.start_tick)
+        return step(chunk, state, chunk_ticks)
+
+    monkeypatch.setattr(engine.traced, "step", counted)
+    with engine.stream(modality="audio", chunk_ms=320) as stream:
+        stream.accept_audio(sound(0.32), SAMPLE_RATE, t=0.0)
+        stream.accept_audio(sound(0.32), SAMPLE_RATE, t=0.32 + absent_s)
+        stream.finish()
+    assert len(starts) == num_steps
