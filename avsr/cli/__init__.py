@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from typing import Annotated
 
@@ -62,6 +63,9 @@ app.command("bench")(bench.run)
 def main() -> None:
     """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
     open_streams()
+    # A stream's step is hundreds of small sums. Threads that spin between them, as is usual, stand in their own way as
+    # soon as another program, or the face tracker, wants a processor. Read when PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     atexit.register(gc.freeze)  # ends sooner: what PyTorch brought is not searched for garbage once more
     with heed_wishes():
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -312,6 +313,22 @@ def test_help_answers_without_loading_the_engine() -> None:
     done = subprocess.run([sys.executable, "-m", "avsr", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "transcribe" in done.stdout
     assert time.perf_counter() - start_s < 5, "an order above the usual half second: something heavy is imported"
+
+
+@pytest.mark.parametrize(("wanted", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_pytorch_finds_threads_that_wait_without_spinning_unless_the_user_says_otherwise(
+    wanted: dict[str, str], policy: str
+) -> None:
+    code = """
+import atexit, os, sys
+atexit.register(lambda: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules))
+from avsr.cli import main
+main()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | wanted
+    command = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{policy} False"
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
