@@ -153,6 +153,16 @@ def test_words_begin_and_end_where_the_corpus_has_them(model: Recognizer, shared
     assert np.mean(off_s["end_s"]) < 0.06
 
 
+def test_lips_are_read_in_dim_light(model: Recognizer, shared_data: Path) -> None:
+    (clip,) = [clip for clip in read_table(shared_data / "grid.tsv") if clip.path.stem == "bbwm6p"]
+    _, frames = read_clip(clip.path)
+    with model.stream(modality="video") as stream:
+        for frame in frames:
+            stream.accept_video((0.12 * frame.rgb).astype(np.uint8), frame.pts_us / 1e6)
+        stream.finish()
+        assert " ".join(caption.text for caption in stream.captions() if caption.is_final) == clip.text
+
+
 def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path, tmp_path: Path) -> None:
     """A smoke test on few clips; `avsr bench` measures."""
     clips = select_clips(shared_data / "grid.tsv", "test", limit=2).clips

@@ -8,6 +8,7 @@ import numpy as np
 
 from avsr.lips.crop import CropState, cut, follow
 from avsr.lips.landmarks import Landmarker
+from avsr.lips.light import brighten
 from avsr.lips.speaker import SpeakerState, pick_speaker
 from avsr.types import LIP_SIZE, LipFrame, VideoTick
 
@@ -74,7 +75,7 @@ class LipTracker:
             return self._lost(tick, replace(state, speaker=speaker, looked_tick=tick))
         same_face = speaker.chosen == state.speaker.chosen and state.lost_ticks <= HOLD_TICKS
         crop = follow(face, state.crop if same_face else None)
-        frame = LipFrame(cut(rgb, crop.pose), tick, visible=True, mouth_opening=face.mouth_opening)
+        frame = LipFrame(brighten(cut(rgb, crop.pose)), tick, visible=True, mouth_opening=face.mouth_opening)
         return frame, LipState(frame, crop, lost_ticks=0, speaker=speaker, looked_tick=tick)
 
     def _lost(self, tick: int, state: LipState) -> tuple[LipFrame, LipState]:
