@@ -177,6 +177,18 @@ def test_the_page_goes_on_with_a_new_stream_when_the_server_was_killed_and_start
     wait_for(lambda: page.locator("#finals p").count() > len(before), page)
     assert page.locator("#finals p").all_inner_texts()[: len(before)] == before
 
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#state")).to_have_text("Stopped.", timeout=30_000)
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.close(run_before_unload=True)
+    wait_for(lambda: asked == ["beforeunload"], page)  # the captions are in no file yet
+    with page.expect_download():
+        page.get_by_role("button", name="TXT").click()
+    with page.expect_event("close"):
+        page.close(run_before_unload=True)
+    assert asked == ["beforeunload"]
+
 
 def test_how_late_pictures_come_is_measured_or_set(page: Page, serve: Callable[..., Server]) -> None:
     configs: list[dict[str, Any]] = []

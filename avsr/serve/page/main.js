@@ -12,6 +12,7 @@ const view = new CaptionView($("captions"), $("finals"), $("settled"), $("open")
 let live = null; // { capture, connection } while running
 let latest = null; // the newest capture, whose clock goes on when it is stopped: all streams make one transcript
 let numSegments = 0;
+let numSaved = 0; // finals in the last file
 let pending = { text: "", since: 0 }; // what the state will say if it lasts
 let isStarting = false; // a button that is disabled would lose the keyboard's focus
 
@@ -33,6 +34,9 @@ $("size").value = parseFloat(getComputedStyle(document.documentElement).getPrope
 keepSetting("size", (value) => document.documentElement.style.setProperty("--size", `${value}rem`));
 keepSetting("offset", () => {});
 keepSetting("theme", (value) => { document.documentElement.dataset.theme = value; });
+addEventListener("beforeunload", (event) => { // the browser asks before it leaves
+  if (view.transcript.length > numSaved) event.preventDefault();
+});
 navigator.mediaDevices?.addEventListener("devicechange", () => {
   listDevices();
   const { camera, microphone } = chosen();
@@ -162,6 +166,7 @@ function download(format) {
   link.download = `captions-${new Date().toISOString().slice(0, 16).replace(/[:T]/g, "-")}.${format}`;
   link.click();
   URL.revokeObjectURL(link.href);
+  numSaved = view.transcript.length;
 }
 
 // With site data blocked, even asking for localStorage throws: choices then hold for this page only.
