@@ -29,11 +29,11 @@ def main() -> None:
     parser.add_argument("--model", help="a model's name or directory")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
+    if math.ceil(options.warm_up) >= options.minutes:  # memory is read at whole minutes
+        parser.error("a whole minute must come after --warm-up and before the end, --minutes")
     if not Path("/proc/self/statm").exists():
         print("skipped: resident memory is read from /proc, which this system does not have")
         return
-    if math.ceil(options.warm_up) >= options.minutes:  # memory is read at whole minutes
-        parser.error("a whole minute must come after --warm-up and before the end, --minutes")
     recognizer = load_model(options.model, threads=1)
     resident_mb: dict[int, float] = {}
 

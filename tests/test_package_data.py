@@ -15,5 +15,5 @@ def test_every_file_of_a_package_is_installed_with_it(package: str, where: str) 
     with (ROOT / "pyproject.toml").open("rb") as file:
         patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"][package]
     named = {path for pattern in patterns for path in (ROOT / where).glob(pattern)}
-    files = {path for path in (ROOT / where).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path for path in files - named if path.suffix != ".py"} == set()
+    files = {path for path in (ROOT / where).rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
+    assert {path for path in files - named if path.suffix != ".py" and path.name[0] != "."} == set()

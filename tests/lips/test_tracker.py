@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avsr.lips import Face, FaceMesh, LipInput, LipState, LipTracker
+from avsr.lips.light import DIM_LEVEL
 from avsr.lips.speaker import FORGET_TICKS
 from avsr.lips.tracker import HOLD_TICKS
 from avsr.types import ByteArray, LipFrame, VideoFrame, VideoTick
@@ -55,6 +56,11 @@ def test_a_lost_face_is_held_then_invisible_and_comes_back(tracker: LipTracker) 
     for gone in frames[8:12]:
         assert not gone.gray.any()
         assert gone.mouth_opening is None
+
+
+def test_a_dim_mouth_is_shown_bright(tracker: LipTracker) -> None:
+    (frame,), _ = _run(tracker, [_see(0, 50)])
+    assert frame.gray.mean() == pytest.approx(DIM_LEVEL, rel=0.05)
 
 
 def test_a_camera_that_gives_nothing_is_held_and_let_go_like_a_lost_face(tracker: LipTracker) -> None:
