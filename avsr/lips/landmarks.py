@@ -200,11 +200,12 @@ def _open_counter() -> Any:
 def _drawing_put_off() -> Iterator[None]:
     """Let MediaPipe import how it draws, and with it Matplotlib, when somebody draws: it takes longer than all else."""
     finder = _LateDrawing()
-    sys.meta_path.insert(0, finder)
+    # A list of its own each time: other threads may be looking through the one that is there.
+    sys.meta_path = [finder, *sys.meta_path]
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        sys.meta_path = [each for each in sys.meta_path if each is not finder]
 
 
 class _LateDrawing(MetaPathFinder):
