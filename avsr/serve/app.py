@@ -74,10 +74,6 @@ def create_app(service: Service, *, allowed_origins: Collection[str] = ()) -> Fa
             return
         await converse(websocket, service)
 
-    @app.websocket("/{path:path}")
-    async def elsewhere(websocket: WebSocket) -> None:
-        await websocket.close()  # before it is accepted: HTTP 403; up to Starlette 1.6 the page's files raise
-
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 
