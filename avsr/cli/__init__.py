@@ -63,8 +63,8 @@ app.command("bench")(bench.run)
 def main() -> None:
     """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
     open_streams()
-    # A stream's step is hundreds of small sums. Threads that spin between them for long, as is usual, stand in their
-    # own way as soon as another program, or the face tracker, wants a processor. Read when PyTorch is imported.
+    # For `train` and `--threads`. A step is hundreds of small sums: threads that spin between them for long, as is
+    # usual, stand in their own way as soon as another program wants a processor. Read when PyTorch is imported.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds: not to spin at all costs time of its own

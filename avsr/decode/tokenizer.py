@@ -18,10 +18,9 @@ WORD_MARK = "▁"
 BLANK_ID = 0
 UNKNOWN_ID = 1
 
-INVISIBLE = "\u00ad\u061c\u200c\u200d\u200e\u200f\u2060\ufeff"
-"""What stands inside words unseen: soft hyphens, joiners (Persian writes them) and marks of direction."""
+NO_INVISIBLE = str.maketrans("", "", "\u00ad\u061c\u200c\u200d\u200e\u200f\u2060\ufeff")
+"""Takes away what stands inside words unseen: soft hyphens, joiners (Persian writes them) and marks of direction."""
 
-_INVISIBLE = str.maketrans("", "", INVISIBLE)
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 _NOT_WORD = re.compile(r"[^\w\s']+|_")
 _EDGE_APOSTROPHE = re.compile(r"(?<!\w)'+|'+(?!\w)")
@@ -129,7 +128,7 @@ def normalise_text(text: str) -> str:
     Digits stay digits: whether "2" is said "two" or "second" is for whoever prepares the text.
     """
     # Small letters may be spelt with marks that the capitals are not, which must come in their order again.
-    plain = unicodedata.normalize("NFKC", text).translate(_INVISIBLE).lower()
+    plain = unicodedata.normalize("NFKC", text).translate(NO_INVISIBLE).lower()
     plain = unicodedata.normalize("NFC", plain).translate(_APOSTROPHES)
     spaced = _NOT_WORD.sub(_marks_alone, plain)
     return " ".join(_EDGE_APOSTROPHE.sub(" ", spaced).split())

@@ -6,7 +6,7 @@ import unicodedata
 from itertools import dropwhile
 from typing import Literal
 
-from avsr.decode.tokenizer import INVISIBLE
+from avsr.decode.tokenizer import NO_INVISIBLE
 
 TextNorm = Literal["basic", "none"]
 
@@ -26,7 +26,7 @@ APOSTROPHES = "'\u2018\u2019\u02bc\uff07"
 def normalise(text: str, norm: TextNorm) -> str:
     """Return ``text`` with single spaces between its words, after the rule of ``norm``. Idempotent."""
     if norm == "basic":
-        text = unicodedata.normalize("NFKC", text).translate(dict.fromkeys(map(ord, INVISIBLE))).casefold()
+        text = unicodedata.normalize("NFKC", text).translate(NO_INVISIBLE).casefold()
         text = unicodedata.normalize("NFKC", text)
         # Once more: an accent may have been parted from its letter by what is gone now.
         text = unicodedata.normalize("NFKC", "".join(_kept(text, index) for index in range(len(text))))
