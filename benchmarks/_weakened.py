@@ -1,0 +1,68 @@
+"""Words wrong in clips that are made ever weaker, with and without what makes up for it: for quiet.py and dim.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from avsr import Recognizer, load_model
+from avsr.corpora import Utterance, read_table
+from avsr.evaluate.text import normalise
+from avsr.evaluate.wer import Errors, word_errors
+from avsr.stream import Stream
+
+
+def measure(
+    doc: str,
+    count: Callable[[Recognizer, list[Utterance], float], Errors],
+    without: AbstractContextManager[object],
+    *,
+    option: str,
+    default: str,
+    columns: tuple[str, str],
+) -> None:
+    """Print what a script's ``doc`` says, of the clips that the command line names.
+
+    ``count`` gives what is wrong in clips that are weakened so far, as ``option`` lists; inside ``without`` nothing
+    makes up for it. ``columns`` are the titles of how far, and of what is wrong without.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
+    parser.add_argument("--split", default="test", help="whose clips are taken")
+    parser.add_argument(option, dest="weakened", default=default, help=columns[0])
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    if not options.table.exists():
+        print(f"skipped: no corpus at {options.table}")
+        return
+    torch.set_num_threads(1)
+    clips = [clip for clip in read_table(options.table) if clip.split == options.split]
+    if not clips:
+        parser.error(f"--split {options.split}: {options.table} has no such clips")
+    model = load_model()
+    figures: dict[str, dict[str, float]] = {}
+    table = Table(columns[0], "words wrong", columns[1], title=f"{len(clips)} clips of {options.split}")
+    for weakened in (float(value) for value in options.weakened.split(",")):
+        figures[f"{weakened:g}"] = wrong = {}
+        for name, way in (("wrong", nullcontext()), ("wrong_without", without)):
+            with way:
+                errors = count(model, clips, weakened)
+            wrong[name] = errors.total / errors.num_reference
+        table.add_row(f"{weakened:g}", *(f"{100 * rate:.1f} %" for rate in wrong.values()))
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def finish(stream: Stream, text: str) -> Errors:
+    """End ``stream`` and count what it got wrong of ``text``."""
+    stream.finish()
+    finals = [caption.text for caption in stream.captions() if caption.is_final]
+    return word_errors(normalise(text, "basic"), normalise(" ".join(finals), "basic"))
