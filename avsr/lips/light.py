@@ -8,7 +8,7 @@ import numpy as np
 from avsr.types import LIP_SIZE, ByteArray
 
 DIM_LEVEL = 80.0
-"""A mean gray of the mouth below this, of 255, is dim; at half of it the default model begins to misread."""
+"""A mean gray of the mouth below this, of 255, is dim; at less than half of it the default model misreads much."""
 
 _MOUTH = slice(LIP_SIZE // 8, LIP_SIZE - LIP_SIZE // 8)
 
