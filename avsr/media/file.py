@@ -1,7 +1,7 @@
 """Sound and pictures from anything that PyAV opens: files, URLs, pipes, open binary files.
 
 Both tracks come out in lock-step, in the order of their times. Whatever a container says about when its tracks begin is
-kept: stream time 0 is the beginning of the track that begins first.
+kept: stream time 0 is the beginning of the track that begins first. Where files were joined, their times go on.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from av.stream import Disposition
 
 from avsr.errors import MediaError
 from avsr.media.align import Packet
+from avsr.media.joins import JoinedTimes
 from avsr.media.naming import name_of, reason_of
 from avsr.media.tracks import AudioTrack, VideoTrack
 from avsr.types import Modality
@@ -78,6 +79,7 @@ class MediaFile:
         self._begun = False
         self._begins_at: int | None = None
         self._origin: Fraction | None = None
+        self._joins = JoinedTimes()
         audio = _choose(container.streams.audio) if modality != "video" else None
         video = _choose(container.streams.video) if modality != "audio" else None
         if audio is None and video is None:
@@ -158,8 +160,7 @@ class MediaFile:
 
     def _deliveries(self) -> Iterator[Packet]:
         packets = self._packets()
-        newest: dict[int, Fraction] = {}
-        returns_at: Fraction | None = None
+        newest = Fraction(0)
         disordered = delivered_any = False
         while True:
             for track in self._tracks:
@@ -179,18 +180,16 @@ class MediaFile:
             time, index = min(ready)
             if self._origin is None:
                 self._origin = time
-            # Sound: pictures that run backwards do not come this far.
-            if returns_at is None and newest.get(index, time) - time > DISORDER_S:
-                returns_at = newest[index] - self._origin
-            disordered |= max(newest.values(), default=time) - time > DISORDER_S
-            newest[index] = max(newest.get(index, time), time)
+                newest = time
+            disordered |= newest - time > DISORDER_S
+            newest = max(newest, time)
             length = self._tracks[index].next_length
             delivery = self._tracks[index].take(self._origin)
             if delivery is not None:
                 self._position = max(self._position, time - self._origin + length)
                 delivered_any = True
                 yield delivery
-        self._warn_at_end(disordered, returns_at)
+        self._warn_at_end(disordered)
         if not delivered_any:
             raise MediaError(
                 f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged"
@@ -205,11 +204,12 @@ class MediaFile:
                 # The demuxer ends each track with an empty packet; here None ends them all.
                 if packet.size:
                     self._begins_at = packet.pos if self._begins_at is None else self._begins_at
-                    yield packet
+                    yield from self._joins.place(packet)
         except (av.FFmpegError, OSError) as error:
             self._warn_of_damage(f"{self.name} breaks off after {self.position_s:.1f} s: {reason_of(error)}.")
+        yield from self._joins.flush()
 
-    def _warn_at_end(self, disordered: bool, returns_at: Fraction | None) -> None:
+    def _warn_at_end(self, disordered: bool) -> None:
         for track, kind in ((self._audio, "audio"), (self._video, "video")):
             if track is not None and track.num_errors:
                 self._warn_of_damage(f"{self.name}: the {kind} is damaged in places ({track.num_errors}).")
@@ -217,12 +217,13 @@ class MediaFile:
             self._warnings.append(
                 f"{self.name}: {self._video.num_out_of_order} pictures with times that run backwards were left out."
             )
-        if returns_at is not None:
+        if self._joins.joins_at:
+            places = ", ".join(f"{float(time - (self._origin or 0)):.1f}" for time in self._joins.joins_at)
             self._warnings.append(
-                f"{self.name}: after {float(returns_at):.1f} s the times of the sound run backwards, as where files "
-                "were joined; what has a time that was heard already is left out."
+                f"{self.name}: after {places} s the times begin again, as where files were joined; they are taken to "
+                "go on from there."
             )
-        elif disordered:
+        if disordered:
             self._warnings.append(f"{self.name}: sound and pictures lie too far apart in the file to be read together.")
         duration_s = self.duration_s
         if not self._warnings and duration_s and self.position_s < 0.95 * duration_s - SHORT_BY_S:

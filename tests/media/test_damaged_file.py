@@ -128,25 +128,6 @@ def test_a_tag_in_another_encoding_is_nobodys_business(tmp_path: Path) -> None:
         assert sum(len(packet.samples) for packet in media) == 1600
 
 
-@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".ts"])
-def test_sound_that_was_joined_is_told_of_as_what_it_is(tmp_path, suffix):
-    codec = {".flac": "flac", ".ogg": "flac", ".ts": "mp2"}[suffix]
-    with av.open(str(tmp_path / f"once{suffix}"), "w") as container:
-        track = container.add_stream(codec, rate=48000, layout="mono")
-        for index in range(100):
-            sound = av.AudioFrame.from_ndarray(np.zeros((1, 960), dtype=np.int16), "s16", "mono")
-            sound.sample_rate, sound.pts, sound.time_base = 48000, 960 * index, Fraction(1, 48000)
-            container.mux(track.encode(sound))
-        container.mux(track.encode())
-    path = tmp_path / f"twice{suffix}"
-    path.write_bytes(2 * (tmp_path / f"once{suffix}").read_bytes())
-    with open_media(path) as media:
-        list(media)
-    (warning,) = media.warnings
-    assert "of the sound run backwards" in warning and "pictures" not in warning
-    assert media.damage == (), "nothing is lost"
-
-
 def _restamped(source: Path, target: Path, kind: str, shifts_s: dict[int, float]) -> None:
     """Copy a file; shift the times of some packets of one kind of track, counted from 0."""
     with av.open(str(source)) as given, av.open(str(target), "w") as container:

@@ -1,0 +1,170 @@
+"""Where files were joined, times go on, of both senses alike; a damaged time alone moves nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any, cast
+
+import av
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from media_clips import align, even_times_s, write_clip
+
+from avsr.media import open_media
+from avsr.media.joins import AHEAD_S, BACK_S, JoinedTimes
+from avsr.types import TICK_S
+
+SOUND, PICTURES = 0, 1
+CLOCK = Fraction(1, 90_000)
+
+
+@dataclass
+class FakePacket:
+    """What `JoinedTimes` knows of a packet."""
+
+    stream_index: int
+    pts: int | None
+    duration: int
+    time_base: Fraction = CLOCK
+    name: tuple[int, ...] = ()
+
+    @property
+    def dts(self) -> int | None:
+        """The same: nothing is reordered."""
+        return self.pts
+
+    @dts.setter
+    def dts(self, _: int | None) -> None:
+        pass
+
+
+def piece(number: int, begins_s: float, length_s: float) -> list[FakePacket]:
+    """Sound in steps of 24 ms and pictures in steps of 40, in the order of their times."""
+    packets = []
+    for stream, step_s in ((SOUND, 0.024), (PICTURES, 0.04)):
+        step = round(step_s / CLOCK)
+        for index in range(int(length_s / step_s)):
+            packets.append(FakePacket(stream, round(begins_s / CLOCK) + index * step, step, name=(number, index)))
+    return sorted(packets, key=lambda packet: cast(int, packet.pts))
+
+
+def placed(packets: Sequence[FakePacket]) -> tuple[list[FakePacket], JoinedTimes]:
+    """All that comes out, and what placed it."""
+    times, out = JoinedTimes(), []
+    for packet in packets:
+        out += times.place(cast(Any, replace(packet)))
+    return cast(list[FakePacket], [*out, *times.flush()]), times
+
+
+def seconds(packet: FakePacket) -> float:
+    assert packet.pts is not None
+    return float(packet.pts * packet.time_base)
+
+
+def joined(pieces: Sequence[list[FakePacket]]) -> list[FakePacket]:
+    """The pieces end to end; as demuxers do, the last picture of one comes after the first sound of the next."""
+    packets: list[FakePacket] = []
+    for each in pieces:
+        late = [packets.pop()] if packets and packets[-1].stream_index == PICTURES else []
+        packets += [each[0], *late, *each[1:]]
+    return packets
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(1.2, 5.0)), min_size=1, max_size=4))
+def test_pieces_go_on_where_the_one_before_ended(spans: list[tuple[float, float]]) -> None:
+    pieces = [piece(number, *span) for number, span in enumerate(spans)]
+    for before, after in pairwise(pieces):
+        assume(seconds(after[0]) < seconds(before[-1]) - BACK_S - 0.1)
+    given_packets = joined(pieces)
+    out, times = placed(given_packets)
+    for stream in (SOUND, PICTURES):
+        names = [[p.name for p in packets if p.stream_index == stream] for packets in (out, given_packets)]
+        assert names[0] == names[1], "all of them, in their order"
+    raw = {(p.stream_index, p.name): seconds(p) for p in given_packets}
+    ends_s = 0.0
+    for number in range(len(pieces)):
+        mine = [p for p in out if p.name[0] == number]
+        shifts = [seconds(p) - raw[p.stream_index, p.name] for p in mine]
+        assert max(shifts) - min(shifts) < 1e-9, "sound and pictures stay together"
+        begins_s = min(seconds(p) for p in mine)
+        assert begins_s == pytest.approx(ends_s if number else spans[0][0], abs=1e-4)
+        ends_s = max(seconds(p) + float(p.duration * CLOCK) for p in mine)
+    assert len(times.joins_at) == len(pieces) - 1
+
+
+@given(st.integers(0, 200), st.sampled_from([SOUND, PICTURES]), st.floats(-5e4, 5e4), st.integers(1, 5))
+def test_damaged_times_move_nothing_else(first: int, stream: int, shift_s: float, num_damaged: int) -> None:
+    assume(not -BACK_S <= shift_s <= AHEAD_S)
+    packets = piece(0, 10.0, 8.0)
+    of_stream = [packet for packet in packets if packet.stream_index == stream]
+    damaged = of_stream[1:-num_damaged][first % 100 :][:num_damaged]
+    before = [packet.pts for packet in packets]
+    for packet in damaged:
+        assert packet.pts is not None
+        packet.pts += round(shift_s / CLOCK)
+    out, times = placed(packets)
+    assert times.joins_at == []
+    whole = [p for p in out if all(p.name != d.name or p.stream_index != d.stream_index for d in damaged)]
+    assert sorted(before) == sorted([p.pts for p in whole] + [p.pts - round(shift_s / CLOCK) for p in damaged])
+
+
+def test_gaps_stay_and_packets_without_a_time_pass() -> None:
+    packets = [*piece(0, 0.0, 3.0), FakePacket(SOUND, None, 0), *piece(1, 60.0, 3.0), *piece(2, 63.5, 0.1)]
+    out, times = placed(packets)
+    assert out == packets
+    assert times.joins_at == []
+
+
+def test_a_short_last_piece_is_not_lost() -> None:
+    out, times = placed(joined([piece(0, 0.0, 3.0), piece(1, 0.0, 0.3)]))
+    assert [float(time) for time in times.joins_at] == pytest.approx([3.0])
+    assert max(seconds(packet) for packet in out) == pytest.approx(3.3, abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_clips_that_were_joined_flash_and_click_together_to_the_end(tmp_path, suffix):
+    path, twice = tmp_path / f"once{suffix}", tmp_path / f"twice{suffix}"
+    write_clip(path, frame_times_s=even_times_s(25, 2.5), audio_s=2.5)
+    twice.write_bytes(3 * path.read_bytes())
+    with open_media(path) as media:
+        once = align(media)
+    with open_media(twice) as media:
+        thrice = align(media)
+    assert len(thrice.ticks) == pytest.approx(3 * len(once.ticks), abs=6)
+    bright = [
+        index for index, tick in enumerate(thrice.ticks) if tick.frame is not None and tick.frame.rgb.mean() > 120
+    ]
+    loud = np.flatnonzero(np.abs(thrice.samples) > 0.5 * np.abs(thrice.samples).max()) / 16_000
+    for each in range(3):
+        flash_s = np.mean([index for index in bright if each * 2.5 < index * TICK_S < (each + 1) * 2.5]) * TICK_S
+        click_s = np.mean([time for time in loud if each * 2.5 < time < (each + 1) * 2.5])
+        assert flash_s == pytest.approx(click_s, abs=TICK_S)
+    (warning,) = media.warnings
+    assert "s the times begin again, as where files were joined" in warning
+    assert media.damage == (), "nothing is lost"
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".ts"])
+def test_sound_that_was_joined_is_heard_whole(tmp_path, suffix):
+    codec = {".flac": "flac", ".ogg": "flac", ".ts": "mp2"}[suffix]
+    with av.open(str(tmp_path / f"once{suffix}"), "w") as container:
+        track = container.add_stream(codec, rate=48000, layout="mono")
+        for index in range(100):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 960), dtype=np.int16), "s16", "mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48000, 960 * index, Fraction(1, 48000)
+            container.mux(track.encode(sound))
+        container.mux(track.encode())
+    path = tmp_path / f"twice{suffix}"
+    path.write_bytes(2 * (tmp_path / f"once{suffix}").read_bytes())
+    with open_media(path) as media:
+        heard = align(media).heard
+    assert heard.sum() * TICK_S == pytest.approx(4.0, abs=0.15)
+    assert not media.damage, "nothing is lost"
+    (warning,) = media.warnings
+    assert "s the times begin again, as where files were joined" in warning
