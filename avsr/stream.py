@@ -250,7 +250,7 @@ class Stream:
         state, found = self.state, []
         audio, video = state.front.audio, state.front.video
         if self._front.modality != "audio" and not state.visible_ticks:
-            found.append("no face was seen")
+            found.append("no face was seen" if video.latest else "there were no pictures")
         if self._front.modality != "video" and not state.heard_ticks:
             found.append("no sound was heard")
         if state.loudest > TOO_LOUD:
