@@ -216,7 +216,10 @@ def pack_picture(picture: Picture) -> bytes:
 
 def _checked_time(t_s: float) -> float:
     if not 0 <= t_s <= MAX_TIME_S:  # NaN is neither
-        raise ProtocolError("bad_message", f"a media message has the time {t_s}; give seconds since the start, from 0")
+        raise ProtocolError(
+            "bad_message",
+            f"a media message has the time {t_s}; give seconds since the start, from 0 to {MAX_TIME_S:.0f}",
+        )
     return t_s
 
 
