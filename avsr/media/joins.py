@@ -3,7 +3,7 @@
     0 ... 30 | 1.4 ... 20    is read as    0 ... 30 | 30 ... 48.6
 
 A recorder that starts anew, or ``cat a.ts b.ts``, leaves such a file. A single damaged time looks the same for a
-moment, so packets whose times went back are held until a second of them bears it out.
+moment, so packets whose times went back are held until a second of them bears it out. A leap ahead is a gap, and stays.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from typing import Any
 
 from av.packet import Packet as AvPacket
 
-BACK_S = 1
+BACK_S = Fraction(1, 2)
 """Times that go back by no more are disorder, for the tracks to deal with."""
 AHEAD_S = 2
 """Times that leap ahead by more may be damaged, and then it is no return when they fall back."""
+WRAP_S = Fraction(2**33, 90_000)
+"""After 26.5 hours MPEG's clock begins anew. FFmpeg adds that to times before the first: a return looks like a leap."""
+CLOSE_S = Fraction(1, 5)
+"""A packet so close behind those that are held goes with them, even where they have come as far as the others."""
 PROOF_S = 1
 """How long the packets after such a leap, or after a return, must run on to be believed."""
 
@@ -56,24 +60,17 @@ class JoinedTimes:
         while stream.piece + 1 < len(self._offsets) and self._is_of_the_next_piece(stated, stream):
             yield from self._go_on_to_the_next_piece(stream)
         time = stated + self._offsets[stream.piece]
-        if stream.reached is None or self._follows(time, stream):
-            yield from self._release(stream)  # if anything was held, its times were damaged
+        ahead = Fraction(0) if stream.reached is None else time - stream.reached
+        goes_with_held = stream.held and stream.run and abs(time - stream.run[1]) < max(abs(ahead), CLOSE_S)
+        if goes_with_held or ahead < -BACK_S or (ahead > AHEAD_S and stated >= WRAP_S):
+            yield from self._hold(packet, stated, time, stream)
+            return
+        yield from self._release(stream)  # if anything was held, its times were damaged
+        if ahead <= AHEAD_S:
             stream.run, stream.reached = None, max(_end_of(packet, time), stream.reached or time)
-            yield self._moved(packet, stream)
-        elif time > stream.reached:
-            yield from self._release(stream)
-            if self._runs_on(stream, time):
-                stream.run, stream.reached = None, _end_of(packet, time)
-            yield self._moved(packet, stream)
-        else:
-            if stream.held and stated < stream.held[-1][0]:
-                yield from self._release(stream)
-            if not stream.held:
-                stream.run = None
-            stream.held.append((stated, packet))
-            if self._runs_on(stream, time):
-                self._begin_a_piece(stream.piece)
-                yield from self._go_on_to_the_next_piece(stream)
+        elif self._runs_on(stream, time):
+            stream.run, stream.reached = None, _end_of(packet, time)
+        yield self._moved(packet, stream)
 
     def flush(self) -> Iterator[AvPacket[Any]]:
         """Yield what is held when the file ends; a single packet does not make a piece."""
@@ -84,12 +81,17 @@ class JoinedTimes:
                 yield from self._go_on_to_the_next_piece(stream)
             yield from self._release(stream)
 
-    def _follows(self, time: Fraction, stream: _Stream) -> bool:
-        """Whether the packet of ``time`` follows those before it, and no closer those that are held."""
-        ahead = time - (stream.reached or 0)
-        if stream.held and stream.run and abs(time - stream.run[1]) < abs(ahead):
-            return False
-        return -BACK_S <= ahead <= AHEAD_S
+    def _hold(
+        self, packet: AvPacket[Any], stated: Fraction, time: Fraction, stream: _Stream
+    ) -> Iterator[AvPacket[Any]]:
+        if stream.held and stated < stream.held[-1][0]:
+            yield from self._release(stream)
+        if not stream.held:
+            stream.run = None
+        stream.held.append((stated, packet))
+        if self._runs_on(stream, time):
+            self._begin_a_piece(stream.piece)
+            yield from self._go_on_to_the_next_piece(stream)
 
     def _is_of_the_next_piece(self, stated: Fraction, stream: _Stream) -> bool:
         """Whether that brings it nearer to the streams that are there already: neighbours in a file are of a time."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from media_clips import align, even_times_s, write_clip
 
 from avsr.media import open_media
-from avsr.media.joins import AHEAD_S, BACK_S, JoinedTimes
+from avsr.media.joins import AHEAD_S, BACK_S, WRAP_S, JoinedTimes
 from avsr.types import TICK_S
 
 SOUND, PICTURES = 0, 1
@@ -116,6 +116,19 @@ def test_damaged_times_move_nothing_else(first: int, stream: int, shift_s: float
 
 def test_gaps_stay_and_packets_without_a_time_pass() -> None:
     packets = [*piece(0, 0.0, 3.0), FakePacket(SOUND, None, 0), *piece(1, 60.0, 3.0), *piece(2, 63.5, 0.1)]
+    out, times = placed(packets)
+    assert out == packets
+    assert times.joins_at == []
+
+
+def test_a_return_that_ffmpeg_takes_for_a_clock_that_began_anew_is_a_return() -> None:
+    out, times = placed(joined([piece(0, 1000.0, 3.0), piece(1, 1.4 + float(WRAP_S), 3.0), piece(2, 1000.0, 3.0)]))
+    assert [float(time) for time in times.joins_at] == pytest.approx([1003.0, 1006.0], abs=0.1)
+    assert max(seconds(packet) for packet in out) == pytest.approx(1009.0, abs=0.1)
+
+
+def test_a_clock_that_begins_anew_in_a_long_recording_is_no_return() -> None:
+    packets = piece(0, float(WRAP_S) - 2.0, 4.0)
     out, times = placed(packets)
     assert out == packets
     assert times.joins_at == []
