@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from avsr.lips import OffsetMeter
 from avsr.live.clock import Clock
 from avsr.live.events import Device, Done, Event, Notice, State, Status
-from avsr.live.figures import Figures
+from avsr.live.figures import Figures, PictureRate
 from avsr.live.inbox import Change
 from avsr.media import AudioPacket, Packet
 from avsr.media.capture import Capture, Picture, Sound
@@ -32,6 +32,8 @@ DARK_LEVEL = 16
 STRIDES = ((0.5, 1), (1.0, 2), (2.0, 4))
 """(age of the newest sound in seconds, n): with sound up to that old every n-th picture is looked at; with older sound,
 none."""
+FEW_PICTURES_HZ = 12.0
+"""From fewer pictures a second the default model reads lips markedly worse (`benchmarks/camera.py`)."""
 NOTICEABLE_S = 0.1
 """Lost sound is told from here on, and again after so much more."""
 TELL_EVERY_S = 1.0
@@ -81,6 +83,7 @@ class LiveCaptioner:
         self._meter = OffsetMeter() if offset_ms is None and len(devices) == 2 else None
         self._events: list[Event] = []
         self._num_pictures = 0
+        self._picture_rate, self._told_rate = PictureRate(), False
         self._is_dark = False
         self._sound_age_s = 0.0
         self._told_lost_s, self._told_lost_at_s = 0.0, float("-inf")
@@ -154,6 +157,7 @@ class LiveCaptioner:
             packet = AudioPacket(capture.samples, capture.sample_rate, time_s)
         else:
             time_s, self._clock = self._clock.place_picture(capture)
+            self._note_rate(time_s)
             time_s -= self.offset_ms / 1000
             self._num_pictures += 1
             stride = self._stride()
@@ -167,6 +171,16 @@ class LiveCaptioner:
         if self._tap is not None:
             self._tap(packet)
         self._timed(partial(self._stream.accept, packet))
+
+    def _note_rate(self, time_s: float) -> None:
+        rate_hz = self._picture_rate.seen(time_s)
+        is_told = self._told_rate or self.figures.overflown_pictures > 0  # those it did take
+        if rate_hz is not None and rate_hz < FEW_PICTURES_HZ and not is_told:
+            self._told_rate = True
+            message = (
+                f"the camera takes only {rate_hz:.0f} pictures a second, too few to read lips well; more light helps"
+            )
+            self._events.append(Notice(message, self._at_s))
 
     def _stride(self) -> int | None:
         if "microphone" not in self._sights or not self._is_present("microphone"):

@@ -9,6 +9,10 @@ import numpy as np
 
 MAX_KEPT = 2000
 """Newest measurements kept for the percentiles."""
+RATE_SPAN_S = 5.0
+"""A camera's rate is measured over so long."""
+BREAK_S = 1.0
+"""A camera that delivers nothing for so long is not slow: something is in its way."""
 
 
 def _kept() -> deque[float]:
@@ -50,6 +54,26 @@ class Figures:
         if num_pictures or self.dropped_sound_s:
             found.append(f"dropped: {num_pictures} pictures, {self.dropped_sound_s:.1f} s of sound")
         return tuple(found)
+
+
+@dataclass(slots=True)
+class PictureRate:
+    """How many pictures a second a camera takes: in poor light many take a third of what they were asked for."""
+
+    _first_s: float = float("-inf")
+    _newest_s: float = float("-inf")
+    _num_since: int = 0
+
+    def seen(self, time_s: float) -> float | None:
+        """Count the picture of that time; return the rate where a span without a break is full, else None."""
+        if not 0 <= time_s - self._newest_s < BREAK_S:
+            self._first_s, self._num_since = time_s, -1
+        self._newest_s, self._num_since = time_s, self._num_since + 1
+        if time_s - self._first_s < RATE_SPAN_S:
+            return None
+        rate_hz = self._num_since / (time_s - self._first_s)
+        self._first_s, self._num_since = time_s, 0
+        return rate_hz
 
 
 def percentile(values: deque[float], percent: float) -> float:

@@ -66,6 +66,28 @@ def test_pictures_may_come_at_any_rate(engine: Recognizer, rate_hz: float) -> No
     assert all(final.face_visible > 0.9 for final in room.finals() if final.words)
 
 
+@pytest.mark.parametrize(("rate_hz", "is_told"), [(8.0, True), (11.0, True), (13.0, False), (30.0, False)])
+def test_a_camera_of_few_pictures_is_told_of_once(engine: Recognizer, rate_hz: float, is_told: bool) -> None:
+    room = Room(engine)
+    room.plug(*BOTH)
+    room.deliver(captures(17.0, rate_hz=rate_hz))
+    notices = [event for event in room.events if isinstance(event, Notice)]
+    assert len(notices) == is_told
+    if is_told:
+        assert notices[0].message.startswith(f"the camera takes only {round(rate_hz)} pictures a second")
+        assert 5.0 <= notices[0].at_s < 6.5
+
+
+def test_pictures_that_this_machine_lost_or_a_camera_that_was_away_is_no_slow_camera(engine: Recognizer) -> None:
+    slow, away = Room(engine), Room(engine)
+    for room in (slow, away):
+        room.plug(*BOTH)
+    slow.live.note_overflow(40, 0.0)
+    slow.deliver(captures(7.0, rate_hz=8.0))
+    away.deliver(item for item in captures(14.0) if isinstance(item, Sound) or (item.host_s - START_S) % 4 < 1.5)
+    assert not [event for room in (slow, away) for event in room.events if isinstance(event, Notice)]
+
+
 @pytest.mark.parametrize(("lost", "kind"), [("camera", Picture), ("microphone", Sound)])
 def test_a_lost_device_is_told_and_the_other_goes_on_within_a_chunk(engine: Recognizer, lost: str, kind: type) -> None:
     room, played = Room(engine), captures(9.0)
