@@ -62,7 +62,8 @@ class JoinedTimes:
         time = stated + self._offsets[stream.piece]
         ahead = Fraction(0) if stream.reached is None else time - stream.reached
         goes_with_held = stream.held and stream.run and abs(time - stream.run[1]) < max(abs(ahead), CLOSE_S)
-        if goes_with_held or ahead < -BACK_S or (ahead > AHEAD_S and stated >= WRAP_S):
+        has_wrapped = ahead > AHEAD_S and stated - ahead < WRAP_S <= stated
+        if goes_with_held or ahead < -BACK_S or has_wrapped:
             yield from self._hold(packet, stated, time, stream)
             return
         yield from self._release(stream)  # if anything was held, its times were damaged
@@ -76,8 +77,6 @@ class JoinedTimes:
         """Yield what is held when the file ends; a single packet does not make a piece."""
         for stream in self._streams.values():
             if len(stream.held) > 1:
-                if stream.piece + 1 == len(self._offsets):
-                    self._begin_a_piece(stream.piece)
                 yield from self._go_on_to_the_next_piece(stream)
             yield from self._release(stream)
 
@@ -90,7 +89,6 @@ class JoinedTimes:
             stream.run = None
         stream.held.append((stated, packet))
         if self._runs_on(stream, time):
-            self._begin_a_piece(stream.piece)
             yield from self._go_on_to_the_next_piece(stream)
 
     def _is_of_the_next_piece(self, stated: Fraction, stream: _Stream) -> bool:
@@ -100,6 +98,8 @@ class JoinedTimes:
         return abs(stated + next_one - there) < abs(stated + here - there)
 
     def _go_on_to_the_next_piece(self, stream: _Stream) -> Iterator[AvPacket[Any]]:
+        if stream.piece + 1 == len(self._offsets):
+            self._begin_a_piece(stream.piece)
         stream.piece, stream.run, stream.reached = stream.piece + 1, None, None
         if stream.held:
             stated, last = stream.held[-1]

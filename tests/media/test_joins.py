@@ -134,6 +134,13 @@ def test_a_clock_that_begins_anew_in_a_long_recording_is_no_return() -> None:
     assert times.joins_at == []
 
 
+def test_gaps_stay_in_times_since_1970() -> None:
+    packets = [*piece(0, 1.7e9, 3.0), *piece(1, 1.7e9 + 60.0, 3.0)]
+    out, times = placed(packets)
+    assert out == packets
+    assert times.joins_at == []
+
+
 def test_a_short_last_piece_is_not_lost() -> None:
     out, times = placed(joined([piece(0, 0.0, 3.0), piece(1, 0.0, 0.3)]))
     assert [float(time) for time in times.joins_at] == pytest.approx([3.0])
