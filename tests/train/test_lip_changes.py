@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from avsr.train.augment.camera import Camera, film
 from avsr.train.augment.lips import (
     LONGEST_COVER_TICKS,
     LONGEST_FREEZE_TICKS,
@@ -32,6 +33,8 @@ CHANGES: dict[str, Change] = {
     "bend": lambda lips, rng: bend(lips, random_bend(LIP_SIZE, rng, 4.0)),
     "shade": lambda lips, rng: shade(lips, random_shade(LIP_SIZE, rng, 0.5)),
     "blur": lambda lips, rng: blur(lips, 2.0),
+    "slow camera": lambda lips, rng: film(lips, Camera(rate_fps=10.0, phase=0.3), rng),
+    "poor camera": lambda lips, rng: film(lips, Camera(12.0, 0.5, coarseness=2.0, grain=20.0, quality=20), rng),
     "freeze": freeze,
     "cover": cover,
     "drop": lambda lips, rng: drop_pictures(lips, 0.3, rng),

@@ -1,7 +1,7 @@
 """What training does to clean clips so that the model meets the world.
 
-    clips ─► windows of words, joined ─► speed ─┬─► voice ─► room ─► microphone ─► noise ────────┬─► a sense lost
-                                                └─► place, light, focus, stalls ─► late or early ┘
+    clips ─► windows, joined ─► speed ─┬─► voice ─► room ─► noise ─► microphone ────────────────┬─► a sense lost
+                                       └─► place, light, focus, camera, stalls ─► late or early ┘
     and, when the sound has become a spectrogram, its masks
 
 Everything is drawn from one generator that the caller seeds.
@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from avsr.config import Section
 from avsr.corpora import AlignedWord
 from avsr.media.noise import mix_at_snr
+from avsr.train.augment.camera import film, random_camera
 from avsr.train.augment.lips import (
     bend,
     blur,
@@ -33,6 +34,7 @@ from avsr.train.augment.lips import (
     shade,
     turn_and_light,
 )
+from avsr.train.augment.microphone import random_microphone, record
 from avsr.train.augment.noise import NoiseSource, NoiseWeights
 from avsr.train.augment.reverberation import random_room, reverberate
 from avsr.train.augment.senses import lose_a_sense, without_video
@@ -64,13 +66,14 @@ class AugmentConfig(Section):
     only heard, but for a ``kept_lips_share`` of those whose sound is clear: their lips still say what was said before.
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
     with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
-    ``microphone_db`` is the greatest gain of a band of frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the
-    greatest sigma, ``lip_bend_px`` about the most that a part of the face moves, ``lip_shade`` how much brighter or
-    darker an edge of the crop becomes at most, ``av_offset_ticks`` the most that lips come late or early.
-    ``lip_freeze_share`` is of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up to
-    0.6 s, ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another one,
-    if their sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four happens.
-    ``mask`` is of spectrograms.
+    ``microphone_share`` is of clips that a poor microphone records; ``microphone_db`` is the greatest gain of a band of
+    frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the greatest sigma, ``lip_bend_px`` about the most that a
+    part of the face moves, ``lip_shade`` how much brighter or darker an edge of the crop becomes at most,
+    ``av_offset_ticks`` the most that lips come late or early. ``lip_camera_share`` is of clips that a poor camera
+    films, ``lip_freeze_share`` of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up
+    to 0.6 s, ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another
+    one, if their sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four
+    happens. ``mask`` is of spectrograms.
     """
 
     join_share: Share = 0.0
@@ -88,12 +91,14 @@ class AugmentConfig(Section):
     lip_bend_px: Annotated[float, Field(ge=0, le=12)] = 0.0
     lip_shade: Share = 0.0
     lip_blur_px: NotNegative = 0.0
+    lip_camera_share: Share = 0.0
     lip_freeze_share: Share = 0.5
     lip_cover_share: Share = 0.0
     lip_drop_share: Share = 0.0
     lip_swap_share: Share = 0.0
     av_offset_ticks: Annotated[int, Field(ge=0)] = 0
     reverb_share: Share = 0.0
+    microphone_share: Share = 0.0
     microphone_db: NotNegative = 0.0
     gain_db: NotNegative = 8.0
     mask: MaskConfig = MaskConfig()
@@ -186,7 +191,7 @@ def swap_lips(example: Example, other: Callable[[], Example], share: float, rng:
 
 
 def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator) -> ByteArray:
-    """Change the crops u8 (T, 96, 96): place, light and focus all along, stalls and covers here and there."""
+    """Change the crops u8 (T, 96, 96): place, light, focus and camera all along, stalls and covers here and there."""
     turn = random_turn(
         lips.shape[1],
         rng,
@@ -202,6 +207,8 @@ def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator
         lips = shade(lips, random_shade(lips.shape[1], rng, config.lip_shade))
     if config.lip_blur_px:
         lips = blur(lips, rng.uniform(0, config.lip_blur_px))
+    if rng.random() < config.lip_camera_share:
+        lips = film(lips, random_camera(rng), rng)
     if rng.random() < config.lip_freeze_share:
         lips = freeze(lips, rng)
     if rng.random() < config.lip_cover_share:
@@ -253,10 +260,13 @@ def _change_sound(
     if config.microphone_db:
         audio = equalise(audio, random_band_gains(rng, config.microphone_db))
     audio = audio * np.float32(10 ** (rng.uniform(-1, 1) * config.gain_db / 20))
-    if rng.random() >= config.noise_share:
-        return audio, CLEAN_SNR_DB
-    snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
-    return mix_at_snr(audio, noise.draw(len(audio), rng, config.noise), snr_db), snr_db
+    snr_db = CLEAN_SNR_DB
+    if rng.random() < config.noise_share:
+        snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
+        audio = mix_at_snr(audio, noise.draw(len(audio), rng, config.noise), snr_db)
+    if rng.random() < config.microphone_share:
+        audio = record(audio, random_microphone(rng), rng)
+    return audio, snr_db
 
 
 def _change_pictures(data: ClipData, config: AugmentConfig, rng: np.random.Generator) -> ClipData:
