@@ -33,7 +33,7 @@ STRIDES = ((0.5, 1), (1.0, 2), (2.0, 4))
 """(age of the newest sound in seconds, n): with sound up to that old every n-th picture is looked at; with older sound,
 none."""
 FEW_PICTURES_HZ = 12.0
-"""From fewer pictures a second the default model reads lips markedly worse (`benchmarks/camera.py`)."""
+"""From fewer pictures a second the default model reads lips markedly worse (`benchmarks/poor_devices.py`)."""
 NOTICEABLE_S = 0.1
 """Lost sound is told from here on, and again after so much more."""
 TELL_EVERY_S = 1.0
