@@ -207,7 +207,7 @@ def jitter_lips(lips: ByteArray, config: AugmentConfig, rng: np.random.Generator
         lips = shade(lips, random_shade(lips.shape[1], rng, config.lip_shade))
     if config.lip_blur_px:
         lips = blur(lips, rng.uniform(0, config.lip_blur_px))
-    if rng.random() < config.lip_camera_share:
+    if config.lip_camera_share and rng.random() < config.lip_camera_share:
         lips = film(lips, random_camera(rng), rng)
     if rng.random() < config.lip_freeze_share:
         lips = freeze(lips, rng)
@@ -264,7 +264,7 @@ def _change_sound(
     if rng.random() < config.noise_share:
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
         audio = mix_at_snr(audio, noise.draw(len(audio), rng, config.noise), snr_db)
-    if rng.random() < config.microphone_share:
+    if config.microphone_share and rng.random() < config.microphone_share:
         audio = record(audio, random_microphone(rng), rng)
     return audio, snr_db
 
