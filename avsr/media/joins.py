@@ -25,6 +25,8 @@ CLOSE_S = Fraction(1, 5)
 """A packet so close behind those that are held goes with them, even where they have come as far as the others."""
 PROOF_S = 1
 """How long the packets after such a leap, or after a return, must run on to be believed."""
+MAX_HELD = 512
+"""So many packets wait at the most for one with a time."""
 
 
 @dataclass(slots=True)
@@ -43,7 +45,8 @@ class _Stream:
 class JoinedTimes:
     """Gives packets, in the order of the file, the times of one clock; ``joins_at`` are those at which pieces meet.
 
-    All streams move on by the same time, so that sound and pictures stay together. Packets without a time pass.
+    All streams move on by the same time, so that sound and pictures stay together. Packets without a time go with
+    those before them.
     """
 
     def __init__(self) -> None:
@@ -55,7 +58,11 @@ class JoinedTimes:
         """Take the next packet; yield those that are sure of their times by now, with these."""
         stream, stated = self._streams.setdefault(packet.stream_index, _Stream()), _stated_time(packet)
         if stated is None:
-            yield packet
+            if 0 < len(stream.held) < MAX_HELD:
+                stream.held.append((stream.held[-1][0], packet))
+            else:
+                yield from self._release(stream)
+                yield packet
             return
         while stream.piece + 1 < len(self._offsets) and self._is_of_the_next_piece(stated, stream):
             yield from self._go_on_to_the_next_piece(stream)

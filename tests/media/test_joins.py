@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from media_clips import align, even_times_s, write_clip
 
 from avsr.media import open_media
-from avsr.media.joins import AHEAD_S, BACK_S, WRAP_S, JoinedTimes
+from avsr.media.joins import AHEAD_S, BACK_S, MAX_HELD, WRAP_S, JoinedTimes
 from avsr.types import TICK_S
 
 SOUND, PICTURES = 0, 1
@@ -114,6 +114,24 @@ def test_damaged_times_move_nothing_else(first: int, stream: int, shift_s: float
     assert sorted(before) == sorted([p.pts for p in whole] + [p.pts - round(shift_s / CLOCK) for p in damaged])
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.none() | st.floats(-10, 1e5) | st.floats(0, 6)),
+        max_size=60,
+    )
+)
+def test_whatever_the_times_every_packet_comes_out_once_and_in_order(drawn: list[tuple[int, float | None]]) -> None:
+    packets = [
+        FakePacket(stream, None if time is None else round(time / CLOCK), 3600, name=(number,))
+        for number, (stream, time) in enumerate(drawn)
+    ]
+    out, _ = placed(packets)
+    for stream in range(3):
+        of_stream = [p.name for p in packets if p.stream_index == stream]
+        assert [p.name for p in out if p.stream_index == stream] == of_stream
+
+
 def test_gaps_stay_and_packets_without_a_time_pass() -> None:
     packets = [*piece(0, 0.0, 3.0), FakePacket(SOUND, None, 0), *piece(1, 60.0, 3.0), *piece(2, 63.5, 0.1)]
     out, times = placed(packets)
@@ -139,6 +157,14 @@ def test_gaps_stay_in_times_since_1970() -> None:
     out, times = placed(packets)
     assert out == packets
     assert times.joins_at == []
+
+
+def test_packets_without_a_time_are_not_held_for_ever() -> None:
+    times, num_out = JoinedTimes(), 0
+    untimed = [FakePacket(SOUND, None, 0, name=(1, index)) for index in range(2 * MAX_HELD)]
+    for packet in [*piece(0, 5.0, 2.0), *piece(1, 1.0, 0.1), *untimed]:
+        num_out += len(list(times.place(cast(Any, packet))))
+    assert num_out > MAX_HELD
 
 
 def test_a_short_last_piece_is_not_lost() -> None:
