@@ -160,7 +160,8 @@ class MediaFile:
 
     def _deliveries(self) -> Iterator[Packet]:
         packets = self._packets()
-        newest = Fraction(0)
+        newest: dict[int, Fraction] = {}
+        returns_at: Fraction | None = None
         disordered = delivered_any = False
         while True:
             for track in self._tracks:
@@ -180,16 +181,18 @@ class MediaFile:
             time, index = min(ready)
             if self._origin is None:
                 self._origin = time
-                newest = time
-            disordered |= newest - time > DISORDER_S
-            newest = max(newest, time)
+            # Sound: pictures that run backwards do not come this far.
+            if returns_at is None and newest.get(index, time) - time > DISORDER_S:
+                returns_at = newest[index] - self._origin
+            disordered |= max(newest.values(), default=time) - time > DISORDER_S
+            newest[index] = max(newest.get(index, time), time)
             length = self._tracks[index].next_length
             delivery = self._tracks[index].take(self._origin)
             if delivery is not None:
                 self._position = max(self._position, time - self._origin + length)
                 delivered_any = True
                 yield delivery
-        self._warn_at_end(disordered)
+        self._warn_at_end(disordered, returns_at)
         if not delivered_any:
             raise MediaError(
                 f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged"
@@ -209,7 +212,7 @@ class MediaFile:
             self._warn_of_damage(f"{self.name} breaks off after {self.position_s:.1f} s: {reason_of(error)}.")
         yield from self._joins.flush()
 
-    def _warn_at_end(self, disordered: bool) -> None:
+    def _warn_at_end(self, disordered: bool, returns_at: Fraction | None) -> None:
         for track, kind in ((self._audio, "audio"), (self._video, "video")):
             if track is not None and track.num_errors:
                 self._warn_of_damage(f"{self.name}: the {kind} is damaged in places ({track.num_errors}).")
@@ -223,7 +226,12 @@ class MediaFile:
                 f"{self.name}: after {places} s the times begin again, as where files were joined; they are taken to "
                 "go on from there."
             )
-        if disordered:
+        if returns_at is not None:
+            self._warnings.append(
+                f"{self.name}: after {float(returns_at):.1f} s the times of the sound run backwards for a moment; what "
+                "has a time that was heard already is left out."
+            )
+        elif disordered:
             self._warnings.append(f"{self.name}: sound and pictures lie too far apart in the file to be read together.")
         duration_s = self.duration_s
         if not self._warnings and duration_s and self.position_s < 0.95 * duration_s - SHORT_BY_S:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import av
@@ -196,21 +197,37 @@ def test_clips_that_were_joined_flash_and_click_together_to_the_end(tmp_path, su
     assert media.damage == (), "nothing is lost"
 
 
-@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".ts"])
-def test_sound_that_was_joined_is_heard_whole(tmp_path, suffix):
-    codec = {".flac": "flac", ".ogg": "flac", ".ts": "mp2"}[suffix]
-    with av.open(str(tmp_path / f"once{suffix}"), "w") as container:
+def write_sound(path: Path, codec: str, duration_s: float) -> None:
+    """Write silence of that length."""
+    with av.open(str(path), "w") as container:
         track = container.add_stream(codec, rate=48000, layout="mono")
-        for index in range(100):
+        for index in range(round(duration_s * 50)):
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 960), dtype=np.int16), "s16", "mono")
             sound.sample_rate, sound.pts, sound.time_base = 48000, 960 * index, Fraction(1, 48000)
             container.mux(track.encode(sound))
         container.mux(track.encode())
-    path = tmp_path / f"twice{suffix}"
-    path.write_bytes(2 * (tmp_path / f"once{suffix}").read_bytes())
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".ts"])
+def test_sound_that_was_joined_is_heard_whole(tmp_path, suffix):
+    once, path = tmp_path / f"once{suffix}", tmp_path / f"twice{suffix}"
+    write_sound(once, {".flac": "flac", ".ogg": "flac", ".ts": "mp2"}[suffix], 2.0)
+    path.write_bytes(2 * once.read_bytes())
     with open_media(path) as media:
         heard = align(media).heard
     assert heard.sum() * TICK_S == pytest.approx(4.0, abs=0.15)
     assert not media.damage, "nothing is lost"
     (warning,) = media.warnings
     assert "s the times begin again, as where files were joined" in warning
+
+
+def test_a_piece_in_the_middle_that_is_too_short_to_be_believed_is_told_of(tmp_path):
+    for name, duration_s in (("long.ts", 2.0), ("short.ts", 0.4)):
+        write_sound(tmp_path / name, "mp2", duration_s)
+    long, short = ((tmp_path / name).read_bytes() for name in ("long.ts", "short.ts"))
+    path = tmp_path / "joined.ts"
+    path.write_bytes(long + short + long)
+    with open_media(path) as media:
+        heard = align(media).heard
+    assert heard.sum() * TICK_S == pytest.approx(4.0, abs=0.15)
+    assert "of the sound run backwards for a moment" in " ".join(media.warnings)
