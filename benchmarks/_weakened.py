@@ -1,4 +1,4 @@
-"""Words wrong in clips that are made ever weaker, with and without what makes up for it: for quiet.py and dim.py."""
+"""What quiet.py, dim.py and poor_devices.py share: clips are made worse, and the words counted that are then wrong."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ from avsr.evaluate.wer import Errors, word_errors
 from avsr.stream import Stream
 
 
+def chosen(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[Utterance]]:
+    """Parse a script's command line; return it and the clips that it names, none where there is no corpus."""
+    parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
+    parser.add_argument("--split", default="test", help="whose clips are taken")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    if not options.table.exists():
+        print(f"skipped: no corpus at {options.table}")
+        return options, []
+    torch.set_num_threads(1)
+    clips = [clip for clip in read_table(options.table) if clip.split == options.split]
+    if not clips:
+        parser.error(f"--split {options.split}: {options.table} has no such clips")
+    return options, clips
+
+
 def measure(
     doc: str,
     count: Callable[[Recognizer, list[Utterance], float], Errors],
@@ -34,18 +50,10 @@ def measure(
     makes up for it. ``columns`` are the titles of how far, and of what is wrong without.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
-    parser.add_argument("--split", default="test", help="whose clips are taken")
     parser.add_argument(option, dest="weakened", default=default, help=columns[0])
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
-    if not options.table.exists():
-        print(f"skipped: no corpus at {options.table}")
-        return
-    torch.set_num_threads(1)
-    clips = [clip for clip in read_table(options.table) if clip.split == options.split]
+    options, clips = chosen(parser)
     if not clips:
-        parser.error(f"--split {options.split}: {options.table} has no such clips")
+        return
     model = load_model()
     figures: dict[str, dict[str, float]] = {}
     table = Table(columns[0], "words wrong", columns[1], title=f"{len(clips)} clips of {options.split}")

@@ -12,18 +12,16 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from _weakened import finish
+from _weakened import chosen, finish
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from avsr import Recognizer, load_model
-from avsr.corpora import Utterance, read_sound, read_table
+from avsr.corpora import Utterance, read_sound
 from avsr.evaluate.wer import NO_ERRORS, Errors
 from avsr.media import AudioPacket, open_media
 from avsr.train.augment.microphone import Microphone, record
@@ -64,18 +62,10 @@ MICROPHONES = {
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
-    parser.add_argument("--split", default="test", help="whose clips are taken")
     parser.add_argument("--model", default="default", help="a name or a directory")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    options = parser.parse_args()
-    if not options.table.exists():
-        print(f"skipped: no corpus at {options.table}")
-        return
-    torch.set_num_threads(1)
-    clips = [clip for clip in read_table(options.table) if clip.split == options.split]
+    options, clips = chosen(parser)
     if not clips:
-        parser.error(f"--split {options.split}: {options.table} has no such clips")
+        return
     model, figures = load_model(options.model), {}
     table = Table("device", "lips alone", "sound alone", "both", title=f"words wrong, {len(clips)} clips")
     for name, device in (CAMERAS | MICROPHONES).items():
