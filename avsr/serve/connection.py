@@ -203,7 +203,7 @@ class Connection:
     async def _tell_missed(self, seat: Seat) -> None:
         """Queue each final when the last one is sent: there may be more than may wait at once."""
         for final in seat.session.finals_from(self._next_segment):
-            self._tell_final(seat, final)
+            self._tell_final(final)
             await self._outbox.emptied()
         self._tell(seat)
 
@@ -211,15 +211,14 @@ class Connection:
         """Queue what is new in the session since the last time."""
         session = seat.session
         for final in session.finals_from(self._next_segment):
-            self._tell_final(seat, final)
+            self._tell_final(final)
         for event in (session.partial, session.status):
             if event is not None and all(event is not told for told in self._told):
                 self._outbox.put(event)
         self._told = (session.partial, session.status)
 
-    def _tell_final(self, seat: Seat, final: CaptionEvent) -> None:
+    def _tell_final(self, final: CaptionEvent) -> None:
         self._next_segment = final.segment + 1
-        self._service.count_final(seat, final.text, final.latency_ms)
         self._outbox.put(final)
 
     def _refuse(self, error: ProtocolError) -> int:

@@ -17,7 +17,18 @@ from avsr.serve.batcher import BatchedNetwork
 from avsr.serve.limits import Limits
 from avsr.serve.logs import log
 from avsr.serve.metrics import Metrics
-from avsr.serve.protocol import VERSION, Absent, Config, Done, Picture, ProtocolError, Ready, Resume, Sound
+from avsr.serve.protocol import (
+    VERSION,
+    Absent,
+    CaptionEvent,
+    Config,
+    Done,
+    Picture,
+    ProtocolError,
+    Ready,
+    Resume,
+    Sound,
+)
 from avsr.serve.session import Session
 
 P = ParamSpec("P")
@@ -124,13 +135,6 @@ class Service:
             limits=self.limits.stated(),
         )
 
-    def count_final(self, seat: Seat, text: str, latency_ms: float | None) -> None:
-        """Count a final; its text is written only where the user asked for that."""
-        self.metrics.add("avsr_finals_total")
-        self.metrics.add("avsr_latency_seconds_sum", (latency_ms or 0.0) / 1000)
-        if self._logs_text:
-            log("final", session=seat.session.number, text=text)
-
     async def close(self) -> None:
         """End all streams."""
         for seat in list(self._seats.values()):
@@ -164,6 +168,7 @@ class Service:
             number=number,
             max_picture_side=self.limits.max_picture_side,
             open_landmarker=self._open_landmarker,
+            on_final=partial(self._count_final, number),
         )
 
     async def _resume(self, resume: Resume) -> Seat:
@@ -223,6 +228,12 @@ class Service:
             if isinstance(outcome, Exception):
                 raise outcome from None  # a stream that failed is not to be kept
             raise
+
+    def _count_final(self, number: int, final: CaptionEvent) -> None:
+        self.metrics.add("avsr_finals_total")
+        self.metrics.add("avsr_latency_seconds_sum", (final.latency_ms or 0.0) / 1000)
+        if self._logs_text:
+            log("final", session=number, text=final.text)
 
     def _count_batch(self, num_streams: int) -> None:
         self.metrics.add("avsr_batches_total")

@@ -40,7 +40,7 @@ class Session:
 
     ``accept`` and ``finish`` compute, in whatever thread calls them, one at a time. What comes of them is kept here and
     read from here: ``finals_from``, ``partial``, ``status``; ``offset_ms`` is how late pictures come, as far as is
-    known. ``secret`` lets a client resume; ``number`` is for logs.
+    known. ``secret`` lets a client resume; ``number`` is for logs. ``on_final`` is told of each final as it is made.
 
     Raises:
         ProtocolError: a setting does not fit the model.
@@ -56,8 +56,10 @@ class Session:
         number: int,
         max_picture_side: int,
         open_landmarker: Callable[[], Landmarker],
+        on_final: Callable[[CaptionEvent], None],
     ) -> None:
         self.secret, self.number, self.config = secret, number, config
+        self._on_final = on_final
         self.chunk_ms = config.chunk_ms or recognizer.bundle.config.default_chunk_ms
         is_measured = config.av_offset_ms == "auto" and config.modality == "av"
         self.offset_ms = 0.0 if config.av_offset_ms == "auto" else config.av_offset_ms
@@ -157,6 +159,7 @@ class Session:
             if caption.is_final:
                 self._finals.append(event)
                 self.partial = None
+                self._on_final(event)
             else:
                 self.partial = event
         if self._ticks is not None:

@@ -64,6 +64,8 @@ def test_a_connection_lost_between_the_end_and_the_last_finals_costs_none_of_the
         second = Line([json.dumps({"type": "config", "resume": resume}), end], is_broken=False)
         await converse(second, service)  # type: ignore[arg-type]
         await service.close()
+        assert {event["segment"] for event in first.heard if event["type"] == "final"}  # which are told twice
+        assert service.metrics.value("avsr_finals_total") == len(expected.finals)
         return second.heard
 
     events = asyncio.run(run())

@@ -28,6 +28,7 @@ def session(engine: Recognizer, av_offset_ms: float | Literal["auto"]) -> Sessio
         number=1,
         max_picture_side=1280,
         open_landmarker=LampFace,
+        on_final=lambda final: None,
     )
 
 

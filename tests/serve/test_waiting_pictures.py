@@ -21,7 +21,14 @@ DURATION_S = 3.0
 
 def opened(engine: Recognizer) -> Session:
     return Session(
-        engine, engine.network, Config(), secret="", number=0, max_picture_side=1280, open_landmarker=LampFace
+        engine,
+        engine.network,
+        Config(),
+        secret="",
+        number=0,
+        max_picture_side=1280,
+        open_landmarker=LampFace,
+        on_final=lambda final: None,
     )
 
 
