@@ -151,10 +151,9 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if is_v6 else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, dualstack_ipv6=is_v6 and socket.has_dualstack_ipv6())
-    except OSError as error:
-        raise DeviceError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
-        ) from error
+    except (OSError, TypeError) as error:  # TypeError: the host cannot be encoded
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DeviceError(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port") from error
 
 
 def exposure(host: str, *, has_token: bool, has_tls: bool) -> str:

@@ -22,7 +22,7 @@ import avsr
 from avsr import cli, recognizer
 from avsr.captions.files import render
 from avsr.cli.serve import check_certificate, checked_origin, exposure, listen
-from avsr.errors import ConfigError
+from avsr.errors import ConfigError, DeviceError
 from avsr.recognizer import Recognizer
 
 CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
@@ -132,6 +132,12 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     told = capsys.readouterr().err
     assert f"cannot listen on 127.0.0.1:{port}" in told
     assert told.count("\n") == 1
+
+
+def test_a_host_that_cannot_exist_is_told() -> None:
+    for host in ("a..b", "é..b"):
+        with pytest.raises(DeviceError, match="cannot listen on"):
+            listen(host, 0)
 
 
 def test_a_port_is_free_again_as_soon_as_a_server_with_clients_has_gone() -> None:
