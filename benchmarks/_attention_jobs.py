@@ -1,7 +1,8 @@
 """Attention jobs, exact answers in float64, and the rivals: eager PyTorch, SDPA with a mask, compiled FlexAttention.
 
-All candidates do one job on the same inputs: turn the new queries and keys, attend over the cache and the new ticks
-where the masks allow it, give zeros to queries that may see nothing, and return the new cache, keys already turned.
+All candidates do one job on the same inputs: rotate the new queries and keys (rotary positions), attend over the cache
+and the new ticks where the masks allow it, give zeros to queries that may see nothing, and return the new cache, with
+rotated keys.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Tensors = tuple[torch.Tensor, ...]
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 """Largest relative error of our kernels, norm over norm."""
 RIVAL_SLACK = 3.0
-"""Rivals may err this many times more: they round between their kernels. What errs more does another job."""
+"""Tolerance of rivals relative to ours: they round between their kernels. A larger error is a different result."""
 
 
 @dataclass(frozen=True)
@@ -348,7 +349,7 @@ def relative_error(found: Tensors, wanted: Tensors) -> float:
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """Have new, unwritten memory hold NaN, so that an element that nobody wrote is seen."""
+    """Fill uninitialised memory with NaN, so that an element that is never written shows."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]

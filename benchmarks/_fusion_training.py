@@ -1,12 +1,12 @@
-"""Every kind of fusion, learnt side by side over the same frozen branches.
+"""Training of every kind of fusion, side by side, over the same frozen branches.
 
     clips ─► augment ─► a batch ─► frozen branches ─┬─► gated   ─► fused encoder ─► CTC, noise estimate
              the same for all kinds, made once      ├─► ungated ─► fused encoder ─► ...
                                                     ├─► fixed   ─► ...
                                                     └─► concat  ─► ...
 
-So their budgets cannot differ: every kind takes the same steps, on the same batches, with the same dropout, from the
-same fused encoder and head. Only the fusion itself begins differently, for it is another one.
+So all kinds have the same budget: the same steps, batches and dropout, and the same initial fused encoder and head.
+Only the fusion itself differs.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def fuse(
 def fused_loss(
     model: AvsrModel, fusion: FusionOutput, fused: torch.Tensor, batch: Batch, blank_id: int
 ) -> torch.Tensor:
-    """Return what is learnt from: CTC, and the error of the noise estimate wherever there is sound."""
+    """Return the loss: CTC, and the error of the SNR estimate where there is sound."""
     ctc = functional.ctc_loss(
         model.fused_head(fused).log_softmax(-1).masked_fill(~batch.emission, FORBIDDEN).transpose(0, 1),
         batch.targets,

@@ -1,4 +1,4 @@
-"""The rows of the kernel benchmark: kept as JSON after every section, printed as tables, judged by the targets."""
+"""Results of the kernel benchmark: saved as JSON, printed as tables, compared with targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Report:
-    """Everything measured so far. ``failures`` names every result of ours that was wrong, or could not be had."""
+    """Everything measured so far. ``failures`` lists our results that were wrong or raised an error."""
 
     machine: dict[str, str | None]
     path: Path | None
@@ -28,7 +28,7 @@ class Report:
 
     @contextmanager
     def row(self, section: str, candidate: str, figures: dict[str, Any]) -> Iterator[Row]:
-        """Add a row; what is raised while it is measured becomes its ``refused``, and a failure if it is ours."""
+        """Add a row; an exception while it is measured is noted as ``refused``, and as a failure if it is ours."""
         row: Row = {"section": section, "candidate": candidate, **figures}
         self.rows.append(row)
         try:
@@ -61,7 +61,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What was wished for and what was measured, in words of the same unit; None where it was not measured."""
+    """A target and the measured value; None where it was not measured."""
 
     name: str
     wanted: str

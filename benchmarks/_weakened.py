@@ -1,4 +1,4 @@
-"""What quiet.py, dim.py and poor_devices.py share: clips are made worse, and the words counted that are then wrong."""
+"""Shared by quiet.py, dim.py and poor_devices.py: word error rates of clips that are made worse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avsr.stream import Stream
 
 
 def chosen(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[Utterance]]:
-    """Parse a script's command line; return it and the clips that it names, none where there is no corpus."""
+    """Parse a script's command line; return it and the clips that it selects, none if there is no corpus."""
     parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
     parser.add_argument("--split", default="test", help="whose clips are taken")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -44,10 +44,11 @@ def measure(
     default: str,
     columns: tuple[str, str],
 ) -> None:
-    """Print what a script's ``doc`` says, of the clips that the command line names.
+    """Run a whole script: parse the command line (``doc`` is its description), measure, print and write JSON.
 
-    ``count`` gives what is wrong in clips that are weakened so far, as ``option`` lists; inside ``without`` nothing
-    makes up for it. ``columns`` are the titles of how far, and of what is wrong without.
+    ``count`` returns the errors in clips that are weakened by a value; ``option`` lists the values, by default
+    ``default``. Each is measured as it is, and within ``without``, which switches the compensation off. ``columns`` are
+    the titles of the values, and of the errors without compensation.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument(option, dest="weakened", default=default, help=columns[0])

@@ -5,7 +5,7 @@ python benchmarks/ablation.py PACKS --work runs/ablation      PACKS: corpus, noi
 The branches are taken from a model and frozen. The fusion, the fused encoder and its head are learnt anew: every kind
 takes the same steps on the same batches. Then all are measured by live streams, on the same clips with the same babble
 of voices that nothing was trained with. Sound alone and lips alone are the gated model's. In --work: ablation.json,
-ablation.md, ablation.png, a bundle of each kind, and what lets a run that was stopped go on. Of one core it takes 3 min
+ablation.md, ablation.png, a bundle of each kind, and checkpoints from which a stopped run resumes. One core takes 3 min
 an epoch for all kinds together, and 22 s a clip for all systems and ratios.
 """
 

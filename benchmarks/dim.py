@@ -2,7 +2,7 @@
 
 python benchmarks/dim.py ../shared/data/grid.tsv --split test --json dim.json
 
-Each clip is seen as it is and in so much of its light, with and without what makes dim mouths brighter.
+Each clip is shown with several shares of its light, with and without the brightening of dim mouths.
 """
 
 from __future__ import annotations

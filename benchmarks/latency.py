@@ -4,11 +4,10 @@
     python benchmarks/latency.py clips/*.mp4 --json latency.json
     python benchmarks/latency.py ../shared/data/grid.tsv --split test --first 12
 
-First partial: from the first voiced frame of a clip to the first caption with a word, beyond the chunk that has to be
-waited for. A table says when the first word begins, so that what is loud before it is not taken for speech. Final:
-from the end of the tick at which the pause was long enough to the final caption, also beyond the chunk. Compute: from
-when a chunk is whole to its captions; and all the work on it, with the lips that were looked for while it filled. The
-clips come with a pause after each.
+First partial: from the first voiced frame of a clip to the first caption with a word, minus the length of a chunk. The
+word times of a table keep loud sound before the first word from being taken for speech. Final: from the tick at which
+the pause was long enough to the final caption, minus the wait for the chunk to fill. Compute: from a full chunk to its
+captions; and all the work on it, including the search for lips while it filled. A pause follows each clip.
 """
 
 from __future__ import annotations
@@ -171,7 +170,7 @@ def play(program: Program, stream: Stream, chunk_ms: int) -> tuple[Figure, ...]:
 
 
 class Watch:
-    """A `Listener` with a clock; it looks away when the end is near, which is no endpoint."""
+    """A `Listener` that times captions, except those caused by the end of the program, which is no endpoint."""
 
     def __init__(self, stream: Stream, begun_s: float, stopping: threading.Event) -> None:
         self._stream, self._begun_s, self._stopping = stream, begun_s, stopping

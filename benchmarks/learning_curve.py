@@ -1,17 +1,17 @@
-"""What would more speech bring? Errors on open-vocabulary English against the hours of speech that were learnt from.
+"""What would more speech bring? Error rates on open-vocabulary English against hours of training speech.
 
 avsr prepare ../shared/data/speech.tsv -o PACKS/speech --align
 python benchmarks/learning_curve.py PACKS --work runs/curve
 
-The ear of a model goes on from its encoder with a new head of 256 pieces, from more and more of the read speech. Each
-clip is heard equally often, whatever the amount, so that more speech is also more training. Then it reads speech of
-people whom nothing has heard (split `unseen`), and what those say besides whom it has learnt from, nearly all of them
-(`dev`): the likeliest piece at each tick, and a beam search with a 3-gram of the texts and of all that is said in the
-speech, whatever the amount. In --work: curve.json, curve.md, curve.png, and what lets a run that was stopped go on. An
-hour heard takes a core one to four minutes; all amounts together are 1.9 times the speech, so often.
+The audio branch of a model is trained further, with a new head of 256 pieces, on growing amounts of the read speech.
+Each clip is used equally often, whatever the amount, so that more speech is also more training. Then it recognises
+speech of speakers that it was not trained on (split `unseen`), and other speech of the training speakers, nearly all of
+them (`dev`): greedily, and by beam search with a 3-gram of the texts and of all training transcripts, whatever the
+amount. In --work: curve.json, curve.md, curve.png, and checkpoints from which a stopped run resumes. An hour of
+training speech takes a core one to four minutes; all amounts together are 1.9 times the speech, times --times-heard.
 
-What the model has heard before counts for every amount: one that knows the speech already, as `default` does from
-version 0.3 on, makes the small ones look better than they are. For more speech alone, give an older one (--from).
+A model that was trained on the speech before, as `default` is from version 0.3 on, makes the small amounts look better
+than they are. Give an older one with --from.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python benchmarks/poor_devices.py ../shared/data/grid.tsv --split test --json devices.json
 
-Before they are pushed, pictures are left out, made smaller, grainy or compressed, and sound loses frequencies, its
-peaks or packets. Everything keeps its time.
+Pictures are dropped, made smaller, grainy or compressed, and sound is band-limited, clipped or loses packets.
+Timestamps stay the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Word error rate of a quiet microphone, by sound alone: what one speaker says, sentence after sentence, as one stream.
+"""Word error rate of a quiet microphone, by sound alone: all sentences of a speaker are one stream.
 
 python benchmarks/quiet.py ../shared/data/grid.tsv --split test --json quiet.json
 
-Each stream is heard as it is and so many dB quieter, with and without what makes quiet sound louder.
+Each stream is made quieter by several levels, in dB, with and without the amplification of quiet sound.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     python benchmarks/serve.py --streams 6      # this many only
 
 Each client plays the same talking head again and again, as a browser would send it: 40 ms of s16 sound and a JPEG
-picture 25 times a second, each when its time has come. Its lag is how far behind the clock the recognised time is
-whenever the server reports it; a server that does nothing but wait for whole chunks lags by a chunk at most. A number
-of streams is held when 99 of 100 reports of all clients together lag by less than two chunks. The clients run in this
-process, the server in one of its own, on the same processor cores.
+picture 25 times a second, in real time. Its lag is how far the recognised time is behind the clock at each status
+event; an infinitely fast server would lag by up to a chunk, since it waits for whole ones. A number of streams is held
+when 99 of 100 reports of all clients together lag by less than two chunks. The clients run in this process, the server
+in one of its own, on the same processor cores.
 """
 
 from __future__ import annotations
