@@ -139,7 +139,7 @@ async def measure(served: Served, num_streams: int, sounds: Ticks, pictures: lis
     clients = [LiveClient(sounds, pictures, seconds) for _ in range(num_streams)]
     await asyncio.gather(*(client.run(served.url, STAGGER_S * i) for i, client in enumerate(clients)))
     cores = (served.processor_s() - before_s) / (time.monotonic() - begun_s)
-    lags_ms = [lag for client in clients for lag in client.lags_ms]
+    lags_ms = [lag for client in clients for lag in client.lags_ms] or [float("nan")]  # none: it is not held
     latencies_ms = [latency for client in clients for latency in client.latencies_ms] or [float("nan")]
     lag_p50_ms, lag_p99_ms = np.percentile(lags_ms, [50, 99])
     latency_p50_ms, latency_p99_ms = np.percentile(latencies_ms, [50, 99])
