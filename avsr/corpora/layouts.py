@@ -110,12 +110,12 @@ def _grid_split(speaker: int, stem: str) -> str:
 
 
 def _grid_transcript(path: Path | None, named: str) -> Transcript:
-    """Read an ``.align``; where there is none, the clip's name says what is said, and nothing says when."""
+    """Read an ``.align``; without one, return the text ``named`` by the clip's name, without times."""
     if path is None:
         return named, ()
-    rows = [(row, line.split()) for row, line in enumerate(_lines(path), start=1) if line.strip()]
+    rows = [line.split() for line in _lines(path) if line.strip()]
     try:
-        spans = [(word, int(start) / GRID_TIMES_HZ, int(end) / GRID_TIMES_HZ) for _, (start, end, word) in rows]
+        spans = [(word, int(start) / GRID_TIMES_HZ, int(end) / GRID_TIMES_HZ) for start, end, word in rows]
     except ValueError as error:
         raise InputError(f"{path}: a line is not START END WORD ({error})") from error
     words = tuple(AlignedWord(word, start_s, end_s) for word, start_s, end_s in spans if word not in GRID_SILENCES)
@@ -166,7 +166,7 @@ def _lrs_transcript(notes: Path) -> Transcript:
 
 
 def _utterance(path: Path, speaker: str, split: str, read: Callable[[], Transcript]) -> Utterance:
-    """Return the clip as ``read`` tells it; among many thousands, one that it cannot read is no reason to stop."""
+    """Return the clip with its transcript from ``read``; one that cannot be read becomes a ``problem``, no error."""
     try:
         return Utterance(path, speaker, split, *read())
     except InputError as error:

@@ -1,4 +1,4 @@
-"""The two branches need nothing of each other: on a processor each is trained in its own process, side by side."""
+"""The two branches are independent: on a CPU each is trained in a process of its own, side by side."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from avsr.train.stopping import leave_terminal_to_parent
 from avsr.train.tracking import OnReport, Report, StageNote
 
 PIPE_BYTES = 65_536
-"""How much of what a worker still says is thrown away at a time."""
+"""Read at a time while a worker's last reports are discarded."""
 
 
 def train_branches(job: Job, machine: Machine, on_report: OnReport) -> dict[Branch, StageSummary]:
-    """Train the audio and the lip branch, where the recipe does, as far as not done; return what they came to.
+    """Train the recipe's audio and lip branches as far as they are not finished; return their summaries.
 
-    They go one after the other on a GPU, among several processes, and where there is one processor.
+    They are trained one after the other on a GPU, with several processes, and on a single core.
 
     Raises:
         AvsrError: a branch cannot be trained, or its process died.
@@ -55,9 +55,9 @@ def _train_side_by_side(job: Job, branches: list[Branch], machine: Machine, thre
         failures = _listen(workers, on_report)
     except BaseException:  # Ctrl-C above all
         for worker in workers:
-            worker.process.terminate()  # which each takes as the wish to write its checkpoint and end
+            worker.process.terminate()  # SIGTERM: each writes its checkpoint and ends
         for worker in workers:
-            worker.wait_deaf()
+            worker.drain()
         raise
     if failures:
         raise AvsrError("; ".join(failures))
@@ -65,27 +65,27 @@ def _train_side_by_side(job: Job, branches: list[Branch], machine: Machine, thre
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A process that trains one branch, and the end of a pipe that only it talks into.
+    """A process that trains one branch, and the receiving end of its own pipe.
 
-    Where several write to one queue, one that is killed while it writes keeps the others' lock, or leaves half a
-    message before theirs. A pipe of one's own just ends.
+    With one queue for all, a process killed while it writes could keep the lock, or leave half a message before those
+    of the others. With a pipe each, the reader just sees the end of that pipe.
     """
 
     branch: Branch
     process: SpawnProcess
-    ear: Connection
+    receiver: Connection
 
     @classmethod
     def start(cls, job: Job, branch: Branch, machine: Machine, threads: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
-        ear, mouth = context.Pipe(duplex=False)
-        process = context.Process(target=_train_alone, name=branch, args=(job, branch, machine, threads, mouth))
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_train_alone, name=branch, args=(job, branch, machine, threads, sender))
         process.start()
-        mouth.close()  # the process has its own; when that is closed, by whatever end, the pipe ends
-        return cls(branch, process, ear)
+        sender.close()  # the process has a copy; when that closes, however it ends, so does the pipe
+        return cls(branch, process, receiver)
 
     def death(self) -> str | None:
-        """Wait for the end of the process; return how it died, None if it came to its end."""
+        """Wait for the end of the process; return how it failed, None if it exited with 0."""
         self.process.join()
         code = self.process.exitcode or 0
         if code == 0:
@@ -93,26 +93,26 @@ class _Worker:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{self.branch}: its process {how}; run the command again to go on"
 
-    def wait_deaf(self) -> None:
-        """Wait for the end of the process, and let nothing that it still says hold it up."""
-        if not self.ear.closed:
-            while os.read(self.ear.fileno(), PIPE_BYTES):
+    def drain(self) -> None:
+        """Wait for the end of the process; discard its reports, so that a full pipe cannot block it."""
+        if not self.receiver.closed:
+            while os.read(self.receiver.fileno(), PIPE_BYTES):
                 pass
         self.process.join()
 
 
 def _listen(workers: Sequence[_Worker], on_report: OnReport) -> list[str]:
-    """Pass on what the workers say until all have ended; return why some failed."""
+    """Pass on the workers' reports until all have ended; return the reasons of those that failed."""
     failures: list[str] = []
-    talking = {worker.ear: worker for worker in workers}
+    talking = {worker.receiver: worker for worker in workers}
     while talking:
-        for ear in wait(list(talking)):
-            assert isinstance(ear, Connection)
+        for receiver in wait(list(talking)):
+            assert isinstance(receiver, Connection)
             try:
-                heard: Report | str = ear.recv()
+                heard: Report | str = receiver.recv()
             except (EOFError, OSError):  # OSError: in the middle of a message
-                ear.close()
-                worker = talking.pop(ear)
+                receiver.close()
+                worker = talking.pop(receiver)
                 if death := worker.death():
                     on_report(StageNote(worker.branch, f"failed: {death}"))
                     failures.append(death)
@@ -124,13 +124,13 @@ def _listen(workers: Sequence[_Worker], on_report: OnReport) -> list[str]:
     return failures
 
 
-def _train_alone(job: Job, branch: Branch, machine: Machine, threads: int, mouth: Connection) -> None:
+def _train_alone(job: Job, branch: Branch, machine: Machine, threads: int, sender: Connection) -> None:
     leave_terminal_to_parent()
     torch.set_num_threads(threads)
     try:
-        job.trainer(branch, machine, mouth.send).run()
+        job.trainer(branch, machine, sender.send).run()
     except AvsrError as error:
-        mouth.send(StageNote(branch, f"failed: {error}"))  # at once: the other branch may take hours yet
-        mouth.send(f"{branch}: {error}")
-    except (KeyboardInterrupt, BrokenPipeError):  # nobody listens: the first process was killed
-        raise SystemExit(1) from None  # its work is kept, and not done
+        sender.send(StageNote(branch, f"failed: {error}"))  # at once: the other branch may take hours yet
+        sender.send(f"{branch}: {error}")
+    except (KeyboardInterrupt, BrokenPipeError):  # BrokenPipeError: the parent was killed
+        raise SystemExit(1) from None  # not finished, but its checkpoint is kept

@@ -23,9 +23,9 @@ from avsr.types import TICK_S, AvChunk
 T = TypeVar("T")
 IGNORED = -100
 BUCKET_BATCHES = 8
-"""So many batches' items are sorted by length among themselves: more would pad less, and mix less."""
+"""Items are sorted by length within groups of this many batches: more would mean less padding and less mixing."""
 LABEL_DELAY_TICKS = 1
-"""Frame labels come this much after the word: a causal network needs to have seen some of it."""
+"""Frame labels lag behind the word by this much: a causal network must have perceived some of it."""
 EMISSION_DELAY_TICKS = 5
 """CTC may write a word's tokens from the word's start until this long after its end.
 
@@ -79,14 +79,12 @@ class Collator:
         ticks = int(lengths.max())
         valid = torch.arange(ticks) < lengths[:, None]
         targets = [torch.tensor(self._tokenizer.encode(e.text), dtype=torch.long) for e in examples]
-        visible = _pad([torch.from_numpy(e.data.visible) for e in examples])
-        heard = _pad([torch.from_numpy(e.data.heard) for e in examples])
         return Batch(
             chunk=AvChunk(
                 mel=_pad(mels),
                 lips=_pad([torch.from_numpy(e.data.lips) for e in examples]),
-                heard=heard,
-                visible=visible,
+                heard=_pad([torch.from_numpy(e.data.heard) for e in examples]),
+                visible=_pad([torch.from_numpy(e.data.visible) for e in examples]),
             ),
             valid=valid,
             targets=_pad(targets),
@@ -99,7 +97,7 @@ class Collator:
         )
 
     def whole(self, clip: Clip, data: ClipData) -> Example:
-        """Take a clip as it is."""
+        """Return a clip as an example, unchanged."""
         return Example(data, clip.words, clip.text, CLEAN_SNR_DB)
 
     def _frame_labels(self, words: tuple[AlignedWord, ...], num_ticks: int) -> torch.Tensor:
@@ -129,9 +127,9 @@ class Collator:
 def of_like_length(
     items: Sequence[T], size: int, length: Callable[[T], int], rng: np.random.Generator
 ) -> Iterator[list[T]]:
-    """Yield ``items`` in batches of up to ``size``, each of items of about one length, in random order.
+    """Yield ``items`` in batches of up to ``size`` and of similar length, to save padding, in random order.
 
-    Padding is work for nothing. ``items`` should come shuffled.
+    ``items`` should be shuffled.
     """
     batches = []
     for start in range(0, len(items), size * BUCKET_BATCHES):

@@ -1,4 +1,4 @@
-"""Writing a pack clip by clip, so that a kill at any moment leaves a whole pack that can be gone on with."""
+"""Writing a pack clip by clip: a kill at any moment leaves a valid pack that the next run continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARD_BYTES = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class EncodedClip:
-    """What goes into a pack of one file; the fields are those of ``Media``."""
+    """One media file as it is stored in a pack; see ``Media`` for the fields."""
 
     num_ticks: int
     audio: bytes
@@ -33,12 +33,12 @@ class EncodedClip:
 class PackWriter:
     """Opens or begins the pack in ``directory``; one writer at a time.
 
-    ``entries`` is what the pack holds. Clips of which the shards lack bytes, as after a power cut, are forgotten; who
-    cannot make them again says ``must_be_whole``.
+    ``entries`` is what the pack holds. Clips whose bytes are missing from the shards, as after a power cut, are
+    dropped; with ``must_be_whole`` they are an error.
 
     Raises:
-        InputError: the directory cannot be written, holds something else or not all that it must, or another process is
-            writing it.
+        InputError: the directory cannot be written, holds something else, lacks bytes with ``must_be_whole``, or
+            another process is writing it.
     """
 
     def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES, *, must_be_whole: bool = False) -> None:
@@ -46,9 +46,7 @@ class PackWriter:
         self._lock = lock(directory)
         self._index: IO[str] | None = None
         found = read_index(directory) if (directory / INDEX_FILE).exists() else []
-        sizes: dict[int, int] = {}
-        for _, media in found:
-            sizes.setdefault(media.shard, _size(shard_path(directory, media.shard)))
+        sizes = {shard: _size(shard_path(directory, shard)) for shard in {media.shard for _, media in found}}
         self.entries = [(clip, media) for clip, media in found if media.end_bytes <= sizes[media.shard]]
         if must_be_whole and (num_lost := len(found) - len(self.entries)):
             self._lock.close()
@@ -58,7 +56,7 @@ class PackWriter:
         self.keep(self.entries)
 
     def keep(self, entries: Sequence[tuple[Clip, Media]]) -> None:
-        """Make the index say exactly this.
+        """Rewrite the index with exactly ``entries``.
 
         Raises:
             InputError: it cannot be written, as where the disk is full.
@@ -73,7 +71,7 @@ class PackWriter:
         self._index = path.open("a", encoding="utf-8")
 
     def add(self, clips: Sequence[Clip], encoded: EncodedClip) -> None:
-        """Write the file of ``clips``, which differ in what the corpus says of it.
+        """Write one media file; ``clips`` are all rows of the corpus that refer to it.
 
         Raises:
             InputError: it cannot be written, as where the disk is full.
