@@ -63,12 +63,12 @@ app.command("bench")(bench.run)
 def main() -> None:
     """Run the command line; every error on purpose becomes one message on stderr, here and nowhere else."""
     open_streams()
-    # For `train` and `--threads`. A step is hundreds of small sums: threads that spin between them for long, as is
-    # usual, stand in their own way as soon as another program wants a processor. Read when PyTorch is imported.
+    # For `train` and `--threads`. A step is hundreds of small parallel regions: OpenMP threads that busy-wait between
+    # them, as they do by default, slow each other down when other programs use the processor. PyTorch reads it once.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds: not to spin at all costs time of its own
-    atexit.register(gc.freeze)  # ends sooner: what PyTorch brought is not searched for garbage once more
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds: never spinning would cost time too
+    atexit.register(gc.freeze)  # a faster exit: the last collection skips all that PyTorch has loaded
     with heed_wishes():
         try:
             app()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end in order what is under way, even where it waits for a pipe that says nothing."""
+"""Orderly shutdown on Ctrl-C, SIGTERM and SIGHUP, even while a thread is blocked on a silent pipe."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ T = TypeVar("T")
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 STOP_S = 2.0
-"""How long work may take to end after Ctrl-C; what takes longer waits for something that may never come."""
+"""How long to wait for work to end after Ctrl-C; what takes longer is blocked on input that may never come."""
 POLL_S = 0.2
-"""How long the main thread waits in one go: on Windows a wait hears no Ctrl-C."""
+"""The main thread waits in slices of this length, since a wait on Windows cannot be interrupted by Ctrl-C."""
 WISHES = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
-"""The system's wish to stop, and the end of the terminal."""
+"""Signals that ask for an end: SIGTERM, and SIGHUP when the terminal closes."""
 
 
 @contextmanager
 def heed_wishes() -> Iterator[None]:
-    """Let `WISHES` do what Ctrl-C does, but exit with 128 and their number; for the whole of a command.
+    """For a whole command: let `WISHES` raise KeyboardInterrupt as Ctrl-C does, but exit with 128 + signal number.
 
-    They come in pairs, from a shell and from the system, of which one counts; a later one ends what still goes on.
+    A shell and the system may both send one, so a second within `STOP_S` is ignored; a later one interrupts again.
     """
     wish, heard_at_s = None, 0.0
 
@@ -48,7 +48,7 @@ def heed_wishes() -> Iterator[None]:
 
 @contextmanager
 def until_interrupted(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` on Ctrl-C or one of `WISHES`, to end in order; a second Ctrl-C ends at once."""
+    """Call ``stop`` on Ctrl-C or one of `WISHES`, for an orderly end; a second Ctrl-C interrupts at once."""
     heed: dict[int, Any] = {number: signal.getsignal(number) for number in WISHES}
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -57,7 +57,7 @@ def until_interrupted(stop: Callable[[], None]) -> Iterator[None]:
         elif callable(handler := heed[number]):
             try:
                 handler(number, frame)
-            except KeyboardInterrupt:  # it counts
+            except KeyboardInterrupt:  # the outer handler did not ignore it as a duplicate
                 pass
             else:
                 return
@@ -68,10 +68,10 @@ def until_interrupted(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def interruptible(work: Callable[[], T], stop: Callable[[], None]) -> T:
-    """Do ``work`` in a thread and return its result, so that Ctrl-C is heard while it waits for FFmpeg.
+    """Run ``work`` in a thread and return its result, so that Ctrl-C works while FFmpeg blocks.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, after ``stop`` was called and the work has ended, or waits for its source.
+        KeyboardInterrupt: on Ctrl-C, after ``stop`` was called and the work has ended or `STOP_S` have passed.
         BaseException: whatever ``work`` raises.
     """
     from avsr.media.thread import in_thread
@@ -89,7 +89,7 @@ def interruptible(work: Callable[[], T], stop: Callable[[], None]) -> T:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
-    """Let ``handler`` hear signals, but for the wishes that whoever started this lets nobody hear, as nohup SIGHUP."""
+    """Install ``handler``, except for stop signals that the parent process had ignored, as nohup does with SIGHUP."""
     old = {number: signal.getsignal(number) for number in numbers}
     heard = [number for number in numbers if number == signal.SIGINT or old[number] is not signal.SIG_IGN]
     for number in heard:

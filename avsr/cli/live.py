@@ -94,7 +94,7 @@ def run(
         captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=tap)
 
         def go_on_unread() -> None:
-            """Keep the files that were asked for; without one, nobody wants anything any more."""
+            """Standard output has no reader: go on for the files, or stop if there are none."""
             if not files and recorder is None:
                 stopping.set()
             elif not quiet:
@@ -106,7 +106,7 @@ def run(
         told: set[str] = set()
 
         def poll() -> None:
-            """A disk that is full must be known of before the end."""
+            """Report problems of the outputs, such as a full disk, as soon as they appear."""
             for output in (*files, *([] if recorder is None else [recorder]), screen):
                 if output.problem is not None and output.problem not in told:
                     told.add(output.problem)

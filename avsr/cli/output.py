@@ -1,4 +1,4 @@
-"""Standard streams that may be full, closed, or that nobody reads any more."""
+"""Standard streams that may be closed, on a full disk, or a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class StdoutError(OSError):
 
 
 def open_streams() -> None:
-    """Make the standard streams fit for work that must not end because of them; for the first thing that is done.
+    """Make the standard streams robust; call this before anything else.
 
-    What is closed goes nowhere: the next file that is opened would take its number, and with it what is printed. What
-    cannot be said on standard error stays unsaid; what standard output does not take is a `StdoutError`. A name that a
-    terminal cannot show must not end the work either.
+    A closed stream is opened on /dev/null: otherwise the next file opened would get its descriptor, and with it
+    whatever is printed. Failed writes to standard error are dropped; those to standard output raise `StdoutError`.
+    Characters that the terminal's encoding lacks are replaced.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is that of the closed one
+            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: the closed one
             os.set_inheritable(nowhere, True)
             setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
     for name, kind in (("stdout", _Stdout), ("stderr", _Stderr)):
@@ -40,39 +40,39 @@ def open_streams() -> None:
 
 
 def give_up_stdout(error: OSError) -> AvsrError:
-    """Return the error that says so.
+    """Return the error to report, and discard standard output from now on.
 
-    What could not be written stays in the buffer, and would fail once more when the interpreter ends: it goes nowhere.
+    What could not be written is still in the buffer, and flushing it when the interpreter ends would fail once more.
     """
     lead_stdout_nowhere()
     return AvsrError(f"standard output cannot be written to: {error.strerror}; write to another place")
 
 
 def lead_stdout_nowhere() -> None:
-    """Let standard output take in silence what it holds and what is still to come."""
+    """Discard what standard output has buffered and all later output."""
     _lead_nowhere(sys.stdout.fileno())
 
 
 def table_console() -> Console:
-    """Return where a table is printed; in a pipe every row keeps to its own line, however long it is."""
+    """Return a console for tables; in a pipe it is so wide that no row is wrapped."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=10_000)
 
 
 def note(text: str) -> None:
-    """Say something to the person who started the command; where it cannot be said, the work goes on."""
+    """Print a message for the user on standard error; failures to write are ignored."""
     with suppress(OSError):
         print(f"avsr: {text}", file=sys.stderr, flush=True)
 
 
 def note_about(name: str, text: str) -> None:
-    """Say something of ``name``, which is told once."""
+    """Print a message about ``name``, prefixed with it unless ``text`` contains it."""
     note(text if name in text else f"{name}: {text}")
 
 
 class _Stdout(io.TextIOWrapper):
-    """Tells its errors from those of other files; a terminal that is gone takes what is written to it in silence."""
+    """Raises `StdoutError`, to be told from errors of other files; output to a closed terminal is discarded."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         super().__init__(stream.buffer, stream.encoding, errors="replace", line_buffering=True)
@@ -101,7 +101,7 @@ class _Stdout(io.TextIOWrapper):
 
 
 class _Stderr(io.TextIOWrapper):
-    """Takes in silence what cannot be written."""
+    """Ignores write errors."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         super().__init__(stream.buffer, stream.encoding, errors="replace", line_buffering=True)

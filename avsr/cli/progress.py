@@ -20,7 +20,7 @@ from rich.progress import (
 
 @contextmanager
 def count_bar(what: str, *, quiet: bool) -> Iterator[Callable[..., None]]:
-    """Show a bar, if on a terminal, and yield what moves it: its number of things done, of all, and words to add."""
+    """Show a bar, if on a terminal; yield a function that updates it: ``show(num_done, num_all, words="")``."""
     columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
     with Progress(
         *columns,

@@ -43,8 +43,8 @@ def open_screen(
 class PlainScreen:
     """A `Listener`: finals, or all events as JSON, on standard output; else what happens to devices on error.
 
-    A disk that is full for a while costs nothing: what is said waits in the buffer, and the session goes on. Where the
-    reader of a pipe has gone, ``on_unread`` is called, and what is said from then on goes nowhere.
+    On a full disk, output waits in the buffer and the session goes on. Where the reader of a pipe has gone,
+    ``on_unread`` is called, and later output is discarded.
     """
 
     def __init__(self, captioner: LiveCaptioner, on_unread: Callable[[], None], *, jsonl: bool, quiet: bool) -> None:
@@ -53,7 +53,7 @@ class PlainScreen:
 
     @property
     def problem(self) -> str | None:
-        """Why standard output does not have everything yet, for people; None where nothing is wrong."""
+        """Why standard output lags behind, as a message; None where nothing is wrong."""
         error = self._error
         return None if error is None else f"standard output cannot be written to at the moment: {error.strerror}"
 
@@ -72,7 +72,7 @@ class PlainScreen:
         """Plain output does not move."""
 
     def close(self) -> None:
-        """Write what waits.
+        """Flush what is buffered.
 
         Raises:
             AvsrError: it still cannot be written.
@@ -107,7 +107,7 @@ class LiveScreen:
 
     @property
     def problem(self) -> None:
-        """A terminal has room."""
+        """None: a terminal never runs full."""
 
     def take(self, event: Event) -> None:
         """Print a final or a message above the view; keep a partial for it."""

@@ -105,7 +105,7 @@ def run(
 
 
 def _is_piped_in() -> bool:
-    """Whether standard input may hold anything: a terminal does not, nor what a daemon or a closed one is given."""
+    """Whether standard input may hold data: neither a terminal nor /dev/null, as daemons and closed streams have."""
     return not (sys.stdin.isatty() or os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat()))
 
 
@@ -218,7 +218,7 @@ class Job:
 
 @dataclass
 class Printer:
-    """Standard output; where it is not all that is made of the sources, the work goes on when it fails."""
+    """Standard output. If it fails, the work goes on unless it is the only output (``is_all``)."""
 
     is_all: bool
     has_failed: bool = False
@@ -239,13 +239,13 @@ class Printer:
                 raise
             self.has_failed = True
             problem = give_up_stdout(error)
-            if not isinstance(error, BrokenPipeError):  # who has seen enough need not hear of it
+            if not isinstance(error, BrokenPipeError):  # the reader left on purpose, as `head` does
                 self.error = problem
 
 
 @dataclass
 class Sink:
-    """Collects the finals of one source, and prints them as they come; once stopped, it ends who calls it."""
+    """Collects the finals of one source, and prints them as they come; once stopped, its callers are interrupted."""
 
     bar: ProgressBar
     printer: Printer

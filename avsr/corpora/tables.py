@@ -1,7 +1,7 @@
 """Corpora as tables: ``*.tsv`` files with the columns ``path speaker split seconds text words`` beside their media.
 
-``words`` is ``word:start-end`` in seconds, separated by spaces; it may be empty, as may ``text``. ``seconds``, which
-may be empty or left out, tells a clip that was cut off in copying.
+``words`` is ``word:start-end`` in seconds, separated by spaces; it may be empty, as may ``text``. ``seconds`` is the
+length of the clip, to detect files that were cut off in copying; the cell may be empty, or the column absent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BABBLE_TABLE, BABBLE_SPLIT = "speech.tsv", "babble"
 NOISE_TABLE = "noise.tsv"
 COLUMNS = ("path", "speaker", "split", "text", "words")
 SHORT_BY_S = 0.2
-"""Codecs and rounding take less from the end of a clip; what lacks more lacks some of what is said."""
+"""Tolerance for codecs and rounding; a clip that is shorter by more was cut off."""
 ROUNDING_S = 1e-6
 TAKE = re.compile(r"(?<=\d)-[A-Z](-\d+)?$")
 """How ESC-50 ends the names of the takes of one recording: 1-22694-A-20, 1-22694-B-20."""
@@ -39,7 +39,7 @@ class AlignedWord:
 class Utterance:
     """A row of a table; ``path`` is where the media file is; ``problem`` says why its transcript cannot be used.
 
-    ``seconds`` is how long the clip is, as far as the corpus tells, and ``rounding_s`` how exactly it does.
+    ``seconds`` is the length that the corpus states, None if it does not, and ``rounding_s`` the precision of that.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Utterance:
     rounding_s: float = 0.0
 
     def shortfall(self, duration_s: float) -> str | None:
-        """Say that a file of ``duration_s`` lacks the end of this clip; None where it does not."""
+        """Return a message if a file of ``duration_s`` is too short for this clip, else None."""
         if self.seconds is None or duration_s >= self.seconds - max(SHORT_BY_S, self.rounding_s):
             return None
         return f"{self.path} ends after {duration_s:.1f} s of the {self.seconds:.1f} s that its table states"
@@ -136,7 +136,7 @@ def parse_alignment(text: str, where: str) -> tuple[AlignedWord, ...]:
 def are_timed(words: Sequence[AlignedWord], text: str, duration_s: float) -> bool:
     """Tell whether ``words`` are those of ``text``, in order, and all in a clip of ``duration_s``.
 
-    Times for some of the words would say that the others are never spoken.
+    If only some of the words had times, the others would count as never spoken.
     """
     starts_s, ends_s = [word.start_s for word in words], [word.end_s for word in words]
     is_in_order = starts_s == sorted(starts_s) and ends_s == sorted(ends_s)
@@ -150,16 +150,16 @@ def name_in(root: Path, path: Path) -> str:
 
 
 def noise_files(data: Path) -> tuple[list[Path], list[Path]]:
-    """Return the babble voices and the recorded noises that train: every other one that the tables list.
+    """Return the babble voices and noise recordings for training: every other one in the tables.
 
-    Rows that are added to the tables may change which.
+    Adding rows to the tables may change which ones.
     """
     voices, noises = ([path for path, _ in files[::2]] for files in _listed(data))
     return voices, noises
 
 
 def unfit_to_test(data: Path) -> set[Path]:
-    """Return, as resolved paths, what trains and what is of a voice, or a take of a recording, that trains."""
+    """Return, as resolved paths, the training noise, and all files of the same voices and recordings."""
     unfit: set[Path] = set()
     for files in _listed(data):
         known = {source for _, source in files[::2]}

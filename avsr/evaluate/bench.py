@@ -30,7 +30,7 @@ class Plan:
     noises: NoiseLibrary
 
     def conditions_of(self, system: System) -> Sequence[Condition]:
-        """The conditions of ``system``: only clean for one that does not hear."""
+        """The conditions of ``system``: clean alone if it does not use the sound."""
         return self.conditions if system.hears else (CLEAN,)
 
     def rows(self) -> Iterator[tuple[str, Condition, System]]:
@@ -45,9 +45,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``clips`` by name; and how many more of the split have no transcript.
+    """``clips`` by name, and the number of clips of the split without a transcript.
 
-    ``problems`` say of those without a transcript why theirs cannot be used, where they have one.
+    ``problems`` has the reasons for those whose transcript exists but cannot be used.
     """
 
     clips: dict[str, Utterance]
@@ -83,7 +83,7 @@ def select_clips(corpus: Path, split: str | None = None, limit: int | None = Non
 
 
 def clip_fingerprints(clips: Mapping[str, Utterance]) -> dict[str, str | None]:
-    """Return for each clip a hash of its file's content and of what the corpus tells of it; None: it cannot be read."""
+    """Return a hash of each clip's file and metadata in the corpus; None for one that cannot be read."""
     return {name: _fingerprint(utterance) for name, utterance in clips.items()}
 
 

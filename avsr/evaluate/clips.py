@@ -1,4 +1,4 @@
-"""A clip under test: its sound, its pictures as often as they are wanted, and what was found in them."""
+"""A clip under test: its sound, its pictures any number of times, and the faces found in them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ View = Literal["seen", "blank"]
 class ClipUnderTest:
     """An open clip; a context manager. ``samples`` f32 (n,) at 16 kHz mono from stream time 0, empty without sound.
 
-    ``lack`` says what is damaged or cut off, None where the clip is whole.
+    ``lack`` says what is damaged or cut off, None if the clip is whole.
 
-    Pictures are decoded anew each time, since a clip may be too long to be kept, but faces are looked for once: noise
-    does not change what is seen.
+    Pictures are decoded anew each time, since a clip may not fit in memory, but faces are searched once: they are the
+    same in every noise.
 
     Raises:
         MediaError: the file cannot be used.
@@ -70,10 +70,10 @@ class ClipUnderTest:
 
 @dataclass(slots=True)
 class RememberedFaces:
-    """A landmarker that looks at each picture of a clip once, and answers from memory when the clip comes again.
+    """A landmarker that searches each picture of a clip once, and answers from memory when the clip is played again.
 
-    ``spared_s`` is the time that looking took, summed over all answers from memory: what must be added to a
-    measurement, so that it is as if every picture had been looked at.
+    ``spared_s`` is the search time saved by answers from memory: add it to a measured time to get what it would have
+    been without them.
     """
 
     mesh: Landmarker
@@ -94,10 +94,10 @@ class RememberedFaces:
         return faces
 
     def close(self) -> None:
-        """Nothing: the mesh belongs to the caller."""
+        """Do nothing: the caller owns the mesh."""
 
     def rewound(self) -> RememberedFaces:
-        """Begin the clip again."""
+        """Start the clip again; return itself."""
         self._next = 0
         return self
 

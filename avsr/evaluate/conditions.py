@@ -10,7 +10,7 @@ from avsr.errors import InputError
 
 CLEAN_NAME = "clean"
 MAX_SNR_DB = 60.0
-"""Ratios beyond this, either way, are a slip of the pen."""
+"""Ratios beyond +-60 dB are refused as typing errors."""
 
 
 @dataclass(frozen=True, slots=True)

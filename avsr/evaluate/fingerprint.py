@@ -1,4 +1,4 @@
-"""What files, and what is told of them, are known by: where either changes, so does the hash."""
+"""Hashes of files and their metadata, to notice changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PIECE_BYTES = 1 << 20
 
 
 def fingerprint(told: Any, paths: Iterable[Path]) -> str:
-    """Return a hash of ``told``, which JSON can write, and of the content of the files.
+    """Return a hash of ``told``, any JSON value, and of the content of the files.
 
     Raises:
         OSError: a file cannot be read.

@@ -1,7 +1,7 @@
-"""What a benchmark has done so far, on disk: a run that was stopped, or is widened, goes on where it was.
+"""Results of a benchmark on disk, so that a run that was stopped, or is extended, continues where it was.
 
-settings.json   all that a result depends on besides its condition and system; of each clip, under "clips", its own
-journal.jsonl   a line for every clip that is not whole, noise that was mixed and result, in the order they came in
+settings.json   all that results depend on besides their condition and system, with a hash of each clip
+journal.jsonl   a line for every result, every noise that was mixed, and every clip that is not whole
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ResultKey = tuple[str, Condition, str]
 class Journal:
     """Mixes by clip and condition, and results by clip, condition and system. A context manager.
 
-    ``lacks`` says of clips that are damaged or cut off what is.
+    ``lacks`` says what is wrong with clips that are damaged or cut off.
 
     Raises:
         InputError: the directory has results that were made with other settings, is in use, or is damaged.
@@ -163,9 +163,9 @@ def _demand(kind: type | UnionType, *values: object) -> None:
 
 
 def _settle(path: Path, settings: Mapping[str, Any], measured: Collection[str]) -> None:
-    """Refuse ``settings`` that contradict those in ``path``; else keep both, since a run may widen an earlier one.
+    """Refuse ``settings`` that contradict those in ``path``; else write both there: a run may extend an earlier one.
 
-    What is in ``path`` of clips that were not ``measured`` is forgotten; where none was, all of it is.
+    Hashes of clips without results (not ``measured``) are ignored; without any results the whole file is.
     """
     known: dict[str, Any] = {}
     if measured and path.exists():

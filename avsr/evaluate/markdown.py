@@ -1,4 +1,4 @@
-"""Tables in Markdown, which wants no engine: a machine that trains from packs writes them, too."""
+"""Tables in Markdown. Apart from `avsr.evaluate.tables`, since training must not need the engine."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from avsr.media.noise import (
 from avsr.types import FloatArray
 
 BABBLE = "babble"
-"""The kind of noise whose files, where there are several, are single voices, 4 to 8 of which talk at once."""
+"""The kind of noise that is mixed from 4 to 8 of its files, each a single voice, unless there is only one file."""
 AUDIO_SUFFIXES = frozenset(
     {".aac", ".aif", ".aiff", ".caf", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
     | {".avi", ".mkv", ".mov", ".mp4", ".webm"}
@@ -137,7 +137,7 @@ class NoiseLibrary:
     def draw(self, kind_name: str, clip: str, num_samples: int) -> NoiseDraw:
         """Return ``num_samples`` of noise for the clip named ``clip``, at the level that it happens to have.
 
-        A file shorter than that is repeated; of a longer one a random piece is taken, and no piece that is a pause.
+        A shorter file is looped; of a longer one a random piece is taken that is not a pause.
 
         Raises:
             InputError: a noise file cannot be read, or is silent.

@@ -1,4 +1,4 @@
-"""From results to figures: error rates over whole corpora with intervals, levels of trust, latencies, speed."""
+"""Scores from results: error rates over whole corpora with intervals, weights of the sound, latencies, speed."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def timings(heard: Sequence[Heard]) -> list[Timing]:
 
 
 def bootstrap(errors: Sequence[Errors]) -> Rate:
-    """Return the error rate over all sentences together, and its interval when sentences are drawn anew.
+    """Return the error rate over all sentences together, and its bootstrap interval over sentences.
 
-    Draws without any reference word are left out.
+    Resamples without any reference word are left out.
 
     Raises:
         InputError: there is no reference word at all.

@@ -1,4 +1,4 @@
-"""PocketSphinx, which anybody can have offline: its wheel carries a model of US English. It recognises and aligns."""
+"""PocketSphinx, whose wheel contains a model of US English: a recogniser to compare with, and a forced aligner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPELLED_LETTER = re.compile(r"\b([a-z])\.(?=\s|$)")
 
 FRAMES_PER_S = 100
 MIN_WORD_S = 0.03
-"""No word is said in less: a text that would have to be cannot be what is said."""
+"""Shortest possible word: a text with more words than fit cannot be what is said."""
 _PRONUNCIATION = re.compile(r"\(\d+\)$")
 """The dictionary's mark of a word's second and further pronunciations."""
 _NO_WORD = ("<", "[")
@@ -98,8 +98,8 @@ class SphinxAligner:
     def align(self, samples: FloatArray, text: str) -> tuple[AlignedWord, ...]:
         """Return the words of ``text``, normalised, and when they are said in ``samples`` f32 (n,) at 16 kHz.
 
-        Empty where it cannot tell: a word is not in its dictionary, or the text cannot be what is said. That is no
-        proof of the others: a wrong text of about the right length is often found, too.
+        Empty if a word is not in the dictionary or no alignment is found. Success is no proof that the text is right: a
+        wrong text of about the right length is often aligned, too.
         """
         words = normalise_text(text).split()
         if not words or len(samples) < SAMPLE_RATE * MIN_WORD_S * len(words):

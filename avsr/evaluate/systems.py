@@ -62,7 +62,7 @@ class System(Protocol):
 
     @property
     def hears(self) -> bool:
-        """Whether noise can make a difference."""
+        """Whether it uses the sound, so that noise can matter."""
         ...
 
     @property
@@ -191,7 +191,7 @@ def arrivals(sound: FloatArray, pictures: Iterator[VideoFrame]) -> Iterator[tupl
 
 @dataclass(slots=True)
 class _LiveRun:
-    """Works out when captions would be there if packets came in real time, while they are fed without waiting.
+    """Computes when captions would appear if packets came in real time, although they are fed without waiting.
 
     Work on a packet begins when it is there and the one before it is done: ``done_s = max(arrival_s, done_s) + work``.
     """

@@ -9,7 +9,7 @@ from avsr.evaluate.conditions import CLEAN, CLEAN_NAME, Condition
 from avsr.evaluate.scores import Rate, Score, Spread, Timing
 
 SAME = '"'
-"""For a system that does not hear noise: as in clean."""
+"""Ditto mark: the result in clean sound, for a system that does not use the sound."""
 NONE = "-"
 
 

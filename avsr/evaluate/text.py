@@ -28,9 +28,9 @@ def normalise(text: str, norm: TextNorm) -> str:
     if norm == "basic":
         text = unicodedata.normalize("NFKC", text).translate(NO_INVISIBLE).casefold()
         text = unicodedata.normalize("NFKC", text)
-        # Once more: an accent may have been parted from its letter by what is gone now.
+        # Once more: a removed character may have separated an accent from its letter.
         text = unicodedata.normalize("NFKC", "".join(_kept(text, index) for index in range(len(text))))
-        # A mark that has lost its letter, or has none, as that of an emoji, is no word.
+        # Combining marks without a letter, such as variation selectors of emoji, are dropped.
         text = " ".join("".join(dropwhile(_is_mark, word)) for word in text.split())
     return " ".join(text.split())
 

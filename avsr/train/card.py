@@ -1,4 +1,4 @@
-"""What a model card says of how the model came about: counted and measured, not meant."""
+"""The part of a model card that is generated: counts of the training data and measured results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STAGE_COLUMNS = (
     "word error rates on dev, clean, greedy",
 )
 MOST_OLD_CHARS = 50_000
-"""What is told of models before; a bundle's card may not grow for ever."""
+"""Of the card of the model that training went on from: cards must not grow without bound."""
 
 
 def model_card(
@@ -48,7 +48,7 @@ def stages_table(summaries: Mapping[Branch, StageSummary]) -> str:
 
 
 def _clips(packs: Packs) -> str:
-    """Count what was learnt from."""
+    """Return a table of the training data."""
     rows = []
     for name, pack in packs.items():
         for split in check_pack(pack).splits:

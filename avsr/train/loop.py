@@ -37,15 +37,15 @@ from avsr.train.validation import SCORED, Validator
 from avsr.types import TICK_S
 
 CHECKPOINT = "checkpoint.pt"
-"""Everything that a stage goes on from."""
+"""The state from which an interrupted stage resumes."""
 WEIGHTS = "weights.pt"
-"""What a finished stage came to: its weights and its summary."""
+"""The result of a finished stage: weights and summary."""
 BEST = "best.pt"
 
 
 @dataclass(frozen=True, slots=True)
 class StageSummary:
-    """What a finished stage did: it heard ``hours`` of clips, kept the ``chosen`` weights, of these ``scores``."""
+    """A finished stage: it trained on ``hours`` of clips and kept the ``chosen`` weights, with these dev ``scores``."""
 
     epochs: int
     steps: int
@@ -57,12 +57,12 @@ class StageSummary:
 class Trainer:
     """Trains one stage: the audio branch, the lip branch, or everything.
 
-    ``run`` keeps a checkpoint in ``directory`` and, where there is one, goes on from it, to the very same weights: what
-    a step learns from depends on nothing but the seed, the epoch and the step (``avsr.train.plan``). On a GPU, sums
-    that it adds in any order differ in their last bits.
+    ``run`` keeps a checkpoint in ``directory`` and resumes from it, to the very same weights: the data of a step depend
+    on nothing but the seed, the epoch and the step (``avsr.train.plan``). On a GPU, where the order of sums is not
+    fixed, they may differ by rounding.
 
-    With several processes each computes a share of every step. Batch normalisation sees its process's pictures only,
-    hundreds of them; the statistics that are kept are averaged over the processes.
+    With several processes each computes a share of every step. Batch normalisation sees only the pictures of its own
+    process, hundreds of them; its running statistics are averaged over the processes.
 
     Raises:
         InputError: there is nothing to learn from, or no dev clip has words.
@@ -175,7 +175,7 @@ class Trainer:
         )
 
     def _let_go(self) -> None:
-        """Hold on to the other processes no longer, so that all of them can part."""
+        """Drop the DDP wrapper, which would keep the process group from being destroyed."""
         self._compute = self._objective
 
     def _load(self, name: str, saved: dict[str, Any]) -> None:
@@ -212,7 +212,7 @@ class Trainer:
         return standing.epoch >= stage.epochs or 0 < stage.patience <= standing.num_worse
 
     def _is_validation_epoch(self) -> bool:
-        """Say so of the epoch at hand."""
+        """Whether the epoch in progress ends with a validation."""
         done = self._standing.epoch + 1
         return done % self._stage.validate_every == 0 or done == self._stage.epochs
 
@@ -235,7 +235,7 @@ class Trainer:
             with self._not_yet_shared(index, len(step.parts)):
                 with self._machine.autocast():
                     part_terms = self._compute(batch, step.window, counts)
-                # What the processes send each other is averaged; the loss is already a share of a sum.
+                # DDP averages gradients over the processes; ours are shares that must add up.
                 (part_terms.sum() * processes.count).backward()  # type: ignore[no-untyped-call]
             terms += part_terms.detach()
         norm = nn.utils.clip_grad_norm_(self._objective.trained_parameters(), stage.max_gradient_norm)
@@ -298,7 +298,7 @@ class Trainer:
                 path.unlink()
 
     def _compare(self, scores: dict[str, float]) -> None:
-        """Note whether the dev clips were never read better; of weights that are as good, the last are kept."""
+        """Compare with the best scores so far; of equally good weights, the latest are kept."""
         standing, scored = self._standing, SCORED[self._branch]
         best = standing.best_scores
         standing.num_worse = 0 if best is None or scores[scored] < best[scored] else standing.num_worse + 1
@@ -308,7 +308,7 @@ class Trainer:
                 self._write(BEST, dict(self._candidate.weights()))
 
     def _finish(self) -> StageSummary:
-        """Choose the weights that are kept, load them and write them down."""
+        """Choose the final weights, load them and write `WEIGHTS`."""
         stage, standing, scored = self._stage, self._standing, SCORED[self._branch]
         chosen, scores = f"those after epoch {standing.epoch}", standing.scores
         weights = deepcopy(self._candidate.weights())
@@ -357,7 +357,7 @@ class Trainer:
 
 
 def finished_summary(directory: Path) -> StageSummary | None:
-    """Return what the stage of ``directory`` came to; None where it is not finished."""
+    """Return the summary of the stage in ``directory``; None if it is not finished."""
     path = directory / WEIGHTS
     return StageSummary(**read_tensors(path)["summary"]) if path.exists() else None
 

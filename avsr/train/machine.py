@@ -21,10 +21,10 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where training runs. The device and the workers change nothing of what is learnt, but for rounding.
+    """Where training runs. Device and workers do not change the result, except for rounding.
 
-    Nor do several processes, of the audio branch without dropout. Else they do somewhat: batch normalisation sees each
-    process's own pictures, and each draws its own dropout.
+    Neither do several processes for the audio branch without dropout. Otherwise they change it somewhat, since each
+    process normalises its own pictures (batch normalisation) and draws its own dropout.
 
     ``workers`` processes make examples ahead of their use (0: none; they are made when they are needed). A checkpoint
     is written after every ``checkpoint_every_s`` seconds, besides those after every epoch.

@@ -32,7 +32,7 @@ from avsr.errors import InputError
 UNKNOWN_ID, START_ID, END_ID = 0, 1, 2
 MARKS = {UNKNOWN: UNKNOWN_ID, START: START_ID, END: END_ID}
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-"""Where the counts tell nothing: in a closed grammar every n-gram is frequent, and none was seen once."""
+"""Used where they cannot be estimated: in a closed grammar every n-gram is frequent and none occurs only once."""
 DECIMALS = 5
 """Of what is written; scores are rounded before they are used, so that a model is the same before and after."""
 
@@ -94,7 +94,7 @@ def train_ngrams(
 ) -> NgramTable:
     """Learn a model from ``lines``, a sentence each, normalised as transcripts are.
 
-    It is done in memory: about 150 bytes a word of text. ``on_progress`` is told what is being done.
+    It takes about 150 bytes of memory a word of text. ``on_progress`` is called with a description of each stage.
 
     Raises:
         InputError: there is no word in ``lines``.
@@ -110,7 +110,7 @@ def train_ngrams(
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How well a model foretells a text: ``log_prob``, natural log, is of known words and sentence ends."""
+    """How well a model predicts a text: ``log_prob``, natural log, is of known words and sentence ends."""
 
     num_words: int
     num_unknown: int

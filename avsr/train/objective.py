@@ -1,7 +1,7 @@
 """What is minimised: CTC and frame labels for each branch, the noise estimate, and agreement of the branches.
 
-Every term is a sum over a share of a step's examples, divided by how many rows or ticks of the *whole* step it is over.
-So the shares' losses and gradients add up to the step's, however it is shared out between processes and parts.
+Every term is a sum over one share of a step's examples, divided by the number of rows or ticks in the *whole* step.
+So the losses and gradients of the shares add up to those of the step, however it is split over processes and parts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ BRANCH_LOSS_WEIGHT = 0.3
 SNR_LOSS_WEIGHT = 0.1
 LABEL_SMOOTHING = 0.05
 MIN_SHARE_PRESENT = 0.9
-"""A sense that is there for less of an example's ticks teaches its own branch nothing."""
+"""Examples in which a sense is present for a smaller share of the ticks do not train that sense's own branch."""
 FORBIDDEN = -1e4
 """Log-probability of writing a token when it may not be written; finite, so that gradients stay so."""
 
 HEADS: dict[Branch, tuple[str, ...]] = {"audio": ("audio",), "video": ("video",), "fusion": ("audio", "video", "fused")}
-"""Which heads a stage trains; the last one is what it is for."""
+"""Which heads a stage trains; the last is its main one."""
 Weights = dict[str, dict[str, torch.Tensor]]
 """By part (``model`` or ``frame_heads``) and name."""
 
@@ -75,8 +75,8 @@ class Objective(nn.Module):
     def forward(self, batch: Batch | None, window: Window, counts: Mapping[str, float]) -> torch.Tensor:
         """Return this share's part of the step's loss, f32 (num_terms,): its ``terms``, which add up to it.
 
-        ``counts`` is `count_terms` summed over all shares. None is a share without examples. Every weight gets a
-        gradient of every share, 0 where it was not used: processes wait for each other's, and none may be missing.
+        ``counts`` is `count_terms` summed over all shares; ``batch`` is None for a share without examples. Every share
+        gives every weight a gradient, 0 where it was not used, since DDP waits for the gradients of all weights.
         """
         nothing = torch.stack([parameter.sum() for parameter in self.trained_parameters()]).sum() * 0
         if batch is None:
@@ -160,9 +160,9 @@ def _term_names(branch: Branch, *, is_aligned: bool) -> tuple[str, ...]:
 
 
 def _rows(branch: Branch, batch: Batch) -> dict[str, torch.Tensor]:
-    """Return bool (B,) for each head that learns: the examples whose whole text its senses can tell.
+    """Return bool (B,) for each trained head: the examples whose whole text can be told from its senses.
 
-    Lips that are taught to say what is not seen learn to guess, and so does an ear.
+    A branch that is trained on words which it cannot perceive learns to guess.
     """
     rows = {
         "fused": torch.ones_like(batch.lips_match),

@@ -1,7 +1,7 @@
-"""What is learnt in which order, and by which dice: pure functions of the seed, the epoch, the step and the example.
+"""The order of training data, and its random generators: pure functions of the seed, epoch, step and example.
 
-No generator lives from one step to the next. So a run goes on exactly where it was by skipping what is done, and
-neither the number of processes nor that of workers changes what any example looks like.
+No generator outlives a step. So a run resumes exactly by skipping the steps that are done, and neither the number of
+processes nor that of workers changes any example.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from avsr.train.recipe import StageConfig
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Clips to learn from; ``repeat`` is how often each comes an epoch (a fraction: that share, chosen anew)."""
+    """Training clips; ``repeat`` is how often each is used per epoch. Each epoch draws a fraction anew."""
 
     corpus: PreparedCorpus
     clips: list[Clip]
@@ -31,7 +31,7 @@ Group = list[tuple[Source, Clip]]
 
 
 class Dice(IntEnum):
-    """What a generator is for: each purpose has numbers of its own."""
+    """Purposes of random generators, each with a sequence of its own."""
 
     EPOCH = 1
     STEP = 2
@@ -40,13 +40,13 @@ class Dice(IntEnum):
 
 
 def dice(purpose: Dice, seed: int, epoch: int, step: int = 0, index: int = 0) -> np.random.Generator:
-    """Return the generator of one purpose at one place."""
-    # Always five numbers: numpy takes (1, 2) and (1, 2, 0) for the same.
+    """Return the generator for one purpose at one place of the training."""
+    # Always five numbers: numpy seeds (1, 2) and (1, 2, 0) alike.
     return np.random.default_rng((purpose, seed, epoch, step, index))
 
 
 def plan_epoch(sources: list[Source], stage: StageConfig, epoch: int) -> list[list[Group]]:
-    """Return the batches of an epoch, each a list of clips to be joined: mostly single, now and then by twos."""
+    """Return the batches of an epoch: lists of groups, mostly of one clip; in some batches, of two to be joined."""
     rng = dice(Dice.EPOCH, stage.seed, epoch)
     drawn = list(_draw(sources, rng))
     shuffled = [drawn[i] for i in rng.permutation(len(drawn))]
@@ -61,7 +61,7 @@ def plan_epoch(sources: list[Source], stage: StageConfig, epoch: int) -> list[li
 
 
 def share_of(num_items: int, index: int, count: int) -> range:
-    """Return which of ``num_items`` fall to share ``index`` of ``count``: neighbours, as evenly as can be."""
+    """Return the contiguous range of ``num_items`` that is share ``index`` of ``count`` nearly equal ones."""
     return range(num_items * index // count, num_items * (index + 1) // count)
 
 

@@ -2,11 +2,11 @@
 
     torchrun --standalone --nproc-per-node 2 --max-restarts 3 -m avsr train DATA
 
-A process that dies takes the others with it. On one machine torchrun starts all of them again, which go on from the
-last checkpoint. Of several machines each counts its own restarts, so that they may not find each other: start all anew.
+If a process dies, the others end too. On one machine torchrun restarts all of them, and they resume from the last
+checkpoint. With several machines each counts its own restarts, so they may fail to rejoin: start all of them anew.
 
-The first writes every file and reports; the others see DATA (the packs) and otherwise learn from the first what they
-need. A process that is alone is the same with nobody to talk to.
+The first process writes all files and reports; the others read the packs in DATA and get everything else from the
+first. A single process runs the same code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from avsr.errors import AvsrError
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=12)
-"""The others wait so long while the first prepares clips."""
+"""How long the others wait while the first one prepares clips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Processes:
             x.copy_(mean.view_as(x))
 
     def share(self, make: Callable[[], T]) -> T:
-        """Return what the first process makes; where it fails, all fail alike."""
+        """Run ``make`` in the first process and return its result in all of them; an AvsrError is raised in all."""
         if self.count == 1:
             return make()
         outcome: list[Any] = [None, None]
@@ -84,17 +84,17 @@ def join_processes(backend: str) -> Iterator[Processes]:
         yield ALONE
         return
     store, rank, count = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))  # type: ignore[attr-defined]
-    # All attempts of a torchrun share a store: without names of its own, one finds the addresses of the dead.
+    # All attempts of a torchrun share a store: without a prefix, one would find the addresses of dead processes.
     named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=named, rank=rank, world_size=count, timeout=PATIENCE)
     part = dist.destroy_process_group
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     except BaseException:
-        # NCCL's orderly end waits for the others, which may wait in a sum for what failed here: for all of PATIENCE.
+        # NCCL's orderly end waits for the others, which may wait for this process in a reduction, up to PATIENCE.
         part = dist.distributed_c10d._abort_process_group
         raise
     finally:
-        # What still holds the group would keep its threads, which abort the process when Python ends before them.
+        # Objects that still refer to the group keep its threads alive, which abort the process when Python exits.
         gc.collect()
         part()

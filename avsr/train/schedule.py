@@ -1,4 +1,4 @@
-"""How fast is learnt when: a pure function of how far the stage is."""
+"""The learning rate, as a pure function of the progress of the stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fixed log-mel statistics of a corpus, which a model keeps for life."""
+"""Log-mel statistics of a corpus, by which a model normalises its input from then on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avsr.features import LogMel
 from avsr.types import NUM_MELS, FloatArray
 
 LEAST_STD = 0.1
-"""A band that hardly moves is not blown up."""
+"""Lower bound, so that a nearly constant band is not amplified."""
 
 
 def measure_features(utterances: Iterable[FloatArray]) -> FeatureConfig:

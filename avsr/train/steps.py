@@ -1,4 +1,4 @@
-"""Clips to the input of optimiser steps, made ahead of their use by any number of worker processes."""
+"""From clips to the input of optimiser steps, prepared in advance by any number of worker processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is computed at once: a batch (None where there were fewer examples than parts) and its dropout's seed."""
+    """One forward and backward pass: a batch (None if there were fewer examples than parts) and its dropout seed."""
 
     batch: Batch | None
     seed: int
@@ -54,8 +54,8 @@ class Step:
 class StepMaker(Dataset[Step]):
     """Makes any step of a stage, for process ``rank`` of ``num_processes``.
 
-    A step's batch falls into ``num_processes`` x ``stage.accumulate`` parts; how many there are changes which examples
-    are padded together, and nothing in them.
+    A batch is split into ``num_processes`` x ``stage.accumulate`` parts. Their number decides which examples are padded
+    together, but changes no example.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class StepMaker(Dataset[Step]):
             if config.word_swap_share:
                 lenders = self._lenders[source.corpus]
                 said, data = lend_words(clip, data, lenders, source.corpus.load, config.word_swap_share, rng)
-            # Even where a word gives way to the same word: its lips are out of time.
+            # Even where a word was replaced by the same word: the lips are no longer in time with it.
             if said is not clip and data.visible.any():
                 lips_match = not keeps_lips
                 data = data if keeps_lips else without_video(data, data.visible)
@@ -141,7 +141,7 @@ class StepMaker(Dataset[Step]):
 
 
 class _Guarded(Dataset[Step | AvsrError]):
-    """Returns errors as they are, since PyTorch makes a text with a traceback of one that a worker raises."""
+    """Returns errors instead of raising them, since DataLoader re-raises those of workers as text with a traceback."""
 
     def __init__(self, maker: StepMaker) -> None:
         self._maker = maker
@@ -187,7 +187,7 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
 
 
 def _lenders(sources: list[Source]) -> dict[PreparedCorpus, Lenders]:
-    """Words are lent within a corpus, where all of them are heard: silence would pass for a word."""
+    """Return the lenders of each corpus: clips with sound for every word, since silence would pass for a word."""
     clips: dict[PreparedCorpus, list[Clip]] = {}
     for source in sources:
         heard = [clip for clip in source.clips if _is_heard(clip, source.corpus.media(clip))]
@@ -208,7 +208,7 @@ def _begin_work(_: int) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums depend in their last bits on how many threads make them; workers have one."""
+    """Use one thread, as workers do: the rounding of sums depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C and the system's wish to stop, noted between steps instead of tearing one."""
+"""Ctrl-C, SIGTERM and SIGHUP only set a flag, so that training stops between two steps and not within one."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, the system's wish to stop, and the end of the terminal."""
+"""Ctrl-C, a request to end, and the closing of the terminal."""
 STOP_PATIENCE_S = 30.0
-"""How long the next run waits for one that was just told to stop: it finishes its step and writes its checkpoint."""
+"""How long a new run waits for the lock of one that was just told to stop and is writing its checkpoint."""
 
 
 def leave_terminal_to_parent() -> None:
-    """Pass over what a terminal says to all processes at once: the one that this one works for decides when to end."""
+    """Ignore SIGINT and SIGHUP, which a terminal sends to all its processes: the parent decides when this one ends."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 class StopRequest:
-    """While entered, `SIGNALS` are only noted; a second Ctrl-C interrupts at once.
+    """While entered, `SIGNALS` only set a flag; a second Ctrl-C interrupts at once.
 
-    A process that was started to train one branch is also asked to stop by its parent's death.
+    In a child process, the death of the parent sets it too.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class StopRequest:
         self._before: dict[signal.Signals, Any] = {}
 
     def is_asked(self) -> bool:
-        """Say whether to stop after the step at hand."""
+        """Whether to stop after the current step."""
         parent = multiprocessing.parent_process()
         return self._is_asked or (parent is not None and not parent.is_alive())
 

@@ -1,9 +1,9 @@
-"""What a run says of itself while it trains: reports for people, ``log.jsonl`` and TensorBoard for later.
+"""Progress of a training run: reports for people, ``log.jsonl`` and TensorBoard logs.
 
     {"epoch": 1, "step": 17, "loss": 3.2, "learning_rate": 0.0004}                        a line a step
     {"epoch": 1, "loss": 3.4, "seconds": 41.2, "fused_wer": 0.31, "dev_seen_wer": 0.2}    a line an epoch, as it ends
 
-The log is part of the checkpoint: a run that goes on cuts off what the killed one wrote after its last checkpoint.
+A checkpoint records the length of the log: a resumed run truncates what was logged after its checkpoint.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from avsr.disk import writing
 LOG_FILE = "log.jsonl"
 TENSORBOARD = "tensorboard"
 SMOOTHING = 0.9
-"""Of the speed that is shown: how much of the past stays in it at each step."""
+"""Of the exponential average of step times, from which speed and remaining time are shown."""
 
 
 @dataclass
 class Standing:
-    """How far a stage is and what it found; with the weights and the optimiser, all that the next step depends on.
+    """Progress and results of a stage; with the weights and the optimiser, all that the next step depends on.
 
     ``step`` steps of epoch ``epoch`` are done, ``total_steps`` of the stage; ``loss_sum`` is over the former,
     ``ticks`` were learnt from. ``scores`` are of the last validation, ``best_scores`` of the best,
@@ -118,7 +118,7 @@ class Tracker:
             self.note(f"no TensorBoard logs: {error.strerror}")
 
     def close(self) -> None:
-        """Close the files; what a full disk kept from being written was told of before."""
+        """Close the files; errors of a full disk were reported when writing."""
         for file in (self._log, self._board):
             if file is not None:
                 with suppress(OSError):
@@ -189,7 +189,7 @@ class Tracker:
             try:
                 for name, value in values.items():
                     self._board.add_scalar(name, value, total_steps)
-            except OSError as error:  # of a thread of its own, which has ended
+            except OSError as error:  # of the writer's thread, which has ended with it
                 self._board = None
                 self.note(f"no TensorBoard logs any more: {error.strerror}")
 

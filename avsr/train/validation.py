@@ -1,4 +1,4 @@
-"""How well a network reads the dev clips: greedy, clean, per branch, and apart for speakers it learns from or not."""
+"""Word error rates on the dev clips: greedy, clean, per head, and separately for seen and unseen speakers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCORED: dict[Branch, str] = {branch: f"{heads[-1]}_wer" for branch, heads in HEA
 
 
 class Validator:
-    """Reads the clips of ``dev``; ``seen`` are the speakers that are learnt from. Each process reads its share."""
+    """Recognises the clips of ``dev``, each process its share; ``seen`` are the speakers of the training clips."""
 
     def __init__(
         self, dev: Source, seen: Collection[str], collator: Collator, tokenizer: Tokenizer, machine: Machine
@@ -32,8 +32,8 @@ class Validator:
     def __call__(self, objective: Objective) -> dict[str, float]:
         """Return word error rates: ``NAME_wer`` of each head that the stage trains.
 
-        Where the dev clips have speakers of both sorts, also ``dev_seen_wer`` and ``dev_unseen_wer`` of the head that
-        counts.
+        Where the dev clips have both seen and unseen speakers, also ``dev_seen_wer`` and ``dev_unseen_wer`` of the
+        head by which weights are chosen.
         """
         was_training = objective.training
         objective.eval()

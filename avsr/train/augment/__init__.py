@@ -1,1 +1,1 @@
-"""What training does to clips, so that a model meets the world: noise, rooms, other speeds, damaged and lost senses."""
+"""Augmentation: noise, rooms, other speeds, poor microphones and cameras, missing senses."""

@@ -59,7 +59,7 @@ def film(lips: ByteArray, camera: Camera, rng: np.random.Generator) -> ByteArray
 def ticks_taken(num_ticks: int, rate_fps: float, phase: float) -> npt.NDArray[np.int64]:
     """Return at which tick each tick's picture was taken: the nearest one of a camera of ``rate_fps``.
 
-    So `avsr.media.VideoAligner` shows what comes from it.
+    `avsr.media.VideoAligner` picks them alike.
     """
     ticks_per_period = 1 / (rate_fps * TICK_S)
     nearest = np.rint(np.arange(num_ticks) / ticks_per_period - phase) + phase

@@ -1,4 +1,4 @@
-"""What training does to clean clips so that the model meets the world.
+"""Augmentation of clean clips, step by step.
 
     clips ─► windows, joined ─► speed ─┬─► voice ─► room ─► noise ─► microphone ────────────────┬─► a sense lost
                                        └─► place, light, focus, camera, stalls ─► late or early ┘
@@ -45,13 +45,13 @@ from avsr.train.packs.reader import Clip, ClipData
 from avsr.types import TICK_S, TICK_SAMPLES, ByteArray, FloatArray
 
 CLEAN_SNR_DB = 30.0
-"""What clean clips count as when the noise estimate is trained."""
+"""Training target of the SNR estimate for clean clips."""
 
 LEAST_LEAD_S, LEAST_TAIL_S = 0.08, 0.16
-"""What a window leaves before the first word and after the last, at least."""
+"""Least margin of a window before the first word and after the last."""
 
 CLEAR_SNR_DB = 10.0
-"""Words are understood by sound alone from here on."""
+"""From this SNR on, words are understood by sound alone."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -61,9 +61,9 @@ Semitones = Annotated[float, Field(ge=0, le=12)]
 class AugmentConfig(Section):
     """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
 
-    ``word_swap_share`` is of words that give way to those at the same place of other clips, where there are the most to
-    choose from; elsewhere fewer do. It is for corpora of one grammar (see ``avsr.train.augment.words``). Such clips are
-    only heard, but for a ``kept_lips_share`` of those whose sound is clear: their lips still say what was said before.
+    ``word_swap_share`` is of words that are replaced by those at the same place of other clips, for corpora of one
+    grammar (see ``avsr.train.augment.words``); it holds for the place with the most different words, and is smaller at
+    others. Such clips lose their lips, except a ``kept_lips_share`` of those with clear sound, whose lips do not match.
     ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
     with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
     ``microphone_share`` is of clips that a poor microphone records; ``microphone_db`` is the greatest gain of a band of
@@ -174,10 +174,10 @@ def augment(
 
 
 def swap_lips(example: Example, other: Callable[[], Example], share: float, rng: np.random.Generator) -> Example:
-    """Give a ``share`` of clear examples the lips of another one, which is made only then.
+    """Give a ``share`` of examples with clear sound the lips of another one, made by calling ``other``.
 
-    What is learnt from few faces is sure of itself on a new one, and wrong. Lips that say something else are the same
-    to fusion, which so learns to believe clear sound.
+    A lip encoder that was trained on few faces is confidently wrong on a new one. To fusion that looks like lips which
+    say something else, so these examples teach it to trust clear sound.
     """
     clear = example.snr_db >= CLEAR_SNR_DB and example.data.heard.all()
     if rng.random() >= share or not clear:

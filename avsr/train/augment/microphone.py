@@ -45,9 +45,9 @@ def random_microphone(rng: np.random.Generator) -> Microphone:
 
 
 def record(audio: FloatArray, microphone: Microphone, rng: np.random.Generator) -> FloatArray:
-    """Record with ``microphone``; ``rng`` draws how loud what is cut off comes out, and which packets are lost.
+    """Record with ``microphone``, without delay; ``rng`` draws the gain after clipping, and which packets are lost.
 
-    Nothing is delayed. What is cut off is as loud as before at the least, and at the most full scale.
+    That gain is from 1 to what brings the clipped peaks to full scale.
     """
     if not len(audio):
         return audio

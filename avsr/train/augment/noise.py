@@ -1,4 +1,4 @@
-"""The noises of training: babble, one other talker, recordings, and coloured noise that never ends."""
+"""Noise for training: babble, a single other talker, recordings, and coloured noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEEPEST = 1.2
 
 
 class NoiseWeights(Section):
-    """How often each kind comes, as weights; a kind of which there is nothing does not come.
+    """Relative frequencies of the kinds of noise; a kind without recordings is left out.
 
     ``babble`` is 4 to 8 voices at once, ``talker`` a single one, ``recorded`` a recording, ``coloured`` anything from
     white to pink.
@@ -60,6 +60,6 @@ class NoiseSource:
 
 
 def _excerpt(recordings: Sequence[FloatArray], num_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Begin one of the recordings where it is no pause, and loop it if it is too short."""
+    """Return a piece of a random recording that is not a pause, looped if the recording is too short."""
     recording = recordings[int(rng.integers(len(recordings)))]
     return looped(recording, loud_start(recording, num_samples, rng), num_samples)

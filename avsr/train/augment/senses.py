@@ -1,4 +1,4 @@
-"""Senses that are missing: from the start, or for a while in the middle. Never both at once."""
+"""Missing senses: for the whole clip or for a while, never both senses at once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def lose_a_sense(
     vanish_audio: float,
     vanish_video: float,
 ) -> ClipData:
-    """Lose one sense or none; the numbers are probabilities: of a loss all along, of one for a while.
+    """Remove one sense or none; the arguments are the probabilities of removing it throughout, or for a while.
 
-    The only sense that a clip has is never lost.
+    Where only one sense is present, it is kept.
     """
     everywhere = np.ones(data.num_ticks, np.bool_)
     drawn = rng.random()
@@ -42,13 +42,13 @@ def lose_a_sense(
 
 
 def without_audio(data: ClipData, absent: BoolArray) -> ClipData:
-    """Hear nothing where ``absent`` bool (T,), but where nothing is seen either."""
+    """Remove the sound where ``absent`` bool (T,), except where nothing is seen either."""
     heard = data.heard & ~(absent & data.visible)
     return replace(data, audio=data.audio * heard.repeat(TICK_SAMPLES).astype(np.float32), heard=heard)
 
 
 def without_video(data: ClipData, absent: BoolArray) -> ClipData:
-    """See nothing where ``absent`` bool (T,), but where nothing is heard either."""
+    """Remove the pictures where ``absent`` bool (T,), except where nothing is heard either."""
     visible = data.visible & ~(absent & data.heard)
     return replace(data, lips=data.lips * visible[:, None, None].astype(np.uint8), visible=visible)
 

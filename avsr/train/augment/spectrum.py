@@ -1,4 +1,4 @@
-"""Masks in spectrograms (Park et al. 2019, "SpecAugment"): bands and moments that an ear must do without."""
+"""Frequency and time masks in spectrograms (Park et al. 2019, "SpecAugment")."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from avsr.types import MELS_PER_TICK, NUM_MELS
 
 
 class MaskConfig(Section):
-    """How many masks, and how large: ``num_bands`` of up to ``band_mels`` of the 80 mel bands, ``num_moments`` of up to
-    ``moment_ticks``, however short the clip is.
+    """Number and size of masks: ``num_bands`` of up to ``band_mels`` of the 80 mel bands, ``num_moments`` of up to
+    ``moment_ticks``, whatever the length of the clip.
     """
 
     num_bands: Annotated[int, Field(ge=0)] = 1

@@ -49,7 +49,7 @@ def shift_pitch(audio: FloatArray, semitones: float) -> FloatArray:
 def stretch(audio: FloatArray, num_samples: int) -> FloatArray:
     """Return ``audio`` f32 (n,) made longer or shorter at the same pitch, f32 (num_samples,).
 
-    Frames are laid one over the other, each taken where it best goes on from the one before (WSOLA: Verhelst and
+    Overlap-add of frames, each taken from where it best continues the one before (WSOLA: Verhelst and
     Roelands 1993, "An overlap-add technique based on waveform similarity").
     """
     ratio = num_samples / max(1, len(audio))
@@ -59,7 +59,9 @@ def stretch(audio: FloatArray, num_samples: int) -> FloatArray:
     out = np.zeros(num_frames * FRAME_HOP + FRAME_SAMPLES)
     taken = SEARCH
     for index in range(num_frames):
-        wanted = padded[taken + FRAME_HOP : taken + FRAME_HOP + FRAME_SAMPLES]  # what would come next by itself
+        wanted = padded[
+            taken + FRAME_HOP : taken + FRAME_HOP + FRAME_SAMPLES
+        ]  # the natural continuation of the last frame
         nominal = min(round(index * FRAME_HOP / max(ratio, 1e-9)), len(audio) + FRAME_HOP)
         around = padded[nominal : nominal + FRAME_SAMPLES + 2 * SEARCH]
         taken = nominal + (int(np.argmax(np.correlate(around, wanted, "valid"))) if index else SEARCH)

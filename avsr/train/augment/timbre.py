@@ -1,4 +1,4 @@
-"""Other throats and other microphones: what is said, and at which pitch, stays as it is."""
+"""Changes of timbre, as of another vocal tract or microphone, that keep the pitch."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def shift_formants(audio: FloatArray, semitones: float) -> FloatArray:
 
 
 def equalise(audio: FloatArray, band_gains_db: FloatArray) -> FloatArray:
-    """Return ``audio`` f32 (n,) through a microphone with gains (b,) at frequencies from 100 Hz up, a ratio apart."""
+    """Return ``audio`` f32 (n,) with gains (b,), dB, at b frequencies from 100 Hz to 8 kHz on a logarithmic scale."""
     if not len(audio):
         return audio
     bands_hz = np.geomspace(LOWEST_HZ, SAMPLE_RATE / 2, len(band_gains_db))

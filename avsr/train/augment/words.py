@@ -1,9 +1,9 @@
-"""Words lent from one speaker to another, so that who speaks does not tell what is said.
+"""Words borrowed from other speakers, so that the voice does not predict the words.
 
-Where few people say a few sentences each, some happen to say words that others never say: a network learns the voices
-instead of the words, and takes a new one for those that it knows best. Only sound is lent: pictures would jump where a
-word begins and ends, as no face does. Those of the clip stay, and say something else in the lent words:
-``avsr.train.steps`` and ``avsr.train.augment.examples`` take them away, or teach fusion not to believe them.
+Where few speakers say few sentences each, some words are said by some speakers only: a network learns the voices
+instead of the words, and fails on new voices. Only sound is replaced, since pictures would jump at the word's borders.
+The clip's own pictures stay and do not match the borrowed words: ``avsr.train.steps`` and
+``avsr.train.augment.examples`` remove them, or use them to teach fusion to distrust lips that do not match.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from avsr.types import SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray
 
 T = TypeVar("T")
 FADE_SAMPLES = 160
-"""One sound gives way to the other within 10 ms, half of them on each side of the cut."""
+"""Length of the cross-fade at a cut: 10 ms, half of it on each side."""
 MAX_GAIN = 4.0
-"""Speech is lent as loud as that around it, as far as this goes."""
+"""Limit of the gain by which a borrowed word is matched to the loudness of the clip."""
 
 
 class Lenders:
-    """Clips that lend each other words: of ``clips``, which are all heard, those with a time for every word."""
+    """Clips that words are borrowed from: those of ``clips`` with word times; all of them must have sound."""
 
     def __init__(self, clips: Iterable[Clip]) -> None:
         # For sentences of so many words, at a place in them: who says which word in which clips.
@@ -66,9 +66,9 @@ def lend_words(
 ) -> tuple[Clip, ClipData]:
     """Replace words by those at the same places of other clips: of one grammar, so that sentences stay sentences.
 
-    ``share`` is the probability at the place with the most words to choose from. At others it is less, in proportion
-    to how many there are: all speakers have said the few often enough. A clip that is none of ``lenders`` stays as it
-    is.
+    ``share`` is the probability at the place with the most different words; at others it is smaller in proportion to
+    their number, since every speaker has said the few words there often. A clip that is not one of ``lenders`` stays
+    unchanged.
     """
     if clip not in lenders:
         return clip, data
@@ -85,8 +85,8 @@ def lend_words(
 def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_data: ClipData) -> tuple[Clip, ClipData]:
     """Replace the word at ``place`` by the one at the same place of ``lender``; the pictures still show the old one.
 
-    The clip becomes whole ticks longer or shorter, so that ticks stay with the sound however often this is done; the
-    lent word ends half a tick early or late for it. While it is said, the pictures go as much slower or faster.
+    The length changes by whole ticks, so that ticks stay aligned with the sound however often this is done; the end of
+    the borrowed word is moved by up to half a tick for it. During the word the pictures are slowed down or sped up.
     """
     old, new = clip.words[place], lender.words[place]
     old_s = old.end_s - old.start_s

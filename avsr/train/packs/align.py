@@ -1,4 +1,4 @@
-"""When each word of a pack is said, where its corpus does not tell: found by PocketSphinx, which knows the text."""
+"""Word times for clips whose corpus has none: forced alignment of their text with PocketSphinx."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from avsr.train.packs.workers import num_cores, work_on
 from avsr.train.packs.writer import PackWriter
 
 KEEP_EVERY = 500
-"""After so many clips the pack is told what was found, so that a kill loses no more."""
+"""The index is rewritten after so many aligned clips, so that a kill loses no more."""
 
 
 def align(
@@ -28,8 +28,8 @@ def align(
     ``on_progress`` is told how many of how many clips are done.
 
     Returns:
-        How many clips have times now that had none; and of each that still has none its path and why. They are tried
-        again by the next call.
+        The number of clips that were aligned; and the path and the reason of each that was not, which the next call
+        tries again.
 
     Raises:
         InputError: there is no pack, its shards are not all there, or another process is writing it.

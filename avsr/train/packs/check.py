@@ -1,4 +1,4 @@
-"""What a pack holds, what of it is damaged, and which clips look wrong. Nothing is decoded: all was measured before."""
+"""Report on a pack: what it holds, what is damaged, which clips look wrong. Nothing is decoded."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from avsr.train.packs.reader import AGAIN, Clip, Media, Spans, is_timed, read_to
 from avsr.types import TICK_MS, TICK_S
 
 FACE_SHARE = 0.8
-"""Clips that show a face for less of their time are named."""
+"""Filmed clips with a face for a smaller share of their time are reported."""
 CURVES_FOR_A_SPEAKER = 8
-"""So many clips tell a speaker's own offset; with fewer, lips and sound are taken to fit."""
+"""Clips needed to estimate a speaker's own offset between lips and sound; with fewer it is taken to be 0."""
 SPEAKER_MARGIN = 0.1
-"""How much better their mean correlation must be elsewhere: about twice its error."""
+"""By how much the mean correlation at another offset must be better: about twice its standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def check_pack(directory: Path) -> PackReport:
 
 
 def unused_times(directory: Path) -> tuple[tuple[str, str], ...]:
-    """Return the finding, if any, that the corpus tells times of words that its clips cannot have.
+    """Return the finding, if any, that word times of the corpus cannot be used.
 
     Raises:
         InputError: there is no pack.

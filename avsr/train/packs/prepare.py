@@ -1,4 +1,4 @@
-"""A corpus to a pack, through the engine's own front end, on every processor, as far as it is not there yet."""
+"""Prepare a corpus as a pack: through the engine's own front end, in parallel, resumable."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ KILLED = "the process that read it was ended: the file breaks its decoder, or ne
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far `prepare` is, in media files; ``failed`` says why for each file that cannot be used.
+    """Progress of `prepare`, in media files; ``failed`` has the reason for each file that cannot be used.
 
-    ``num_dropped`` clips of the pack were of files that the corpus does not list.
+    ``num_dropped`` is the number of clips that were removed from the pack because the corpus does not list their file.
     """
 
     num_done: int
@@ -47,11 +47,11 @@ def prepare(
 ) -> Progress:
     """Make ``directory`` the pack of ``utterances``; files are named relative to ``root``.
 
-    Files that the pack holds are not read again, though what is said of them may have changed, unless they are shorter
-    than the corpus says; clips of others drop out of it. Times of words that the pack knows stay where the corpus tells
-    none: `align` may have found them. A file that cannot be used, is damaged or cut off, or whose transcript cannot be
-    used, is listed in ``failed.tsv`` and passed over; the next run tries it again. ``jobs`` is the number of processes
-    (all processors). A run that was killed is gone on with by the next.
+    Files that are in the pack already are not read again, unless they are shorter than the corpus states; their texts,
+    speakers and splits are updated. Clips of files that are not listed are removed. Word times in the pack, which
+    `align` may have found, are kept where the corpus has none. A file that cannot be used, is damaged or cut off, or
+    has an unusable transcript, is listed in ``failed.tsv`` and skipped; the next run tries it again. ``jobs`` is the
+    number of processes (default: all cores). The next run resumes one that was killed.
 
     Raises:
         InputError: no file can be used, or ``directory`` holds the pack of another corpus.
@@ -143,7 +143,7 @@ def _loudness(senses: SenseTicks) -> FloatArray:
 
 
 def _shortfall(utterances: list[Utterance], num_ticks: int) -> str | None:
-    """Say what a file lacks of what one of ``utterances`` says of it."""
+    """Return why a file is shorter than one of ``utterances`` states; None if it is not."""
     return next(filter(None, (utterance.shortfall(num_ticks * TICK_S) for utterance in utterances)), None)
 
 
@@ -152,7 +152,7 @@ def _clips(name: str, utterances: list[Utterance], num_ticks: int) -> list[Clip]
 
 
 def _timed(clip: Clip, words: tuple[AlignedWord, ...]) -> Clip:
-    """Return ``clip`` with ``words``, if there are any, where the corpus tells no times that it can have."""
+    """Return ``clip`` with ``words``, if there are any, unless the corpus has usable times."""
     return replace(clip, words=words) if words and not (clip.words and is_timed(clip)) else clip
 
 

@@ -109,7 +109,7 @@ class ClipData:
 
 
 class ClipMemory:
-    """Memory for decoded clips, which readers may share: one room a process bounds it, however many packs it reads."""
+    """A budget of memory for decoded clips. Readers may share one, which bounds a process that reads many packs."""
 
     def __init__(self, num_bytes: int = MEMORY_BYTES) -> None:
         self._left_bytes = num_bytes
@@ -122,14 +122,14 @@ class ClipMemory:
 
 
 class PreparedCorpus:
-    """Reads a pack. What was decoded once stays in memory as far as there is ``room`` (None: one of its own)."""
+    """Reads a pack. Decoded clips stay in memory as far as the budget ``room`` allows (None: a budget of its own)."""
 
     def __init__(self, directory: Path, room: ClipMemory | None = None) -> None:
-        # In the order of their names: the order in which the clips were prepared depends on chance.
+        # Sorted, since the order in which parallel processes prepared the clips is random.
         self._media = dict(sorted(read_index(directory), key=lambda entry: _order(entry[0])))
         self.clips = tuple(self._media)
         self._directory = directory
-        self._memory: dict[Clip, ClipData] = {}  # their lips are those that are visible
+        self._memory: dict[Clip, ClipData] = {}  # with the lips of visible ticks only
         self.room = ClipMemory() if room is None else room
 
     def select(self, *splits: str) -> list[Clip]:
@@ -179,7 +179,7 @@ class PreparedCorpus:
 
     @contextmanager
     def _bytes_of(self, clip: Clip, media: Media) -> Iterator[bytes]:
-        """Read the bytes of a clip, and say where they are if something is wrong with them."""
+        """Read the bytes of a clip; add their place to the message of an InputError in the body."""
         path = shard_path(self._directory, media.shard)
         try:
             with path.open("rb") as shard:
@@ -205,7 +205,7 @@ def read_index(directory: Path) -> list[tuple[Clip, Media]]:
 
 
 def read_told(directory: Path) -> list[tuple[Clip, Media]]:
-    """Do the same with all words as the corpus tells them.
+    """Do the same, but keep words whose times cannot be used.
 
     Raises:
         InputError: as `read_index`.
@@ -225,7 +225,7 @@ def read_told(directory: Path) -> list[tuple[Clip, Media]]:
 
 
 def fingerprint(directory: Path, splits: Collection[str]) -> str:
-    """Return a hash of a pack's clips of these splits, of their bytes and what is said of them, in whatever order.
+    """Return a hash of the clips of these splits, their bytes and metadata; it does not depend on their order.
 
     Raises:
         InputError: as for `read_index`.
@@ -256,7 +256,7 @@ def is_timed(clip: Clip) -> bool:
 
 
 def _told(clip: Clip) -> dict[str, Any]:
-    """Return what a line tells of ``clip``; its bytes apart."""
+    """Return the fields of ``clip`` in a line of the index."""
     return asdict(clip) | {"words": [(word.text, word.start_s, word.end_s) for word in clip.words]}
 
 

@@ -1,4 +1,4 @@
-"""Processes that work on clips, and end with the one that asked for them."""
+"""Worker processes for clips, which end with their parent."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ R = TypeVar("R")
 
 
 def work_on(items: Sequence[T], work: Callable[[T], R], jobs: int) -> Iterator[tuple[T, R | None]]:
-    """Yield each item with what ``work`` makes of it in one of ``jobs`` processes; None where that process was ended.
+    """Yield each item with the result of ``work`` in one of ``jobs`` processes; None if the item killed its process.
 
-    An item that ends its process costs no other its result: all that were being worked on are tried again, each alone.
+    When a process dies, all items in progress are tried again, each in a process of its own, so that no other item
+    loses its result.
     """
     waiting = deque(items)
     while waiting:
@@ -36,7 +37,7 @@ def work_on(items: Sequence[T], work: Callable[[T], R], jobs: int) -> Iterator[t
                     result = future.result()
                     yield running.pop(future), result
         except BrokenExecutor:
-            pass  # a process died: one of the running items did that, and is found out below
+            pass  # one of the running items killed its process; which one is found out below
         finally:
             executor.shutdown(cancel_futures=True)
         for item in running.values():
@@ -69,7 +70,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent was killed: the queues between them would never tell."""
+    """End this process when its parent was killed, which the queues between them do not show."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
