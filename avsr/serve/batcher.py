@@ -4,10 +4,9 @@
     stream 2 ── step ──┼─► what waits when the network is free: stack ─► Network.step ─► unstack ─► every stream
     stream 3 ── step ──┘
 
-Nothing waits in order to fill a batch: a chunk that finds the network idle goes through at once, and those that come
-meanwhile go together next. So an idle server has the least delay, and a busy one the largest batches. This rests on
-state being a value whose every tensor has the batch as its first axis, and on the network telling each stream's time
-from its own state.
+Nothing waits in order to fill a batch: a chunk that finds the network idle is computed at once, and the chunks that
+arrive meanwhile form the next batch. So an idle server has the least delay, and a busy one the largest batches. This
+requires that the batch is the first axis of every tensor of a state, and that each stream's time is part of its state.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ class _Job:
 
 
 class BatchedNetwork:
-    """A `Network` for any number of streams, each in its own thread; a step waits for the batch that it is in.
+    """A `Network` for any number of streams, each in its own thread; a step blocks until its batch is computed.
 
-    The network runs in one thread of its own, so that its worker threads exist once. ``on_batch`` is told of every
-    batch's number of streams, in that thread.
+    The network runs in one thread of its own, so that there is one pool of PyTorch's worker threads. ``on_batch`` is
+    called in that thread with the size of every batch.
     """
 
     def __init__(self, network: Network, max_batch: int, on_batch: Callable[[int], None]) -> None:
@@ -88,21 +87,17 @@ class BatchedNetwork:
         waiting: list[_Job] = []
         is_open = True
         while is_open or waiting:
-            if not waiting and is_open:
-                is_open = self._wait_for(self._jobs.get(), waiting)
-            while is_open and not self._jobs.empty():
-                is_open = self._wait_for(self._jobs.get(), waiting)
-            if waiting:
-                # The one that waits longest decides of which kind the batch is.
-                batch = [job for job in waiting if job.kind == waiting[0].kind][: self._max_batch]
-                waiting = [job for job in waiting if job not in batch]
+            while is_open and not (waiting and self._jobs.empty()):  # blocks only while nothing waits
+                job = self._jobs.get()
+                if job is None:
+                    is_open = False
+                else:
+                    waiting.append(job)
+            # The job that has waited longest decides the kind of the batch.
+            batch = [job for job in waiting if job.kind == waiting[0].kind][: self._max_batch]
+            waiting = [job for job in waiting if job not in batch]
+            if batch:
                 self._take(batch)
-
-    @staticmethod
-    def _wait_for(job: _Job | None, waiting: list[_Job]) -> bool:
-        if job is not None:
-            waiting.append(job)
-        return job is not None
 
     @torch.inference_mode()
     def _take(self, batch: list[_Job]) -> None:
@@ -111,7 +106,7 @@ class BatchedNetwork:
         except BaseException as error:
             if len(batch) == 1:
                 batch[0].result.set_exception(error)
-            else:  # only the one that is to blame shall fail
+            else:  # only the stream that causes the error shall fail
                 for job in batch:
                     self._take([job])
             return

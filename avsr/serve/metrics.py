@@ -1,4 +1,4 @@
-"""Counts of what a server did, in Prometheus' text format. They hold no text of any caption."""
+"""Counters of a server in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -24,22 +24,18 @@ HELP = {
 
 
 class Metrics:
-    """Counters, by name and label; safe to use from any thread."""
+    """Counters, by name and label, safe to use from any thread; and gauges, whose values are read when rendering."""
 
-    def __init__(self) -> None:
+    def __init__(self, gauges: Mapping[str, Callable[[], float]]) -> None:
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, str], float] = {}
-        self._gauges: dict[str, Callable[[], float]] = {}
+        self._gauges = gauges
 
     def add(self, name: str, amount: float = 1.0, *, code: str = "") -> None:
         """Count ``amount`` more of ``name``, one of `HELP`."""
         with self._lock:
             key = name, code
             self._counts[key] = self._counts.get(key, 0.0) + amount
-
-    def watch(self, gauges: Mapping[str, Callable[[], float]]) -> None:
-        """Ask these for their values when rendering."""
-        self._gauges.update(gauges)
 
     def value(self, name: str, *, code: str = "") -> float:
         """Return a counter."""

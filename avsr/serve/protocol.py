@@ -1,6 +1,6 @@
 """What travels over the websocket; `PROTOCOL.md` says it in words.
 
-Bytes and text from outside become messages here or raise `ProtocolError`: nothing else ever comes out.
+Bytes and text from outside are parsed here to messages, or raise `ProtocolError` and nothing else.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ProtocolError(InputError):
 
 
 class Message(BaseModel):
-    """A JSON message: frozen, and strict about types. Fields that nobody knows are errors."""
+    """A JSON message: frozen, and strict about types. Unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -161,7 +161,7 @@ def parse_text(text: str) -> ClientText:
         ProtocolError: it is none.
     """
     if len(text) > MAX_TEXT_CHARS:
-        raise ProtocolError("bad_message", f"a text message of {len(text)} characters; at most {MAX_TEXT_CHARS} are")
+        raise ProtocolError("bad_message", f"a text message of {len(text)} characters; the limit is {MAX_TEXT_CHARS}")
     try:
         return _CLIENT_TEXT.validate_json(text)
     except ValidationError as error:
@@ -198,7 +198,7 @@ def parse_media(data: bytes) -> Sound | Picture:
     if len(samples) > MAX_PACKET_S * sample_rate:
         raise ProtocolError(
             "bad_message",
-            f"a packet holds {len(samples) / sample_rate:.1f} s of sound; at most {MAX_PACKET_S:g} may be",
+            f"a packet holds {len(samples) / sample_rate:.1f} s of sound; the limit is {MAX_PACKET_S:g} s",
         )
     return Sound(samples.astype(sample_type.newbyteorder("=")), sample_rate, _checked_time(t_s))
 

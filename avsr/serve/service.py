@@ -1,4 +1,4 @@
-"""All streams of one server: who may come in, who may come back, and who must go."""
+"""All streams of one server: opening, resuming and closing them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ R = TypeVar("R")
 class Seat:
     """A session's place in the server, taken by one connection at a time.
 
-    ``must_leave`` tells the connection in it that another one resumes the stream; ``is_free`` that it has gone.
+    ``must_leave`` tells the connection that another one resumes the stream; ``is_free`` is set when it has left.
     """
 
     session: Session
@@ -49,7 +49,7 @@ class Seat:
 
 
 class Service:
-    """Belongs to one event loop, which it never blocks: streams compute in threads, one a stream at most."""
+    """The streams of one event loop, which it never blocks: they compute in threads, at most one a stream."""
 
     def __init__(
         self,
@@ -60,7 +60,10 @@ class Service:
         logs_text: bool = False,
         open_landmarker: Callable[[], Landmarker] = LateFaceMesh,
     ) -> None:
-        self.recognizer, self.limits, self.metrics = recognizer, limits, Metrics()
+        self.recognizer, self.limits = recognizer, limits
+        self.metrics = Metrics(
+            {"avsr_sessions": lambda: self.num_sessions, "avsr_sessions_max": lambda: limits.max_sessions}
+        )
         self._token, self._logs_text, self._open_landmarker = token, logs_text, open_landmarker
         self.num_connections = 0
         """Websockets that are open, whether they have a stream or not."""
@@ -69,9 +72,6 @@ class Service:
         self._num_opened = 0
         self._network = BatchedNetwork(recognizer.traced, limits.max_sessions, self._count_batch)
         self._threads = ThreadPoolExecutor(limits.max_sessions + 1, thread_name_prefix="avsr-stream")
-        self.metrics.watch(
-            {"avsr_sessions": lambda: self.num_sessions, "avsr_sessions_max": lambda: limits.max_sessions}
-        )
 
     @property
     def num_sessions(self) -> int:
@@ -199,7 +199,7 @@ class Service:
         return self.num_sessions >= self.limits.max_sessions
 
     def _waiting_seats(self) -> list[Seat]:
-        """Return those of streams that nobody is connected to."""
+        """Return those of streams without a connection."""
         return [seat for seat in self._seats.values() if seat.is_free.is_set()]
 
     def _busy(self) -> ProtocolError:
@@ -218,7 +218,7 @@ class Service:
             log("session_closed", session=seat.session.number, audio_s=received.audio, video_s=received.video)
 
     async def _compute(self, work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-        """Work in a thread, which nothing can stop: who is cancelled waits for it, so that no other uses its stream."""
+        """Work in a thread. If cancelled, wait for it all the same, so that nobody else uses the stream meanwhile."""
         loop = asyncio.get_running_loop()
         working = loop.run_in_executor(self._threads, partial(work, *arguments, **options))
         try:
