@@ -71,7 +71,7 @@ NOISE_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class NamedSystem:
-    """The engine under a name of its own; the trust in the sound is told only where gates decide it."""
+    """The engine under a name of its own; the weight of the sound is reported only for gated fusion."""
 
     name: str
     title: str

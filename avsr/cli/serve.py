@@ -80,7 +80,7 @@ def run(
 
     listener = listen(host, port)  # before the model is loaded, which takes a while: a port may be taken
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
-    for chunk_ticks in recognizer.bundle.config.model.chunk_sizes:  # now, when nobody waits for it
+    for chunk_ticks in recognizer.bundle.config.model.chunk_sizes:  # now, so that no client waits for it
         recognizer.traced.prepare(chunk_ticks, sees=True)
     service = Service(recognizer, limits, token=token, logs_text=log_text)
     app = create_app(service, allowed_origins=allowed_origins)
@@ -123,7 +123,7 @@ def checked_origin(text: str) -> str:
 
 
 def check_certificate(certificate: Path, key: Path) -> None:
-    """Load both as the server will, before the model is: nobody should wait for it to hear of a wrong file.
+    """Load both as the server will, so that wrong files are reported before the model is loaded.
 
     Raises:
         ConfigError: they cannot be read, are no PEM files, do not belong together, or the key asks for a password.
@@ -142,7 +142,7 @@ def check_certificate(certificate: Path, key: Path) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port; from now on whoever connects need only wait.
+    """Listen on a port; clients that connect from now on wait until the server accepts them.
 
     Raises:
         DeviceError: it is taken, or there is no such address here.

@@ -50,7 +50,7 @@ def create_app(service: Service, *, allowed_origins: Collection[str] = ()) -> Fa
     @app.get("/healthz")
     async def health(request: Request) -> JSONResponse:
         facts: dict[str, str | int] = {"status": "ok" if service.is_healthy else "failed"}
-        if service.is_authorised(_bearer(request)):  # how busy it is concerns nobody else
+        if service.is_authorised(_bearer(request)):  # the load is told to authorised clients only
             facts |= {"sessions": service.num_sessions, "max_sessions": service.limits.max_sessions}
         return JSONResponse(facts, status_code=200 if service.is_healthy else 503)
 

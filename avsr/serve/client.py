@@ -41,16 +41,16 @@ from avsr.serve.protocol import (
 from avsr.types import VideoFrame
 
 MAX_RETRIES = 9
-"""How often on end a lost connection is taken up again: for about 30 s, in which a server can be started anew."""
+"""Attempts in a row to reconnect: they take about 30 s, in which a server can be restarted."""
 MAX_KEPT_BYTES = 256 * 2**20
-"""What is in no final yet is kept to be sent again, up to this much."""
+"""Limit of the media kept for sending again, until they are covered by a final."""
 PONG_S = 600.0
-"""How long a server may take to answer a ping: it waits behind all that was sent and is not read yet."""
+"""How long a server may take to answer a ping, which queues behind all media that it has not read yet."""
 READ_S = 1.0
-"""How long a packet that is being read may take after the end: a file's comes at once, a pipe's may never."""
+"""After the end, how long to wait for a packet that is being read: from a pipe it may never come."""
 ROUNDING_S = 1e-6
 LEAD_S = 1.0
-"""A stream that must begin anew begins so long before the words that were lost: recognition needs a run-up."""
+"""A new stream in place of a lost one begins this long before the lost words: recognition needs context."""
 
 
 class _TryAgainError(Exception):
@@ -58,7 +58,7 @@ class _TryAgainError(Exception):
 
 
 class _ListenerError(Exception):
-    """What ``on_event`` raised, wrapped: an error of its files is none of the connection."""
+    """Wraps what ``on_event`` raised, so that its OSErrors are not taken for errors of the connection."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -67,9 +67,9 @@ class _ListenerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Base:
-    """Where the server's stream begins within the client's, after others that servers have lost.
+    """Offsets of the server's current stream within the client's: it may not be the first, if a server lost one.
 
-    ``revision`` captions of ``segment`` were told before, the last of which took back what the others said.
+    ``revision`` captions of ``segment`` were delivered before, the last of which withdrew the others.
     """
 
     time_s: float = 0.0
@@ -103,13 +103,12 @@ class _Base:
 
 
 class Client:
-    """Sends one stream to ``url``; ``on_event`` is told what comes back, every final once.
+    """Sends one stream to ``url`` and calls ``on_event`` with every event, with each final once.
 
     ``in_real_time`` sends each packet when its time has come; otherwise the server sets the pace. A lost connection is
-    taken up again where it broke off; where the server has lost the stream, since it was started anew, or has ended it,
-    since it was too long or silent, another stream goes on after the last final, and what it says is told with the
-    times and the numbers of the first. Sound goes as f32 and pictures as PNG, so that the server hears and sees exactly
-    what is sent.
+    resumed. If the server lost the stream, by a restart, or ended it as too long or idle, a new stream continues after
+    the last final; its events get the times and segment numbers of the first. Sound is sent as f32 and pictures as PNG,
+    which are lossless.
 
     Raises:
         InputError: ``url`` is no address of a websocket.
@@ -136,7 +135,7 @@ class Client:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Send nothing more: the stream ends in order with what was sent. For signal handlers and other threads."""
+        """End the stream in order after what was sent. May be called from signal handlers and other threads."""
         if self._loop is None or self._loop.is_closed():
             self._stopping.set()
         else:
@@ -149,12 +148,12 @@ class Client:
 
     @property
     def is_reading(self) -> bool:
-        """Whether a thread still waits for the next packet, after `stop`: its source must be left alone."""
+        """Whether a thread still reads the next packet after `stop`, so that its source must not be closed."""
         return self._pulling is not None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What should be known of the captions beside what the server says."""
+        """Warnings of the client itself, beside those of the server."""
         if not self._missed_s:
             return ()
         return (f"{self._missed_s:.1f} s have no captions: the server began anew, and they were no longer kept",)
@@ -175,10 +174,10 @@ class Client:
             if self._pulling is not None:
                 await asyncio.wait({self._pulling}, timeout=READ_S)
                 if self._pulling.done():
-                    self._pulling.exception()  # of what nobody waits for any more
+                    self._pulling.exception()  # retrieved, or asyncio would log it
                     self._pulling = None
                 else:
-                    self._pulling.cancel()  # nobody waits for it; the thread goes on
+                    self._pulling.cancel()  # only the wait for it: the thread goes on
 
     async def _send(self, outgoing: Iterator[Sound | Picture], config: Config) -> Done:
         num_tries = 0
@@ -188,7 +187,7 @@ class Client:
                 self._has_paused = False
             progress = self._next_segment, self._base
             try:
-                # No proxy: what is seen and heard goes to the named server and past nobody else.
+                # No proxy: media go to the named server only.
                 async with connect(
                     self._url, max_size=None, compression=None, ping_timeout=PONG_S, proxy=None
                 ) as socket:
@@ -268,7 +267,7 @@ class Client:
             raise _ListenerError(error) from error
 
     def _refused(self, event: ErrorEvent) -> None:
-        """Raise what the refusal means: that the stream must begin anew, that it may work later, or the end."""
+        """Raise `_TryAgainError` if a new stream or a later attempt may work, else AvsrError."""
         if self._has_begun and event.code in ("unknown_session", "time_limit", "idle"):
             first_s = self._kept[0].t_s if self._kept else self._final_end_s
             self._has_paused = event.code == "idle"
@@ -284,7 +283,7 @@ class Client:
         raise AvsrError(f"{self._name}: {event.message}")
 
     def _take_back(self) -> int:
-        """Tell that what was said last is void, if it is; return how many captions its segment has had."""
+        """Withdraw the last partial, if there is one; return the number of captions that its segment has had."""
         partial, self._partial = self._partial, None
         if partial is None:
             return self._base.revision if self._base.segment == self._next_segment else 0
@@ -313,7 +312,7 @@ class Client:
         return pulled.result()
 
     async def _wait_for_more(self, outgoing: Iterator[Sound | Picture]) -> None:
-        """Make the next message in a thread; if the connection is lost meanwhile, it is the next one's first."""
+        """Read the next message in a thread; if the connection is lost meanwhile, it is kept for the next one."""
         if self._pulling is None:
             self._pulling = asyncio.wrap_future(in_thread(lambda: next(outgoing, None)))
         stopping = asyncio.ensure_future(self._stopping.wait())
@@ -331,7 +330,7 @@ class Client:
             await socket.send(pack_sound(left) if isinstance(left, Sound) else pack_picture(left))
 
     def _forget_before(self, time_s: float) -> None:
-        """Drop what would not be sent again, and what is too much to keep."""
+        """Drop kept media that end before ``time_s``, and the oldest of what exceeds `MAX_KEPT_BYTES`."""
         while self._kept and self._kept[0].end_s <= time_s:
             self._kept.popleft()
         if self._forgotten is not None:
@@ -348,7 +347,7 @@ class Client:
 
 
 def messages(packets: Iterable[Packet]) -> Iterator[Sound | Picture]:
-    """Turn what the media layer delivers into messages that lose nothing of it."""
+    """Convert packets of the media layer to messages, without loss."""
     next_sound_s = 0.0
     for packet in packets:
         if isinstance(packet, VideoFrame):
@@ -374,7 +373,7 @@ def _check_address(url: str) -> None:
 
 
 def has_arrived(message: Sound | Picture, received: Received) -> bool:
-    """Whether the server has said that it got this, in the times of its own stream, which may round otherwise."""
+    """Whether the server has confirmed this message; its times are sums of others, and may be rounded differently."""
     if isinstance(message, Sound):
         return message.end_s <= received.audio + ROUNDING_S
     return message.t_s <= received.video + ROUNDING_S

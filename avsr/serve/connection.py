@@ -27,14 +27,14 @@ from avsr.serve.service import Seat, Service
 
 RULE_BROKEN = 1008
 GOODBYE_S = 2.0
-"""How long the last events may take to a client that is to be disconnected."""
+"""How long closing a websocket may take."""
 TAKEN_OVER = "another connection has resumed this stream"
 GONE = (WebSocketDisconnect, StalledClientError, asyncio.CancelledError)
-"""What ends a conversation when the client is not there, or does not read."""
+"""Raised when the client is gone or does not read."""
 
 
 async def converse(websocket: WebSocket, service: Service) -> None:
-    """Serve one client until either side ends it; whatever happens to it happens to nobody else."""
+    """Serve one client until either side ends the connection; its errors do not affect others."""
     service.num_connections += 1
     connection = Connection(websocket, service)
     try:
@@ -51,7 +51,7 @@ async def converse(websocket: WebSocket, service: Service) -> None:
 
 
 class Connection:
-    """Takes messages one by one, each recognised before the next is read: a fast client finds its socket full.
+    """Takes messages one by one. Each is recognised before the next is read, which throttles a fast client (TCP).
 
     Raises from ``run``:
         WebSocketDisconnect: the client has gone.
@@ -155,7 +155,7 @@ class Connection:
         return False
 
     async def _next_message(self, seat: Seat) -> str | bytes:
-        """Wait for the client, for the end of its time, or for another connection that wants its seat."""
+        """Wait for a message, for a time limit, or for another connection that resumes this stream."""
         left_s = seat.session.started + self._limits.total_s - time.monotonic()
         receiving = asyncio.create_task(_receive(self._websocket))
         leaving = asyncio.create_task(seat.must_leave.wait())
@@ -181,14 +181,14 @@ class Connection:
             leaving.cancel()
 
     async def _deliver(self) -> None:
-        """Wait until all is sent: who loses the connection before that can resume, and gets the last finals."""
+        """Wait until all is sent: a client that loses the connection before that can resume and get the last finals."""
         try:
             await asyncio.wait_for(self._outbox.emptied(), self._limits.stalled_s)
         except asyncio.TimeoutError:
             raise StalledClientError from None
 
     async def _catch_up(self, seat: Seat) -> None:
-        """Tell what was missed, unless another connection wants the seat meanwhile."""
+        """Send what was missed, unless another connection resumes the stream meanwhile."""
         telling = asyncio.create_task(self._tell_missed(seat))
         leaving = asyncio.create_task(seat.must_leave.wait())
         try:
@@ -201,14 +201,14 @@ class Connection:
             leaving.cancel()
 
     async def _tell_missed(self, seat: Seat) -> None:
-        """Queue each final when the last one is sent: there may be more than may wait at once."""
+        """Queue each final after the last one is sent: there may be more than the outbox holds."""
         for final in seat.session.finals_from(self._next_segment):
             self._tell_final(final)
             await self._outbox.emptied()
         self._tell(seat)
 
     def _tell(self, seat: Seat) -> None:
-        """Queue what is new in the session since the last time."""
+        """Queue what is new in the session since the last call."""
         session = seat.session
         for final in session.finals_from(self._next_segment):
             self._tell_final(final)

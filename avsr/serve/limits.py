@@ -1,4 +1,4 @@
-"""What one server and one client may use up."""
+"""Limits of what one server and one client may use."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from avsr.serve.protocol import Picture, Sound, StatedLimits
 
 DEFAULT_MAX_SESSIONS = 3
-"""One less than two cores held, clients included (`python benchmarks/serve.py`): hosts are not always idle."""
+"""Two cores held four, clients included (`python benchmarks/serve.py`); one less, as hosts are not always idle."""
 PICTURES_PER_S = 30
 """A camera's rate, and a little more than the 25 that are used."""
 BURST_S = 2.0
-"""A client may be this much ahead of the pace, so that jitter costs nothing."""
+"""A client may be ahead of its rates by this much, to allow for jitter."""
 
 PAUSE_S = 30.0
-"""Nothing for so long puts a stream to sleep, after which it costs nothing; a client may pause as long unpunished."""
+"""A gap in stream time counts up to this much: then the stream sleeps and costs nothing. Also the burst for gaps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of the whole server: ``max_sessions`` and ``max_newcomers``. Of each connection: everything else."""
+    """``max_sessions`` and ``max_newcomers`` are for the whole server, all others for each connection."""
 
     max_sessions: int = DEFAULT_MAX_SESSIONS
     max_newcomers: int = 60
@@ -39,7 +39,7 @@ class Limits:
 
     @property
     def max_connections(self) -> int:
-        """Websockets that may be open: one a stream, and newcomers, who have not said yet what they want."""
+        """Websockets that may be open: one a stream, and newcomers that have not sent their config yet."""
         return self.max_sessions + self.max_newcomers
 
     def stated(self) -> StatedLimits:
@@ -48,7 +48,7 @@ class Limits:
 
 
 class Bucket:
-    """A token bucket that may go into debt: whoever takes waits until the debt is paid."""
+    """A token bucket that may go negative; the caller then waits until it is refilled to 0."""
 
     def __init__(self, per_s: float, clock: Callable[[], float], burst_s: float = BURST_S) -> None:
         self._per_s, self._clock = per_s, clock
@@ -64,7 +64,7 @@ class Bucket:
 
 
 class Pace:
-    """Holds one client to the rates of ``limits``, by having the server read no faster."""
+    """Computes how long to wait before reading on, so that a client keeps to the rates of ``limits``."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._messages = Bucket(limits.max_messages_per_s, clock)
@@ -86,6 +86,6 @@ class Pace:
         return max(wait_s, self._sound_s.take(len(message.samples) / message.sample_rate))
 
     def _passed_s(self, t_s: float) -> float:
-        """How far stream time goes on at ``t_s``: time in which nothing comes is recognised too."""
+        """By how much ``t_s`` advances stream time: gaps cost computation too."""
         before_s, self._newest_s = self._newest_s, t_s if self._newest_s is None else max(t_s, self._newest_s)
         return 0.0 if before_s is None else min(max(0.0, t_s - before_s), PAUSE_S)

@@ -1,4 +1,4 @@
-"""Events on their way to one client: bounded, and never in anybody else's way."""
+"""A bounded queue of events to one client."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class StalledClientError(Exception):
 
 
 class Outbox:
-    """A queue in front of ``send``, in which news overtake what is outdated by them.
+    """A queue in front of ``send`` that drops outdated events.
 
-    A newer partial or status takes the place of one that waits; a final that of the partials of its segment. So only
-    finals can pile up. A client to which nothing can be sent for ``stalled_s``, since all buffers on the way are full,
-    or that lets ``max_waiting`` events pile up, is given up: ``run`` then raises `StalledClientError`.
+    A newer partial or status replaces a waiting one, and a final replaces the partials of its segment, so only finals
+    can pile up. If a send takes longer than ``stalled_s``, since all buffers on the way are full, or more than
+    ``max_waiting`` events wait, ``run`` raises `StalledClientError`.
     """
 
     def __init__(self, send: Callable[[str], Awaitable[None]], *, stalled_s: float, max_waiting: int) -> None:

@@ -1,4 +1,4 @@
-"""Image files from outside, decoded when they are looked at, after their headers said that they are small enough."""
+"""Untrusted image files: their headers are checked on arrival, and they are decoded only when used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SCANS = 64
 
 
 class FileFrame(VideoFrame):
-    """A picture that waits as the JPEG, PNG or WebP file it came in: a tenth of the memory. Only one is ever decoded.
+    """A picture kept as the JPEG, PNG or WebP file it came in, which takes a tenth of the memory of a decoded one.
 
     ``rgb`` u8 (H, W, 3), RGB and upright, is decoded anew each time, and raises ProtocolError where it is damaged.
 
@@ -118,7 +118,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             at += 2
         elif marker in _JPEG_SKIPPED:
             at += 2 + max(2, _big(data, at + 2, 2))
-        else:  # which libjpeg refuses, but for 0, no marker, over which it looks for the next
+        else:  # libjpeg refuses these too, except 0, which is no marker and is skipped there
             return None
     return None
 

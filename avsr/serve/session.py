@@ -1,4 +1,4 @@
-"""One speaker's stream on the server, and what has come of it; it outlives the connections that feed it."""
+"""One speaker's stream on the server and its captions; it outlives the connections that feed it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from avsr.stream import Network
 from avsr.types import SAMPLE_RATE, TICK_S
 
 MAX_KEPT_FINALS = 1000
-"""For a client that comes back; it lasts for an hour of speech or more."""
+"""Kept for a client that resumes: an hour of speech or more."""
 MAX_WAITING_BYTES = 32 * 2**20
-"""Pictures, as files, that may wait for their sound; when there is more, they are looked at without it."""
+"""Limit of picture files that wait for their sound; beyond it, they are processed without."""
 
 
 class Session:
     """A `Stream` and its captions so far.
 
-    ``accept`` and ``finish`` compute, in whatever thread calls them, one at a time. What comes of them is kept here and
-    read from here: ``finals_from``, ``partial``, ``status``; ``offset_ms`` is how late pictures come, as far as is
-    known. ``secret`` lets a client resume; ``number`` is for logs. ``on_final`` is told of each final as it is made.
+    ``accept`` and ``finish`` compute in the calling thread, one at a time; their results are ``finals_from``,
+    ``partial`` and ``status``. ``on_final`` is called with each final as it is made. ``offset_ms`` is the delay of
+    pictures, as far as it is known. ``secret`` lets a client resume; ``number`` is for logs.
 
     Raises:
         ProtocolError: a setting does not fit the model.
@@ -178,9 +178,9 @@ class Session:
         self._has_seen |= bool(ticks.visible.any())
 
     def _correct(self, late_ms: int, reached_s: float) -> None:
-        """Move pictures by ``late_ms`` more, beginning with those of which none can have come yet.
+        """Move pictures by ``late_ms`` more, from a stream time on at which none can have arrived yet.
 
-        They may be as far before the sound, which is recognised up to ``reached_s``, as one sense waits for the other.
+        Sound is recognised up to ``reached_s``, and pictures may be ahead of it by the patience of the stream.
         """
         self._known_from_s, self._offset_before_ms = reached_s + DEFAULT_PATIENCE_S, self.offset_ms
         self.offset_ms += late_ms

@@ -1,4 +1,4 @@
-"""How uvicorn is set up for streams of media, and lets go of clients that do not read, or do not say what they want."""
+"""uvicorn's settings for streams of media, and protocols that cut clients which do not read or send no request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from avsr.serve.limits import Limits
 
 REQUEST_S = 10.0
-"""How long the head of a request may take to arrive, as may a connection that does not begin one."""
+"""How long the head of a request may take to arrive, also the first one of a connection."""
 
 
 def web_config(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Config:
@@ -25,8 +25,8 @@ def web_config(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Config:
         ws=Wire,
         ws_max_size=limits.max_message_bytes,
         ws_per_message_deflate=False,  # media gain nothing, and a small message could unpack to a large one
-        # The answer to a ping waits behind all the media that are not read yet: a fast client would be thought dead.
-        # Whether a client is alive is what ``idle_s`` finds out.
+        # No pings: the answer queues behind all media that are not read yet, so a fast client would be taken for dead.
+        # ``idle_s`` finds dead clients.
         ws_ping_interval=None,
         limit_concurrency=16 * limits.max_sessions + 64,
         access_log=False,
@@ -35,7 +35,7 @@ def web_config(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Config:
 
 
 class Door(H11Protocol):
-    """Hangs up on clients that take too long over the head of a request: uvicorn itself would wait for ever."""
+    """Cuts clients that take too long over the head of a request, for which uvicorn would wait without limit."""
 
     _due: asyncio.TimerHandle | None = None
 
@@ -50,12 +50,12 @@ class Door(H11Protocol):
         self._await_request()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Wait no longer, which would keep this for as long; the websocket takes over."""
+        """Stop waiting, since the timer would keep this object alive; the websocket takes over."""
         super().handle_websocket_upgrade(event)
         self._wait_no_longer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         super().connection_lost(exc)
         self._wait_no_longer()
 
@@ -73,16 +73,16 @@ class Door(H11Protocol):
 
 
 class Wire(WebSocketsSansIOProtocol):
-    """Cuts a connection when its conversation is over and the client has not read what it was sent.
+    """Cuts a connection whose conversation is over while the client has not read what it was sent.
 
-    To close it in good order would wait for the client to read, which may be for ever. One that sends pings and reads
-    no answers is cut at once: the answers are in nobody's queue, and would pile up without bound.
+    An orderly close would wait for the client to read, perhaps for ever. A client that sends pings without reading is
+    cut at once, since the pongs would pile up without bound.
     """
 
     def send_receive_event_to_app(self) -> None:
-        """Pass a message on; one for a text that is no UTF-8, which is no JSON either, and will be told so.
+        """Pass a message on; replace text that is not UTF-8, so that it is refused as invalid JSON.
 
-        uvicorn would tell the client nothing, and write a traceback into the log.
+        uvicorn would not answer the client, and log a traceback.
         """
         if self.curr_msg_data_type == "text":
             try:

@@ -31,8 +31,8 @@ def mouth_track(speech: Speech, fps: float = 25.0) -> tuple[MouthShape, ...]:
     """One shape a frame, as the mouth stands in the middle of that frame.
 
     Targets are blended by dominance functions (Cohen & Massaro 1993): near a sound its target wins, between two sounds
-    the stronger one does. What the ear would miss is then made certain: lips meet for every p, b and m, for at least
-    one frame.
+    the stronger one does. Closures, which blending could lose, are then enforced: lips meet for every p, b and m, for
+    at least one frame.
     """
     num_frames = int(np.ceil(speech.duration_s * fps - 1e-6))
     times_s = (np.arange(num_frames) + 0.5) / fps

@@ -36,7 +36,7 @@ def average_weights(several: Sequence[Weights]) -> Weights:
     """Return the mean of weights of the same sizes; of counters, the last.
 
     The means and variances of batch normalisation are averaged too, which is close enough for weights that lie close
-    together; whoever ships the result should validate it.
+    together; validate the result before using it.
     """
     return {
         part: {
