@@ -32,6 +32,18 @@ def test_what_python_says_while_libraries_are_muted_is_heard() -> None:
     assert (ended.returncode, ended.stderr.splitlines()) == (0, [*once, *once, "said late"])
 
 
+def test_a_process_without_standard_error_has_nothing_to_mute() -> None:
+    program = (
+        "import os\n"
+        "from avsr.stderr import silent_stderr\n"
+        "os.close(2)\n"
+        "for time in range(2):\n"
+        "    with silent_stderr: print('inside')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["inside"] * 2)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads where a descriptor leads")
 def test_threads_that_open_at_once_leave_stderr_where_it_was() -> None:
     both_in, first_out = threading.Barrier(2, timeout=20), threading.Event()
