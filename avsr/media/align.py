@@ -34,7 +34,7 @@ ROUNDING_US = 2_000
 
 def is_time(t_s: object) -> bool:
     """Tell whether this is a number of seconds that a timestamp may have."""
-    return isinstance(t_s, int | float | np.integer | np.floating) and abs(float(t_s)) <= MAX_TIME_S  # NaN is not
+    return isinstance(t_s, int | float | np.integer | np.floating) and bool(-MAX_TIME_S <= t_s <= MAX_TIME_S)
 
 
 @dataclass(frozen=True, slots=True)

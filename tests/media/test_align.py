@@ -280,6 +280,7 @@ def test_nothing_gives_nothing():
     "packet",
     [
         AudioPacket(np.zeros(10), 16000, float("nan")),
+        AudioPacket(np.zeros(10), 16000, 10**400),
         AudioPacket(np.zeros(10), 300, 0.0),
         AudioPacket(np.zeros(10), None),
         AudioPacket(np.zeros(10), [16000]),
