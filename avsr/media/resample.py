@@ -170,9 +170,8 @@ def _to_float(samples: npt.NDArray[Any]) -> FloatArray:
     if kind == "u":
         return (samples.astype(np.float32) - full_scale) / full_scale
     if kind == "f":
-        floats = samples.astype(np.float32)
-        is_sound = np.abs(floats) <= WILDEST  # false of what is no number
-        return floats if is_sound.all() else np.where(is_sound, floats, np.float32(0.0))
+        is_sound = np.abs(samples) <= WILDEST  # False for NaN
+        return (samples if is_sound.all() else np.where(is_sound, samples, 0.0)).astype(np.float32)
     raise InputError(
         f"The audio samples are of type {samples.dtype}; give integers such as int16, or floats in [-1, 1]."
     )
