@@ -236,10 +236,13 @@ def _section_at(path: tuple[int | str, ...], cls: type[Section]) -> type[Section
 
 
 def _is_number_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and bool(float(value) + 1)
+        float(value)
     except ValueError:
         return False
+    return True
 
 
 def _show(value: Any) -> str:

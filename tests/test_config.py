@@ -81,8 +81,9 @@ def test_a_model_from_before_there_was_a_choice_fuses_with_gates() -> None:
     assert parse_config("vocab_size: 30", ModelConfig, source="x.yaml").fusion == "gated"
 
 
-def test_a_float_without_a_dot_is_explained() -> None:
-    text = dump_config(FEATURES).replace("1.0e-06", "1e-6")
+@pytest.mark.parametrize("number", ["1e-6", "-1e0"])
+def test_a_float_without_a_dot_is_explained(number: str) -> None:
+    text = dump_config(FEATURES).replace("1.0e-06", number)
     with pytest.raises(ConfigError, match="only with a dot"):
         parse_config(text, FeatureConfig, source="x.yaml")
 
