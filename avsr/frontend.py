@@ -167,7 +167,7 @@ class FrontEnd:
         num_ticks = min(num_ticks, num_ready)
         start_tick, stop_tick = state.next_tick, state.next_tick + num_ticks
         if not state.ended:
-            state = self._give_up_before(stop_tick, state)
+            state = self._pass_over_both(stop_tick, state)
         samples, heard, sound = take_sound(state.sound, start_tick, stop_tick)
         heard, muted_ticks = _unmuted(samples, heard, state.muted_ticks)
         shown, pictures = _take_pictures(state.pictures, start_tick, stop_tick)
@@ -179,17 +179,14 @@ class FrontEnd:
         return replace(ticks, lips=lips), state
 
     def pass_over(self, sense: Sense, tick: int, state: FrontEndState) -> FrontEndState:
-        """Wait no longer for what a sense may still deliver before ``tick``; what comes for it later is too late.
+        """Stop waiting for a sense up to ``tick``: what it delivers for earlier ticks from now on is dropped as late.
 
-        Of a sense that the modality leaves out nothing is waited for.
+        Does nothing for a sense that the modality leaves out.
         """
-        return self._given_up(sense, tick, state) if self.modality in ("av", sense) else state
-
-    def _given_up(self, sense: Sense, tick: int, state: FrontEndState) -> FrontEndState:
-        if sense == "audio" and state.sound_end < tick:
+        if sense == "audio" and self.modality != "video" and state.sound_end < tick:
             sound, audio = self._audio.advance(tick, state.audio)
             return replace(state, sound=state.sound + sound, audio=audio)
-        if sense == "video" and state.pictures_end < tick:
+        if sense == "video" and self.modality != "audio" and state.pictures_end < tick:
             pictures, video = self._video.advance(tick, state.video)
             return replace(state, pictures=_joined(state.pictures, pictures), video=video)
         return state
@@ -201,7 +198,7 @@ class FrontEnd:
         if tick <= state.next_tick:
             return state
         if not state.ended:
-            state = self._give_up_before(tick, state)
+            state = self._pass_over_both(tick, state)
         sound = tuple(part for part in state.sound if end_of(part) > tick)
         pictures = tuple(
             part if part.start_tick >= tick else replace(part, start_tick=tick, shown=None)
@@ -219,9 +216,8 @@ class FrontEnd:
             return ends[self.modality == "video"]
         return max(min(ends), max(ends) - round(self.patience_s / TICK_S))
 
-    def _give_up_before(self, tick: int, state: FrontEndState) -> FrontEndState:
-        """Tell a sense that is behind that its time has passed."""
-        return self._given_up("video", tick, self._given_up("audio", tick, state))
+    def _pass_over_both(self, tick: int, state: FrontEndState) -> FrontEndState:
+        return self.pass_over("video", tick, self.pass_over("audio", tick, state))
 
     def _find_lips(
         self, shown: list[VideoTick], ticks: SenseTicks, state: LipState | None

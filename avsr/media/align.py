@@ -64,7 +64,7 @@ class _Run:
     start_sample: int
     num_samples: int
     resampler: ResamplerState
-    newest: tuple[tuple[float, int, int], ...] = ()
+    newest: tuple[tuple[float, tuple[int, int]], ...] = ()
 
     @property
     def end_s(self) -> float:
@@ -77,13 +77,13 @@ class _Run:
     def has_taken(self, t_s: float, identity: tuple[int, int], duration_s: float) -> bool:
         """Tell whether this packet is among the newest."""
         most_s = min(SAME_TIME_S, duration_s / 2)
-        return any(abs(t_s - known_s) < most_s and identity == (*known,) for known_s, *known in self.newest)
+        return any(abs(t_s - known_s) < most_s and identity == known for known_s, known in self.newest)
 
     def noting(self, t_s: float, identity: tuple[int, int]) -> _Run:
         """Return the run with a packet among the newest."""
         since_s = self.end_s - JITTER_S - SAME_TIME_S
-        newest = [packet for packet in (*self.newest, (t_s, *identity)) if packet[0] >= since_s]
-        return replace(self, newest=tuple(newest))
+        newest = (*self.newest, (t_s, identity))
+        return replace(self, newest=tuple(packet for packet in newest if packet[0] >= since_s))
 
 
 @dataclass(frozen=True, slots=True)
