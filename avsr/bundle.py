@@ -1,4 +1,4 @@
-"""A model on disk: a few plain files, checked before a byte of them is believed.
+"""A model on disk: a few plain files, verified before any of them is used.
 
     config.yaml        avsr.config.BundleConfig
     model.safetensors  the weights, floats as fp16
@@ -48,7 +48,7 @@ MAX_BYTES = {
 }
 """What a bundle may hold, and how large each file may be."""
 MAX_LM_TEXT_BYTES = 64 << 20
-"""What the language model may unpack to; real ones take three to four times their packed size."""
+"""Limit of the language model's size when unpacked; real ones unpack to three to four times their packed size."""
 OPTIONAL = frozenset({LM_FILE})
 TENSOR_TYPES = frozenset({"F16", "I64", "BOOL"})
 """Weights and statistics are fp16; counters and masks keep their type."""
@@ -72,12 +72,12 @@ class Bundle:
 
     @property
     def identity(self) -> str:
-        """Its name, version and hash: what no other bundle has."""
+        """Its name, version and hash, which together are unique."""
         return f"{self.config.name} {self.config.version} {self.sha256}"
 
     @cached_property
     def sha256(self) -> str:
-        """The beginning of a hash of all that makes its captions."""
+        """First 16 hex digits of a hash of everything that captions depend on."""
         content = hashlib.sha256(self.weights)
         content.update(self.tokenizer_bytes)
         content.update(self.lm_bytes or b"")
@@ -250,7 +250,7 @@ def _checked_names(path: Path) -> dict[str, int]:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        # Not followed, not waited for and cut at the limit: the file may have been swapped since it was looked at.
+        # No link is followed, nothing is waited for, little is read: the file may have been replaced since the check.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             data = file.read(limit + 1)
@@ -289,7 +289,7 @@ def _check_tensors(path: Path, weights: bytes) -> None:
 def _parse(path: Path, text: str) -> BundleConfig:
     try:
         values = yaml.safe_load(text)
-        # Looked at alone and first: another version may well have other fields.
+        # Checked first and alone: another version may have other fields.
         version = values.get("format_version", FORMAT_VERSION) if isinstance(values, dict) else FORMAT_VERSION
     except (yaml.YAMLError, ValueError, RecursionError):
         version = FORMAT_VERSION

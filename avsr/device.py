@@ -28,7 +28,7 @@ def open_device(name: str, index: int | None = None) -> torch.device:
 
 
 def _try_gpu(device: torch.device) -> None:
-    """Compute something: one that another process holds, or too old for this PyTorch, fails only then."""
+    """Run one operation: a GPU that is held by another process, or too old for this PyTorch, fails only when used."""
     if not torch.cuda.is_available():
         raise DeviceError("no CUDA device is available to this PyTorch; use the device 'cpu'")
     try:

@@ -1,4 +1,4 @@
-"""Files that a kill at any moment leaves whole, directories that one run at a time writes, and errors that say so."""
+"""Atomic writing of files, locks on directories, and errors that name the file and say what to do."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from avsr.errors import InputError
 LOCK_FILE = ".lock"
 RETRY_S = 0.1
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None}
-"""Errors of a full disk; what has no number, as of PyTorch's writer, may be one."""
+"""Errors of a full disk; an error without a number, as PyTorch's writer raises, may be one."""
 
 
 def prepare_directory(directory: str | Path) -> None:
-    """Make ``directory`` unless it is there, and try whether a file can be written in it.
+    """Make ``directory`` unless it exists, and check that files can be written in it.
 
     Raises:
         InputError: it cannot be made or written to.
@@ -38,10 +38,10 @@ def prepare_directory(directory: str | Path) -> None:
 
 
 def lock(directory: Path, *, patience_s: float = 0.0) -> IO[str]:
-    """Make ``directory`` where it is not there, and keep other processes from writing it until the file is closed.
+    """Make ``directory`` unless it exists, and lock it against other processes until the returned file is closed.
 
     Raises:
-        InputError: it cannot be written, or another process is writing it, and did not end within ``patience_s``.
+        InputError: it cannot be written, or another process held the lock for longer than ``patience_s``.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -57,11 +57,11 @@ def lock(directory: Path, *, patience_s: float = 0.0) -> IO[str]:
 
 
 def hold(file: IO[Any], directory: Path, *, patience_s: float = 0.0) -> None:
-    """Do the same by a ``file`` that is open in ``directory``.
+    """Lock an open ``file`` until it is closed; ``directory`` names it in errors.
 
     Raises:
-        InputError: another process holds it, and did not end within ``patience_s``.
-        OSError: the file system cannot tell.
+        InputError: another process held the lock for longer than ``patience_s``.
+        OSError: the file system does not support locks.
     """
     give_up_s = time.monotonic() + patience_s
     while True:
@@ -76,9 +76,10 @@ def hold(file: IO[Any], directory: Path, *, patience_s: float = 0.0) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Write ``path`` such that it has its old content or all of the new one, whenever this process dies.
+    """Replace ``path`` atomically: if this process dies, the file has its old content or all of the new one.
 
-    One process at a time may: what a killed one left, ``path`` and ``.partial``, is written over.
+    For one process at a time: the scratch file is always ``path`` with ``.partial`` behind it, so that what a killed
+    process left is overwritten.
 
     Raises:
         InputError: it cannot be written.
@@ -88,7 +89,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Do the same where others may be writing ``path``, too: the last one wins.
+    """Replace ``path`` atomically with ``content``; several processes may do so at once, and the last one wins.
 
     Raises:
         OSError: it cannot be written.
@@ -99,9 +100,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def replacing(path: Path, scratch_name: str | None = None) -> Iterator[IO[bytes]]:
-    """Write what takes the place of ``path`` when it is whole; until then it is called ``scratch_name``.
+    """Yield a scratch file in the same directory, which replaces ``path`` when the block ends without an exception.
 
-    None gives it a name that no other file has.
+    ``scratch_name`` None gives it a unique name.
 
     Raises:
         OSError: it cannot be written.
@@ -119,10 +120,10 @@ def replacing(path: Path, scratch_name: str | None = None) -> Iterator[IO[bytes]
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Say of what cannot be written, as where the disk is full, which file it is and what to do.
+    """Turn an OSError of the block into an InputError that names ``path`` and says what to do.
 
     Raises:
-        InputError: an OSError came up.
+        InputError: the block raised an OSError.
     """
     try:
         yield
@@ -131,7 +132,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unwritable(path: Path, error: Exception) -> InputError:
-    """Return the error that says so."""
+    """Return the InputError that says that ``path`` cannot be written, why, and what to do."""
     reason: Any = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
     is_full = getattr(error, "errno", None) in NO_ROOM
     advice = "make room if the disk is full, and run it again" if is_full else "choose another place, or mend this one"

@@ -4,8 +4,8 @@
                                               ├──► take: n ticks of samples and lip frames
     VideoFrame ───► VideoAligner ──► pictures ┘         (pictures ──► LipTracker, told how loud the tick is)
 
-One sense waits for the other, but not longer than its patience: a sense that is further behind counts as absent until
-it has caught up. Waiting is measured in stream time, never by the wall clock, so results can be repeated.
+One sense waits for the other, but only for ``patience_s``: a sense that is further behind counts as absent until it has
+caught up. Waiting is measured in stream time, never by the wall clock, so results are reproducible.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from avsr.types import (
 
 DEFAULT_PATIENCE_S = 2.0
 MUTED_TICKS = 5
-"""Sound counts as absent after so long below ``MUTED_DB`` (0.2 s), until it comes back."""
+"""After this many ticks in a row below ``MUTED_DB`` (0.2 s), sound counts as absent until it is louder again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class SenseTicks:
 
     @property
     def num_audible(self) -> int:
-        """How many ticks have sound that is more than the zeros of a muted microphone."""
+        """Number of ticks whose sound is louder than a muted microphone's."""
         levels_db = (self.loudness_db(index) for index in range(self.num_ticks))
         return sum(level_db is not None and level_db >= MUTED_DB for level_db in levels_db)
 
@@ -84,7 +84,7 @@ class SenseTicks:
 
 
 def join_ticks(pieces: Sequence[SenseTicks]) -> SenseTicks:
-    """Return consecutive pieces as one; of none, the ticks of a stream that has not begun."""
+    """Return consecutive pieces as one; no pieces give no ticks, from tick 0 on."""
     return SenseTicks(
         start_tick=pieces[0].start_tick if pieces else 0,
         samples=np.concatenate([np.zeros(0, np.float32), *(piece.samples for piece in pieces)]),
@@ -95,11 +95,11 @@ def join_ticks(pieces: Sequence[SenseTicks]) -> SenseTicks:
 
 @dataclass(frozen=True, slots=True)
 class FrontEndState:
-    """What has arrived and is not taken yet; ``next_tick`` is taken next.
+    """What has arrived and has not been taken yet; ``next_tick`` is taken next.
 
-    ``muted_ticks`` counts the ticks before it on end whose sound is as from a muted microphone, up to ``MUTED_TICKS``.
-    ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on (silence may have begun before); when all
-    that is ready was taken, at most the patience of it is left.
+    ``sound`` and ``pictures`` are the aligners' output from ``next_tick`` on; a part that is silence may begin earlier.
+    Once everything that is ready was taken, at most ``patience_s`` of it is left. ``muted_ticks`` is how many ticks in
+    a row up to ``next_tick`` were muted, at most ``MUTED_TICKS``.
     """
 
     audio: AudioAlignerState
@@ -124,7 +124,7 @@ class FrontEndState:
 
 @dataclass(frozen=True, slots=True)
 class FrontEnd:
-    """Aligns both senses on ticks and finds the lips. ``tracker`` is None where nobody looks (modality "audio")."""
+    """Aligns both senses on ticks and finds the lips. ``tracker`` None: no lips are looked for (modality "audio")."""
 
     modality: Modality
     tracker: LipTracker | None
@@ -138,7 +138,7 @@ class FrontEnd:
         return FrontEndState(self._audio.init_state(), self._video.init_state(), lips)
 
     def accept(self, packet: Packet, state: FrontEndState) -> FrontEndState:
-        """Take in what arrived; a sense that the modality leaves out is passed over.
+        """Take in what arrived; packets of a sense that the modality leaves out are ignored.
 
         Raises:
             InputError: the packet cannot be used.
@@ -154,13 +154,16 @@ class FrontEnd:
         return replace(state, video=video, pictures=_joined(state.pictures, pictures))
 
     def end(self, state: FrontEndState) -> FrontEndState:
-        """Nothing more will arrive: everything can be taken."""
+        """Declare that nothing more will arrive, so that everything can be taken."""
         sound = self._audio.flush(state.audio)
         pictures = self._video.flush(state.video)
         return replace(state, sound=state.sound + sound, pictures=_joined(state.pictures, pictures), ended=True)
 
     def take(self, num_ticks: int, state: FrontEndState) -> tuple[SenseTicks | None, FrontEndState]:
-        """Return the next ``num_ticks`` ticks, or None while they are not all ready; at the end fewer may be left."""
+        """Return the next ``num_ticks`` ticks, or None while they are not all ready.
+
+        After `end`, what is left may be fewer; None then means that there are none.
+        """
         num_ready = self._ready_tick(state) - state.next_tick
         if num_ready < (1 if state.ended else num_ticks):
             return None, state
@@ -192,7 +195,7 @@ class FrontEnd:
         return state
 
     def skip_absence(self, chunk_ticks: int, state: FrontEndState) -> FrontEndState:
-        """Pass over the whole chunks ahead in which neither sense is present, however many, without making them."""
+        """Skip the whole chunks ahead in which neither sense is present, however many, without creating their ticks."""
         first_present = min(_first_sound(state.sound), _first_picture(state.pictures), self._ready_tick(state))
         tick = int(first_present // chunk_ticks) * chunk_ticks
         if tick <= state.next_tick:
@@ -208,7 +211,7 @@ class FrontEnd:
         return replace(state, sound=sound, pictures=pictures, next_tick=tick, muted_ticks=0)
 
     def _ready_tick(self, state: FrontEndState) -> int:
-        """All ticks before this one are decided."""
+        """Return the tick up to which everything can be taken now."""
         ends = state.sound_end, state.pictures_end
         if state.ended:
             return max(ends)
@@ -255,7 +258,7 @@ def _joined(pictures: tuple[AlignedVideo, ...], more: AlignedVideo) -> tuple[Ali
 
 
 def _unmuted(samples: FloatArray, heard: BoolArray, muted_ticks: int) -> tuple[BoolArray, int]:
-    """Take the ticks of a muted microphone out of ``heard``; also return how many there are up to now."""
+    """Mark the ticks of a muted microphone as not heard; also return how many muted ticks in a row precede the next."""
     heard = heard.copy()
     for index, tick in enumerate(samples.reshape(-1, TICK_SAMPLES)):
         is_muted = bool(heard[index]) and level_db(tick) < MUTED_DB

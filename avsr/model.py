@@ -19,7 +19,7 @@ from avsr.types import AvChunk, LogProbs
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """Everything that a stream has told the network so far, bounded in size; every tensor's first axis is the batch."""
+    """What the network remembers of its streams, bounded in size; every tensor's first axis is the batch."""
 
     audio_front: tuple[torch.Tensor, ...]
     audio: tuple[BlockState, ...]
@@ -31,7 +31,7 @@ class ModelState:
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """What a pass gives besides the state: features (B, T, dim) of every branch, and the fusion's own outputs."""
+    """Output of `AvsrModel.encode`: features (B, T, dim) of every branch, and the fusion's own outputs."""
 
     audio: torch.Tensor
     video: torch.Tensor
@@ -65,7 +65,7 @@ class AvsrModel(nn.Module):
         return self.fused_head.weight.device
 
     def window(self, chunk_ticks: int) -> Window:
-        """Return what streams with such chunks see: the whole left context, too."""
+        """Return what attention sees in streams with such chunks, with the model's full left context."""
         return Window(chunk_ticks, self.config.left_context_ticks)
 
     def init_state(self, batch: int = 1, context_ticks: int | None = None) -> ModelState:

@@ -26,7 +26,7 @@ from avsr.traced import TracedNetwork
 from avsr.types import TICK_MS, Caption, Modality, Transcript
 
 MAX_PATIENCE_S = 60.0
-"""What waits is kept in memory, pictures above all."""
+"""Limit of ``patience_s``: what waits is kept in memory, mostly pictures."""
 NO_LM: Literal["none"] = "none"
 
 
@@ -43,7 +43,7 @@ def load_model(
         model: name or directory; None for the default that comes with the package.
         lm: the language model of its streams: an ARPA file, used with the bundle's weights, or "none"; None for the
             one in the bundle, if there is one.
-        device: "cpu" or "cuda", for which convolutions lose TF32 in the whole process: float32 means float32.
+        device: "cpu" or "cuda"; the latter turns TF32 off for convolutions in the whole process, for full float32.
         threads: processor threads for the network, for the whole process; None leaves torch's choice.
 
     Raises:

@@ -27,23 +27,23 @@ from avsr.traced import map_tensors
 from avsr.types import SAMPLE_RATE, TICK_S, TICK_US, AvChunk, Caption, LogProbs, Modality, Sense, VideoFrame
 
 SLEEP_TICKS = 750
-"""After so long without either sense (30 s) the network sleeps; with the next tick that has one it begins afresh.
+"""After this long without either sense (30 s) the network is no longer run; it restarts from its initial state.
 
-Its left context is far shorter than that, so nothing is forgotten that it could have remembered.
+Its left context is far shorter than that, so no memory is lost.
 """
 MAX_UNREAD_FINALS = 10_000
-"""Finals kept for a reader who does not come; the oldest are dropped and counted."""
+"""Unread finals that are kept; beyond that the oldest are dropped and counted."""
 
 TOO_LOUD = 8.0
-"""So many times full scale no recording is: those are the numbers of integers, not divided by theirs."""
+"""Samples beyond this many times full scale are a caller's mistake: integers converted to float but not scaled."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What a stream's state means nothing without: only a stream of the same settings can go on from it.
+    """What a stream's state depends on: only a stream with equal settings can continue from it.
 
-    ``avsr`` is the version that knows what is in the state, ``model`` its bundle's ``identity``; ``lm`` the language
-    model's ``sha256``, None without one.
+    ``avsr`` is the version of the package; ``model`` the bundle's ``identity``; ``lm`` the language model's ``sha256``,
+    None without one.
     """
 
     avsr: str
@@ -56,12 +56,11 @@ class StreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """All that a stream has learnt so far: every stage's state, and what is waiting.
+    """Everything a stream knows so far: every stage's state, and the ticks of the chunk that is being filled.
 
-    ``waiting`` are the ticks, one by one, of a chunk that is not whole. ``absent_ticks`` counts the ticks on end
-    without either sense, up to ``SLEEP_TICKS``. ``heard_ticks`` counts ticks with sound louder than a muted
-    microphone's, ``visible_ticks`` those with a face, since the start. ``loudest`` is the largest sample, 1 being full
-    scale.
+    ``waiting`` holds those ticks, one by one. ``absent_ticks`` is how many ticks in a row had neither sense, at most
+    ``SLEEP_TICKS``. ``heard_ticks`` counts the ticks with sound louder than a muted microphone's, ``visible_ticks``
+    those with a face, since the start. ``loudest`` is the largest absolute sample, 1 being full scale.
     """
 
     settings: StreamSettings
@@ -76,13 +75,13 @@ class StreamState:
     loudest: float = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the network's part as it is on a processor: there may be no GPU where it is read."""
+        """Pickle with all tensors on the CPU: the reader may have no GPU."""
         on_cpu = replace(self, model=map_tensors(self.model, torch.Tensor.cpu))
         return StreamState, tuple(getattr(on_cpu, each.name) for each in fields(self))
 
 
 class Network(Protocol):
-    """What a stream needs of the network: `AvsrModel` itself, or what takes many streams' chunks to it together."""
+    """What a stream needs of the network: `AvsrModel` has it, and so has a batcher that serves many streams at once."""
 
     @property
     def device(self) -> torch.device:
@@ -101,12 +100,12 @@ class Network(Protocol):
 class Stream:
     """One speaker, live: push whatever arrives, in packets of any size, and read captions as they come.
 
-    Times ``t`` are seconds since the start of the stream; a packet without one goes on where the last one ended (25
-    pictures a second for video), or where its sense was given up. However the input is cut into packets, the finals are
-    the same, as long as neither sense lags more than ``patience_s`` behind the other, after a gap in the pictures 0.2 s
-    less. Close it (or use ``with``): it owns a face tracker.
+    Times ``t`` are seconds since the start of the stream. A packet without one continues where the last one ended (25
+    pictures a second for video), or at the tick up to which its sense was passed over. However the input is cut into
+    packets, the finals are the same, as long as neither sense lags more than ``patience_s`` behind the other (after a
+    gap in the pictures, ``patience_s`` - 0.2 s). Close it (or use ``with``): it owns a face tracker.
 
-    Threads may share it, one to push sound and one to push pictures: they wait for each other.
+    Threads may share it, for instance one that pushes sound and one that pushes pictures: calls exclude each other.
     """
 
     def __init__(
@@ -132,10 +131,10 @@ class Stream:
 
     @property
     def state(self) -> StreamState:
-        """All that the stream has learnt; another stream of the same model and settings can go on from it.
+        """Everything the stream knows; another stream of the same model and settings can continue from it.
 
-        The other stream may be on another device. Setting it raises InputError where it is not of such a stream, or of
-        one that was finished.
+        The other stream may be on another device. Setting it raises InputError if it comes from a stream with other
+        settings, or from one that was finished.
         """
         return self._state
 
@@ -166,7 +165,7 @@ class Stream:
         self.accept(AudioPacket(samples, sample_rate, t))
 
     def accept_video(self, rgb: npt.NDArray[np.uint8], t: float | None = None) -> None:
-        """Push a picture: u8 (H, W, 3), upright. Of a large one a copy of at most ``MAX_SIDE_PIXELS`` is kept.
+        """Push a picture: u8 (H, W, 3), upright. It is copied, and a large one shrunk to ``MAX_SIDE_PIXELS``.
 
         Raises:
             InputError: the picture or its time cannot be used, or the stream is finished.
@@ -188,17 +187,17 @@ class Stream:
     def accept(self, packet: Packet) -> None:
         """Push sound or a picture as the media layer delivers it.
 
+        An exception from the network or the face tracker passes through and closes the stream.
+
         Raises:
             InputError: the packet cannot be used, or the stream is finished.
-
-        Where recognising fails, in the network or the face tracker, the stream is over.
         """
         arrived = time.perf_counter()
         with self._lock:
             self._accept(packet, arrived)
 
     def pass_over(self, sense: Sense, t: float) -> None:
-        """Wait no longer for what a sense may still deliver before ``t``, seconds: its device is lost, or at rest.
+        """Stop waiting for what a sense may still deliver before ``t``, seconds: its device is lost, or paused.
 
         Raises:
             InputError: the time cannot be used, or the stream is finished.
@@ -216,7 +215,7 @@ class Stream:
     def captions(self) -> Iterator[Caption]:
         """Yield what is new since the last call.
 
-        Partials that newer ones overtook unread are dropped. Finals are kept, up to ``MAX_UNREAD_FINALS``.
+        An unread partial is dropped when a newer caption comes. Finals are kept, up to ``MAX_UNREAD_FINALS``.
         """
         while True:
             with self._lock:
@@ -226,9 +225,9 @@ class Stream:
             yield caption
 
     def finish(self) -> None:
-        """Nothing more will arrive: flush every stage, after which ``captions`` gives the last captions.
+        """Declare that nothing more will arrive: flush every stage, after which ``captions`` gives the last captions.
 
-        They are finals, but for a partial that came to nothing: an empty one takes it back.
+        They are finals; or, if the last partial shown came to nothing, an empty partial that takes it back.
         """
         with self._lock:
             if self._finished:
@@ -246,7 +245,7 @@ class Stream:
         return (self.state.front.next_tick - len(self.state.waiting)) * TICK_S
 
     def notes(self) -> tuple[str, ...]:
-        """Say, for people, which sense was never there, and what was pushed but could not be used."""
+        """Return messages for people: which sense was never there, and what was pushed but could not be used."""
         state, found = self.state, []
         audio, video = state.front.audio, state.front.video
         if self._front.modality != "audio" and not state.visible_ticks:
@@ -264,7 +263,7 @@ class Stream:
         return tuple(found)
 
     def close(self) -> None:
-        """Release the face tracker; what is not finished is lost."""
+        """Release the face tracker; whatever was not flushed by ``finish`` is lost."""
         with self._lock:
             self._finished = True
             if self._landmarker:
@@ -286,14 +285,14 @@ class Stream:
             raise InputError("the stream is finished; open another one with Recognizer.stream()")
 
     def _pump(self, arrived: float) -> None:
-        """Look for the lips of every tick that is there, and recognise every chunk that is whole.
+        """Find the lips of every tick that is ready, and recognise every chunk that is complete.
 
-        Lips are most of the work: what is done of it while a chunk fills need not be waited for when it is full.
+        Finding lips is most of the work. Done tick by tick while a chunk fills, it does not delay the chunk's captions.
         """
         try:
             self._recognise_all(arrived)
         except Exception:
-            self.close()  # else all that is still pushed would wait for ever behind what failed
+            self.close()  # else whatever is pushed from now on would pile up behind the tick that failed
             raise
 
     def _recognise_all(self, arrived: float) -> None:
@@ -319,7 +318,7 @@ class Stream:
             self._publish(captions, arrived)
 
     def _recognise(self, ticks: SenseTicks, state: StreamState) -> tuple[tuple[Caption, ...], StreamState]:
-        """Take one chunk through the network and the search, unless nothing has been there for long."""
+        """Take one chunk through the network and the search, unless both senses have long been absent."""
         state = replace(
             state,
             heard_ticks=state.heard_ticks + ticks.num_audible,

@@ -8,10 +8,10 @@ spent between them. So what streams do all the time, one whole chunk with the wh
     a whole chunk, nothing visible ───────► the graph that looks at none ───────────┼─► the same kind of state
     anything else ────────────────────────► AvsrModel.step ─────────────────────────┘
 
-A recording knows no ``if``: it repeats what was done when it was made. The only choice that `AvsrModel.step` makes by
-values is whether pictures are looked at, hence two graphs; all others depend on shapes, which are compared before a
-graph is used. Which way a chunk goes depends on no packet, and on other streams only where a server steps several at
-once; the ways agree within rounding.
+A trace contains no ``if``: it repeats the operations that ran when it was recorded. The only branch in `AvsrModel.step`
+that depends on values is whether any picture is looked at, hence two graphs; all others depend on shapes, which are
+compared before a graph is used. Which path a chunk takes does not depend on how the input was cut into packets; it
+depends on other streams only where a server steps several at once. The paths agree within rounding.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 Graph = Callable[..., tuple[torch.Tensor, ...]]
 Kind = tuple[torch.Size, torch.dtype]
 
-# TorchScript never lets a graph go: one for each network would leak. So a graph has no weights, and stays.
+# TorchScript never frees a graph, so one for each network would leak. Weights are inputs: equal sizes share a graph.
 _graphs: dict[tuple[ModelConfig, torch.dtype, int, bool], Graph] = {}
 _making = threading.Lock()
 
@@ -42,10 +42,10 @@ _making = threading.Lock()
 class TracedNetwork:
     """A `Network` that steps `AvsrModel` faster, for inference with weights that stay; safe in any number of threads.
 
-    Graphs are made at first use, or ahead of it by ``prepare``, and are shared by all networks of the same sizes. They
-    are given the weights that the network had when it was wrapped: after ``to``, or ``load_state_dict(assign=True)``,
-    wrap it anew. All is left to the model on a GPU, with Triton kernels, in training mode and where gradients are
-    recorded, and so are batches, a shorter last chunk and many chunks at once.
+    Graphs are made at first use, or earlier by ``prepare``, and are shared by all networks of the same sizes. They run
+    with the weights that the network had when it was wrapped: after ``to``, or ``load_state_dict(assign=True)``, wrap
+    it again. `AvsrModel.step` itself is used on a GPU, with Triton kernels, in training mode, where gradients are
+    recorded, for batches, for a shorter last chunk and for many chunks at once.
     """
 
     def __init__(self, network: AvsrModel) -> None:
@@ -65,7 +65,10 @@ class TracedNetwork:
         return self._network.init_state()
 
     def prepare(self, chunk_ticks: int, *, sees: bool) -> None:
-        """Make now what a stream with such chunks, which ``sees`` or only hears, would wait for at its first ones."""
+        """Make graphs (on a GPU: compile kernels) now, so that a stream with such chunks is not delayed at its start.
+
+        ``sees`` is False for a stream that only hears.
+        """
         wanted = chunk_ticks, sees
         if chunk_ticks not in self._kinds or self._network.training or wanted in self._prepared:
             return
@@ -94,13 +97,13 @@ class TracedNetwork:
 
 
 def map_tensors(value: T, change: Callable[[torch.Tensor], torch.Tensor]) -> T:
-    """Return nested tuples and dataclasses, as chunks and states are, with every tensor changed, field by field."""
+    """Apply ``change`` to every tensor of ``value``, nested tuples and dataclasses, such as chunks and states."""
     changed: T = _map_tensors(value, change)
     return changed
 
 
 def tensors_of(value: object) -> list[torch.Tensor]:
-    """List the tensors in the order in which ``map_tensors`` takes them."""
+    """List the tensors in the order in which ``map_tensors`` visits them."""
     found: list[torch.Tensor] = []
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -131,8 +134,8 @@ def _graph(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
 
 
 def _trace(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
-    """Record a step on zeros, and play it once: the first time is slow."""
-    with torch.device("meta"):  # no weights: what is recorded is given them
+    """Record a step on zeros, and run it once, since the first run is slow."""
+    with torch.device("meta"):  # no weights: they are inputs of the graph
         bare = AvsrModel(network.config).eval()
     names = [name for name, _ in (*bare.named_parameters(), *bare.named_buffers())]
     weights = (*network.parameters(), *network.buffers())
@@ -148,13 +151,13 @@ def _trace(network: AvsrModel, chunk_ticks: int, any_visible: bool) -> Graph:
 
     inputs = _inputs(_blank(chunk_ticks, any_visible), state)
     with torch.inference_mode(), warnings.catch_warnings():
-        # Sizes become constants: that is meant.
+        # Sizes become constants, which is intended.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        # PyTorch is pinned, so it cannot disappear unseen; torch.compile would need a compiler on the user's machine.
+        # PyTorch is pinned, so its removal would be noticed; torch.compile would need a compiler on the user's machine.
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
         graph: Graph = torch.jit.trace(step, (weights, tuple(inputs)), check_trace=False)  # type: ignore[no-untyped-call]
         _play(graph, weights, inputs)
-    for name in names:  # PyTorch keeps ``step`` with the graph, and so would keep these weights
+    for name in names:  # PyTorch keeps ``step`` alive with the graph, and through ``bare`` these weights
         _put(bare, name, None)
     return graph
 
@@ -166,7 +169,7 @@ def _put(module: nn.Module, name: str, weight: torch.Tensor | None) -> None:
 
 
 def _play(graph: Graph, weights: tuple[torch.Tensor, ...], inputs: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    # The optimiser finds nothing here that shortens a step, and would spend half a second on the first two.
+    # TorchScript's optimiser does not make a step faster, and would take half a second on each of the first two.
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         return graph(weights, tuple(inputs))
 
