@@ -1,8 +1,8 @@
 """Sound and pictures of any rate, placed on absolute ticks by their timestamps.
 
 Time is never shifted to make things fit: what is missing becomes a tick that says so (`heard` False, `frame` None),
-what comes twice or too late is dropped and counted. Both aligners are stages. In what they return, a gap of an hour
-takes no more memory than one of a second.
+what comes twice or too late is dropped and counted. Both aligners are stages. In their output a gap takes the same
+little memory however long it is.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from avsr.media.resample import ResamplerState, resampler_for, to_mono
 from avsr.types import SAMPLE_RATE, TICK_SAMPLES, TICK_US, AudioTicks, BoolArray, FloatArray, VideoFrame, VideoTick
 
 JITTER_S = 0.03
-"""Audio timestamps this close to the running sample clock yield to it; further off, they are right and it is not."""
+"""Audio timestamps that differ by at most this from the running sample clock are ignored; others reset the clock."""
 SAME_TIME_S = 0.0005
-"""A packet with the samples of a recent one, whose time is this close to that one's (and by less than half its length),
-is that one, come twice."""
+"""A packet with the same samples as a recent one is a duplicate if their times differ by less than this, and by less
+than half the packet's length."""
 MAX_TIME_S = 1e11
 """A timestamp beyond this is nonsense; time since 1970 is not."""
 MAX_HOLD_US = 200_000
 """A picture is shown at most this long before or after its own time."""
 ROUNDING_US = 2_000
-"""Containers round times, often to whole milliseconds; this much never makes a tick more at the end."""
+"""Containers round times, often to whole milliseconds; an excess of this much adds no tick at the end."""
 
 
 def is_time(t_s: object) -> bool:
@@ -50,14 +50,14 @@ class AudioPacket:
 
 
 Packet = AudioPacket | VideoFrame
-"""What comes from a source, one after the other."""
+"""What a source delivers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Sound without a break, on one sample clock: ``num_samples`` have come since ``start_sample`` (of the engine).
+    """Unbroken sound on one sample clock: ``num_samples`` at ``sample_rate`` since ``start_sample`` (at 16 kHz).
 
-    ``newest`` are the packets that began less than `JITTER_S` ago: their timestamps, and what else tells them apart.
+    ``newest`` holds (timestamp, identity) of the packets that began less than `JITTER_S` before the run's end.
     """
 
     sample_rate: int
@@ -75,12 +75,12 @@ class _Run:
         return self.start_sample + self.resampler.next_sample
 
     def has_taken(self, t_s: float, identity: tuple[int, int], duration_s: float) -> bool:
-        """Tell whether this packet is among the newest."""
+        """Tell whether this packet is a duplicate of one of the newest."""
         most_s = min(SAME_TIME_S, duration_s / 2)
         return any(abs(t_s - known_s) < most_s and identity == known for known_s, known in self.newest)
 
     def noting(self, t_s: float, identity: tuple[int, int]) -> _Run:
-        """Return the run with a packet among the newest."""
+        """Return the run with a packet added to the newest."""
         since_s = self.end_s - JITTER_S - SAME_TIME_S
         newest = (*self.newest, (t_s, identity))
         return replace(self, newest=tuple(packet for packet in newest if packet[0] >= since_s))
@@ -88,11 +88,11 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class AudioAlignerState:
-    """Where the aligned audio ends, and what has come of the tick in which it ends.
+    """Where the aligned audio ends, and the samples so far of the tick in which it ends.
 
-    ``frontier_sample`` is the next engine sample; ``pending`` f32 (fewer than 640,) are the samples before it that do
-    not fill a tick yet, ``pending_delivered`` of them really came. ``run`` is the sound now going on.
-    ``dropped_samples`` came too late or twice, in engine samples since the start of the stream.
+    ``frontier_sample`` is the next sample at 16 kHz; ``pending`` f32 (fewer than 640,) are the samples before it that
+    do not fill a tick yet, of which ``pending_delivered`` came and the rest are filled in. ``run`` is the current run.
+    ``dropped_samples`` (at 16 kHz) came too late or twice since the start of the stream.
     """
 
     frontier_sample: int = 0
@@ -112,7 +112,7 @@ class AudioAligner:
     Packets whose timestamps stay within 30 ms of the running sample clock make one unbroken run of sound; the jitter of
     the timestamps is ignored, since to follow it would click. A timestamp further off (a gap, an overlap, or the sum of
     a slow drift between clocks) is honoured: the gap is filled with zeros, the overlap is cut from the newer packet. A
-    packet that came already is no jitter, however short it is.
+    duplicate of a packet is dropped even where it is shorter than 30 ms, and so could pass for jitter.
     The rate and the channels may change from packet to packet. A tick is heard when at least half of its samples came.
     """
 
@@ -134,7 +134,7 @@ class AudioAligner:
             return (), state
         run, duration_s = state.run, len(mono) / packet.sample_rate
         identity = packet.sample_rate, zlib.crc32(mono.tobytes())
-        is_telling = mono.min() < mono.max()  # one piece of digital silence is like another
+        is_telling = mono.min() < mono.max()  # all digital silence is alike, so equality proves nothing there
         if (
             run is not None
             and packet.t_s is not None
@@ -152,7 +152,7 @@ class AudioAligner:
             if start_s != run.end_s or packet.sample_rate != run.sample_rate:
                 writer.end_run(run)
                 start_sample = round(start_s * SAMPLE_RATE)
-                # What has ended may fill the sample in which it ended: to go on in the next one is no loss of sound.
+                # The run that ended may extend into the sample at which the new one begins; begin one later, then.
                 start_sample += writer.frontier_sample == start_sample + 1
                 run = _Run(packet.sample_rate, start_sample, 0, resampler.init_state())
         output, resampler_state = resampler.step(mono, run.resampler)
@@ -163,12 +163,12 @@ class AudioAligner:
     def advance(self, tick: int, state: AudioAlignerState) -> tuple[tuple[SoundPart, ...], AudioAlignerState]:
         """Give up waiting for sound before ``tick``; return the ticks up to it, with silence where nothing came.
 
-        What comes later for the time before it is dropped and counted; a packet without a time goes on at ``tick``.
+        What comes later for the time before it is dropped and counted; a packet without a time continues at ``tick``.
         """
         if tick * TICK_SAMPLES <= state.frontier_sample:
             return (), state
         writer, run = _Writer(state), state.run
-        if run is not None and run.next_sample < tick * TICK_SAMPLES:  # else it begins later, and goes on
+        if run is not None and run.next_sample < tick * TICK_SAMPLES:  # else it begins later, and is kept
             writer.end_run(run)
             run = None
         writer.silence(tick * TICK_SAMPLES - writer.frontier_sample)
@@ -193,7 +193,8 @@ def take_sound(
 ) -> tuple[FloatArray, BoolArray, tuple[SoundPart, ...]]:
     """Cut [start_tick, stop_tick) off the front of ``parts``; silence where they end before.
 
-    Return samples f32 (640 n,), heard bool (n,) and the parts that are left, those of silence whole: their ends matter.
+    Return samples f32 (640 n,), heard bool (n,) and the parts that are left. Parts of silence are not cut: only where
+    they end matters.
     """
     num_ticks = stop_tick - start_tick
     samples, heard = np.zeros(num_ticks * TICK_SAMPLES, np.float32), np.zeros(num_ticks, np.bool_)
@@ -272,8 +273,8 @@ class _Writer:
 class VideoAlignerState:
     """``next_tick`` is decided next; ``latest`` is the newest frame, ``interval_us`` its distance from the one before.
 
-    ``shown`` is the frame of the tick before ``next_tick``. ``dropped_frames`` came out of order, or when the ticks
-    from their own time on had been given up.
+    ``shown`` is the frame of the tick before ``next_tick``. ``dropped_frames`` came out of order, or after the tick at
+    their own time had been given up.
     """
 
     next_tick: int = 0
@@ -319,12 +320,12 @@ class AlignedVideo:
 class VideoAligner:
     """The stage from frames at any times to one picture a tick (25 a second).
 
-    Tick k stands for the moment 40 ms * k and shows the frame nearest to it, the earlier one of two equally near, so
-    that pictures of a source with at least 25 frames a second are at most 20 ms off. It is decided as soon as no later
-    frame can be nearer: by the first frame at or after that moment. At exactly 25 frames a second nothing waits. Slower
-    sources repeat frames; where no frame is within 200 ms the tick has none. A frame that is not newer than the one
-    before it is dropped and counted. One that comes after a tick of its own was given up is counted too; the ticks
-    still to come may show it while it is the nearest.
+    Tick k is the moment 40 ms * k and shows the frame nearest to it, the earlier one of two equally near, so that
+    pictures of a source with at least 25 frames a second are at most 20 ms off. It is decided by the first frame at or
+    after that moment, since no later frame can be nearer. At exactly 25 frames a second nothing waits. Slower sources
+    repeat frames; where no frame is within 200 ms the tick has none. A frame that is not newer than the one before it
+    is dropped and counted. One that comes after the tick at its own time was given up is counted too, though later
+    ticks may still show it while it is the nearest.
     """
 
     def init_state(self) -> VideoAlignerState:

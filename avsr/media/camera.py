@@ -40,8 +40,8 @@ V4L = Path("/sys/class/video4linux")
 class CameraInfo(DeviceInfo):
     """A camera of this machine.
 
-    Where several are of one make, ``name`` ends with the ``port`` that each is plugged into: "Webcam (1-2:1.0)". By
-    that a camera is found when it is the only one, too.
+    Where several have one name, ``name`` ends with the ``port`` that each is plugged into: "Webcam (1-2:1.0)". That
+    name finds a camera even while it is the only one.
     """
 
     port: str | None = None
@@ -128,7 +128,7 @@ class NetworkCamera:
 
     def __init__(self, url: str) -> None:
         self.name = without_password(url)
-        # Little is read ahead: what is read ahead is shown late.
+        # Little is buffered: what is buffered comes late.
         options = {"fflags": "nobuffer", "probesize": "500000", "analyzeduration": "1000000", "rtsp_transport": "tcp"}
         try:
             self._container = av.open(url, mode="r", options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
@@ -190,7 +190,7 @@ def _list_v4l(root: Path) -> tuple[CameraInfo, ...]:
 
 
 def _told_apart(found: list[CameraInfo]) -> tuple[CameraInfo, ...]:
-    """Name cameras of one make by their ports, and by numbers where that is not enough."""
+    """Name cameras with one name by their ports, and by numbers where that is not enough."""
     makes = Counter(info.name for info in found)
     names = [f"{info.name} ({info.port})" if makes[info.name] > 1 and info.port else info.name for info in found]
     return tuple(replace(info, name=name) for info, name in zip(found, told_apart(names), strict=True))
@@ -205,7 +205,7 @@ def _answers(index: int) -> bool:
 
 
 def _open_quietly(device: int | str) -> Any:
-    """OpenCV complains on standard error about what is said better in an exception."""
+    """Open without OpenCV's messages on standard error: failures are reported by exceptions."""
     level = cv2.getLogLevel()
     cv2.setLogLevel(0)
     try:

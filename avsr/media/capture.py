@@ -1,8 +1,8 @@
 """What devices deliver: sound and pictures, each with the time of its capture.
 
-Two clocks are told apart. The host's is ``time.monotonic()``, one for all devices, but what it says of a capture
-jitters. A device's own clock (samples counted, a stream's timestamps) runs evenly, but from where it likes and a little
-fast or slow. `avsr.live` brings them together.
+There are two kinds of clocks. The host's is ``time.monotonic()``: common to all devices, but the time at which it sees
+a capture jitters. A device's own clock (samples counted, a stream's timestamps) runs evenly, but from an arbitrary
+origin and a little fast or slow. `avsr.live` brings them together.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from avsr.types import ByteArray
 class Sound:
     """Sound as captured: ``samples`` (n,) or (n, channels), any type that `avsr.media.to_mono` takes.
 
-    ``device_s`` is the time of the first sample on the device's own clock, ``host_s`` the same by ``time.monotonic()``,
-    told by its arrival; it was captured ``latency_s`` before that, as far as the driver knows. ``lost_s`` of sound were
-    captured just before and are lost; the device's own clock has gone on by as much.
+    ``device_s`` is the time of the first sample on the device's own clock; ``host_s`` is the same on
+    ``time.monotonic()``, derived from its arrival. It was captured ``latency_s`` before that, as far as the driver
+    knows. ``lost_s`` of sound directly before it are lost; ``device_s`` counts them.
     """
 
     samples: npt.NDArray[Any]

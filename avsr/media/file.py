@@ -36,7 +36,7 @@ SHORT_BY_S = 0.5
 """A file that ends this much before its stated duration (and 5 % of it) is worth a warning."""
 
 PIPE, REWINDABLE = "pipe:0", "fd:"
-"""FFmpeg's names for standard input: as it comes, and as a file in which it can go back, but to its true beginning."""
+"""FFmpeg's names for standard input: as a pipe, and as a seekable file, which it reads from its beginning."""
 INDEX_AT_END = (
     ", or it is an mp4 whose index is at its end, which cannot be read from a pipe: give the file itself, or put the "
     "index in front (ffmpeg -i FILE -c copy -movflags +faststart NEW)"
@@ -64,10 +64,10 @@ def open_media(source: str | Path | BinaryIO, modality: Modality = "av") -> Medi
 class MediaFile:
     """An open source; iterate it once for `AudioPacket` and `VideoFrame` on the stream clock. A context manager.
 
-    ``name`` is the source as the user knows it. Memory is bounded: a few decoded frames, and at most 512 packets or 32
-    MiB of undecoded ones a track, while the other track's next packet is looked for. Where a container is interleaved
-    worse than that, the full track goes on alone, nothing is lost, and a warning says so. Damage does not raise as long
-    as anything could be decoded: it ends up in ``warnings``.
+    ``name`` is the source as the user knows it. Memory is bounded: a few decoded frames, and at most 512 undecoded
+    packets or 32 MiB of them a track, while the other track's next packet is looked for. Where a container is
+    interleaved worse than that, the full track is delivered alone, nothing is lost, and a warning says so. Damage
+    raises only if nothing at all could be decoded; else it is told in ``warnings``.
     """
 
     def __init__(self, container: InputContainer, name: str, modality: Modality) -> None:
@@ -90,14 +90,14 @@ class MediaFile:
         for track in self._tracks:
             track.stream.codec_context.thread_count = 1
             track.stream.codec_context.thread_type = "AUTO"
-        # As FFmpeg took it to be when it opened the file; the decoder goes on to change it.
+        # What FFmpeg assumed when it opened the file; the decoder changes it later.
         self._bit_rate = audio.codec_context.bit_rate if audio is not None else None
 
     @property
     def duration_s(self) -> float | None:
         """Seconds of the tracks in use, as the container states them; None where it does not, as for a live stream.
 
-        Of an mp3 it is known only when reading has begun.
+        For an mp3 it is known only once reading has begun.
         """
         if self._duration_is_a_guess:
             return None
@@ -114,12 +114,12 @@ class MediaFile:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was wrong so far and did not keep the rest from being read; complete after the iteration."""
+        """What was wrong so far, though the rest could be read; complete after the iteration."""
         return tuple(self._warnings)
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """Those of ``warnings`` that tell of something lost, as of a file that was cut off in copying."""
+        """Those of ``warnings`` that report a loss, for instance a file that was not copied completely."""
         return tuple(self._damage)
 
     def __iter__(self) -> Iterator[Packet]:
@@ -147,14 +147,14 @@ class MediaFile:
 
     @property
     def _duration_is_a_guess(self) -> bool:
-        """Whether FFmpeg made it up from the bit rate of the first frames, far off where that varies."""
+        """Whether FFmpeg estimated it from the bit rate of the first frames, which is far off where that varies."""
         format_name = self._container.format.name
         if format_name != "mp3" or self._audio is None:
             return format_name == "aac"
         stream = self._audio.stream
         if self._begins_at is None or not stream.duration or not self._bit_rate:
             return True
-        # A Xing header states another one than the bytes of sound at that bit rate.
+        # If a Xing header states the duration, it differs from what the number of bytes at that bit rate gives.
         num_bytes = float(stream.duration * (stream.time_base or 0)) * self._bit_rate / 8
         return bool(abs(num_bytes - (self._container.size - self._begins_at)) < 1)
 
@@ -181,7 +181,7 @@ class MediaFile:
             time, index = min(ready)
             if self._origin is None:
                 self._origin = time
-            # Sound: pictures that run backwards do not come this far.
+            # This is sound: a video track leaves out pictures that run backwards.
             if returns_at is None and newest.get(index, time) - time > DISORDER_S:
                 returns_at = newest[index] - self._origin
             disordered |= max(newest.values(), default=time) - time > DISORDER_S
@@ -305,11 +305,11 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
     if str(source) == "-":
         file = _standard_input()
     elif isinstance(source, str | Path) and not is_url:
-        # From the root, so that FFmpeg takes no file called 10:30.wav for a protocol.
+        # Absolute, so that FFmpeg does not take the start of a name such as 10:30.wav for a protocol.
         file = str(Path(source).absolute())
     timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S) if is_url else None
     try:
-        # Tags may be in any encoding, and nobody looks at them.
+        # Tags may be in any encoding, and are not used.
         container: InputContainer = av.open(file, mode="r", timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         advice = (
@@ -320,7 +320,7 @@ def _open_container(source: str | Path | BinaryIO, name: str) -> InputContainer:
         )
         raise MediaError(f"{name} cannot be opened: {reason_of(error)}. {advice}") from error
     format_name = container.format.name
-    # FFmpeg draws text files as video of a terminal, and opens a still picture as a video of one frame.
+    # FFmpeg renders text files as video of a terminal, and opens a still picture as a video of one frame.
     if format_name == "tty" or format_name.startswith("image2") or format_name.endswith("_pipe"):
         container.close()
         what = "a text file" if format_name == "tty" else "a still picture"
@@ -337,7 +337,7 @@ def _standard_input() -> str:
 
 
 def _is_pipe(place: str) -> bool:
-    """Whether what FFmpeg calls ``place`` is here, but nothing that it can go back in."""
+    """Whether what FFmpeg calls ``place`` is local but not seekable."""
     try:
         return place == PIPE or not (place == REWINDABLE or stat.S_ISREG(Path(place).stat().st_mode))
     except (OSError, ValueError):

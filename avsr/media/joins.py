@@ -1,9 +1,9 @@
-"""Files that were joined end to end: where the times of the packets begin again, they are taken to go on.
+"""Files that were joined end to end: where the packets' times begin again, the new piece is shifted to follow the old.
 
     0 ... 30 | 1.4 ... 20    is read as    0 ... 30 | 30 ... 48.6
 
-A recorder that starts anew, or ``cat a.ts b.ts``, leaves such a file. A single damaged time looks the same for a
-moment, so packets whose times went back are held until a second of them bears it out. A leap ahead is a gap, and stays.
+A recorder that restarts, or ``cat a.ts b.ts``, leaves such a file. A single damaged time looks the same for a moment,
+so packets whose times went back are held until a second of them confirms it. A leap ahead is a gap, and stays.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from typing import Any
 from av.packet import Packet as AvPacket
 
 BACK_S = Fraction(1, 2)
-"""Times that go back by no more are disorder, for the tracks to deal with."""
+"""Times that go back by no more than this are disorder, which the tracks deal with."""
 AHEAD_S = 2
-"""Times that leap ahead by more may be damaged, and then it is no return when they fall back."""
+"""Times that leap ahead by more may be damaged; when they fall back from there, no piece begins."""
 WRAP_S = Fraction(2**33, 90_000)
-"""After 26.5 hours MPEG's clock begins anew. FFmpeg adds that to times before the first: a return looks like a leap."""
+"""The period of MPEG's clock, 26.5 hours. FFmpeg adds it to times before the file's first, so that a return to an
+earlier time may look like a leap ahead by this much."""
 CLOSE_S = Fraction(1, 5)
-"""A packet so close behind those that are held goes with them, even where they have come as far as the others."""
+"""A packet this close to the held ones belongs to them, even where its time would also fit the old piece."""
 PROOF_S = 1
-"""How long the packets after such a leap, or after a return, must run on to be believed."""
+"""For this long the packets after a leap or a return must run on before it is believed."""
 MAX_HELD = 512
-"""So many packets wait at the most for one with a time."""
+"""Held packets at most, where packets without a time follow them."""
 
 
 @dataclass(slots=True)
 class _Stream:
-    """How far one stream has come, on the clock of the whole.
+    """One stream of the file: the index of its ``piece``, and the time that it has ``reached`` on the common clock.
 
-    ``run`` is from when until when the last doubtful times go; ``held`` are packets that went back, with their own.
+    ``run`` is (first, last) of the doubtful times now running on; ``held`` are packets that went back, with the times
+    that they state.
     """
 
     piece: int = 0
@@ -43,10 +45,10 @@ class _Stream:
 
 
 class JoinedTimes:
-    """Gives packets, in the order of the file, the times of one clock; ``joins_at`` are those at which pieces meet.
+    """Puts packets, in the order of the file, on one common clock; ``joins_at`` are the times at which pieces meet.
 
-    All streams move on by the same time, so that sound and pictures stay together. Packets without a time go with
-    those before them.
+    All streams of a piece are shifted by the same time, so that sound and pictures stay together. Packets without a
+    time go with those before them.
     """
 
     def __init__(self) -> None:
@@ -55,7 +57,7 @@ class JoinedTimes:
         self._streams: dict[int, _Stream] = {}
 
     def place(self, packet: AvPacket[Any]) -> Iterator[AvPacket[Any]]:
-        """Take the next packet; yield those that are sure of their times by now, with these."""
+        """Take the next packet; yield those whose times are certain by now, shifted."""
         stream, stated = self._streams.setdefault(packet.stream_index, _Stream()), _stated_time(packet)
         if stated is None:
             if 0 < len(stream.held) < MAX_HELD:
@@ -81,7 +83,7 @@ class JoinedTimes:
         yield self._moved(packet, stream)
 
     def flush(self) -> Iterator[AvPacket[Any]]:
-        """Yield what is held when the file ends; a single packet does not make a piece."""
+        """Yield what is held when the file ends; a single packet is not taken for a new piece."""
         for stream in self._streams.values():
             if len(stream.held) > 1:
                 yield from self._go_on_to_the_next_piece(stream)
@@ -99,7 +101,10 @@ class JoinedTimes:
             yield from self._go_on_to_the_next_piece(stream)
 
     def _is_of_the_next_piece(self, stated: Fraction, stream: _Stream) -> bool:
-        """Whether that brings it nearer to the streams that are there already: neighbours in a file are of a time."""
+        """Whether ``stated`` is nearer to the streams in the next piece when shifted as they are than as this one is.
+
+        Packets that are neighbours in a file have similar times.
+        """
         there = max(other.reached or Fraction(0) for other in self._streams.values() if other.piece > stream.piece)
         here, next_one = self._offsets[stream.piece : stream.piece + 2]
         return abs(stated + next_one - there) < abs(stated + here - there)
@@ -114,13 +119,13 @@ class JoinedTimes:
         yield from self._release(stream)
 
     def _runs_on(self, stream: _Stream, time: Fraction) -> bool:
-        """Whether doubtful times, of which ``time`` is the next, have run on for long enough."""
+        """Add ``time`` to the run of doubtful times; tell whether it is long enough to be believed."""
         first, last = stream.run or (time, time)
         stream.run = (first, time) if time >= last else (time, time)
         return time - stream.run[0] >= PROOF_S
 
     def _begin_a_piece(self, before: int) -> None:
-        """Let the piece after ``before`` begin where the furthest stream has come to."""
+        """Let the piece after ``before`` begin at the latest time that any stream has reached."""
         end = max(stream.reached for stream in self._streams.values() if stream.reached is not None)
         held = [stream.held[0] for stream in self._streams.values() if stream.held and stream.piece == before]
         self._offsets.append(end - min(stated for stated, _ in held))
@@ -143,7 +148,7 @@ class JoinedTimes:
 
 
 def _stated_time(packet: AvPacket[Any]) -> Fraction | None:
-    """Return when a packet is to be decoded, which goes up from packet to packet where ``pts`` need not."""
+    """Return when a packet is to be decoded: unlike ``pts``, that rises from packet to packet."""
     time = packet.dts if packet.dts is not None else packet.pts
     return time * packet.time_base if time is not None and packet.time_base else None
 

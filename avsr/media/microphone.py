@@ -20,24 +20,25 @@ from avsr.stderr import silent_stderr
 PACKET_S = 0.02
 """Sound is delivered in packets of this length."""
 BUFFER_S = 0.3
-"""How long the device's own buffer lasts when nobody comes to empty it; it makes nothing later."""
+"""Length of the device's own buffer: sound is lost when it is not read for longer. It adds no delay."""
 SILENT_S = 1.0
-"""A microphone that delivers nothing for so long is lost."""
+"""A microphone that delivers nothing for this long is lost."""
 FIRST_S = 5.0
 """How long it may take to deliver its first sound; some sound servers wake slowly."""
 MAX_WAITING = 500
-"""Packets that wait to be read (10 s); what comes beyond is dropped, and leaves a gap of its length."""
+"""Packets that wait to be read (10 s); beyond that new ones are dropped, and leave a gap of their length."""
 MAX_LATENCY_S = 0.5
 """Capture times further before the arrival than this are a driver's mistake."""
 NUM_ARRIVALS = 50
-"""Arrivals (1 s) whose earliest tells, when sound was lost, when the next packet was due."""
+"""From the earliest of this many arrivals (1 s) follows when a packet was due, and so how much sound was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class MicrophoneInfo(DeviceInfo):
     """A microphone.
 
-    Of several with one name in one system, all but the first have a number after it: "Headset (2)".
+    ``system`` is PortAudio's host API. Of several with one name in one system, all but the first have a number:
+    "Headset (2)".
     """
 
     system: str
@@ -93,8 +94,8 @@ def choose_microphone(found: tuple[MicrophoneInfo, ...], spec: str | None) -> Mi
 class Microphone:
     """An open microphone: a `Source` of `Sound` in packets of 20 ms, i16 mono, at the device's own rate.
 
-    What the driver says it had to drop (PortAudio's "input overflow"), and what nobody came to read, is a gap on the
-    device's clock, told by the next packet as ``lost_s``.
+    Sound that the driver reports as dropped (PortAudio's "input overflow"), or that was not read in time, is a gap on
+    the device's clock; the next packet states its length as ``lost_s``.
     """
 
     def __init__(self, portaudio: ModuleType, info: MicrophoneInfo, num_channels: int) -> None:
@@ -102,12 +103,12 @@ class Microphone:
         self._rate = info.sample_rate
         self._waiting: queue.Queue[Sound] = queue.Queue(MAX_WAITING)
         self._num_samples = 0
-        """Samples since the beginning, with those that were lost."""
+        """Samples since the beginning, including lost ones."""
         self._num_lost_samples = 0
-        """Of these, lost since the last packet that was queued."""
+        """Samples lost since the last packet that was queued."""
         self._delays_s: deque[float] = deque(maxlen=NUM_ARRIVALS)
         self._num_since_overflow = NUM_ARRIVALS
-        """Packets since then, as far as it matters."""
+        """Packets since the last overflow, at most ``NUM_ARRIVALS``."""
         self._has_delivered = False
         self._stream = portaudio.InputStream(
             device=info.index,
@@ -159,9 +160,9 @@ class Microphone:
             self._num_lost_samples = 0
 
     def _count_overflow(self, arrival_s: float, *, has_overflown: bool) -> None:
-        """Let the clock pass over what the driver dropped before a packet: by as much as that one is overdue.
+        """Advance the clock over what the driver dropped before a packet: by the time that the packet is overdue.
 
-        Drivers do not say how much it was, and the times they state are at their worst then.
+        Drivers do not say how much was lost, and the times they state are least reliable then.
         """
         delay_s = arrival_s - self._num_samples / self._rate
         due_s = min(self._delays_s, default=delay_s)
@@ -172,8 +173,8 @@ class Microphone:
             delay_s -= num_lost_samples / self._rate
             self._num_since_overflow = 0
         if self._num_since_overflow < NUM_ARRIVALS:
-            # A packet may also have been kept waiting by the machine. Taken for lost, that makes those after it come
-            # early; they are due no earlier for that, or each overflow of a busy machine would take it for lost again.
+            # The packet may also have been delayed by the machine. If that delay was taken for a loss, later packets
+            # seem to come early. Ignore that, or the next overflow would count the same delay as lost again.
             delay_s = max(delay_s, due_s)
             self._num_since_overflow += 1
         self._delays_s.append(delay_s)
@@ -186,7 +187,7 @@ def _list(portaudio: ModuleType) -> tuple[MicrophoneInfo, ...]:
         raise DeviceError(f"the system's sound cannot be reached: {error}") from error
     default = next((system["default_input_device"] for system in systems if system["default_input_device"] >= 0), None)
     inputs = [device for device in devices if device["max_input_channels"] > 0]
-    # One microphone is there once for each system, under one name; within a system, one name means two of a kind.
+    # A microphone is listed once for each system, under one name; twice within a system, it is two of a kind.
     names: dict[int, str] = {}
     for system_index in range(len(systems)):
         own = {device["index"]: device["name"] for device in inputs if device["hostapi"] == system_index}

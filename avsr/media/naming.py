@@ -1,4 +1,4 @@
-"""What sources are called where names are shown, logged, piped and written, and in errors."""
+"""Names of sources and devices for people: in output, logs, files and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avsr.errors import InputError, MediaError
 
 
 def name_of(source: str | Path | BinaryIO) -> str:
-    """Return the path, the URL without its password, or what else tells which source it is."""
+    """Return the path, the URL without its password, or another name that identifies the source."""
     if str(source) == "-":
         return "standard input"
     name = source if isinstance(source, str | Path) else getattr(source, "name", "the open file")
@@ -20,7 +20,7 @@ def name_of(source: str | Path | BinaryIO) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """Return ``text`` as it can be printed and written: the name of a file need not be UTF-8."""
+    """Return ``text`` with what UTF-8 cannot encode replaced: the name of a file need not be UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -30,12 +30,12 @@ def without_password(url: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return why the system, FFmpeg or a library refused, to go on with in a sentence."""
+    """Return why the system, FFmpeg or a library refused, without a full stop, as part of a sentence."""
     return str(getattr(error, "strerror", None) or without_password(str(error))).rstrip(".")
 
 
 def told_apart(names: Iterable[str], pattern: str = "{} ({})") -> tuple[str, ...]:
-    """Return ``names``, of which no two are alike: by this ``pattern`` a second "Webcam" is "Webcam (2)"."""
+    """Return ``names`` made unique: with the default ``pattern`` a second "Webcam" becomes "Webcam (2)"."""
     found: list[str] = []
     for name in names:
         number, numbered = 1, name
@@ -48,10 +48,10 @@ def told_apart(names: Iterable[str], pattern: str = "{} ({})") -> tuple[str, ...
 
 @contextmanager
 def usable(name: str) -> Iterator[None]:
-    """Say of which file it is that something cannot be used, such as its rate.
+    """Turn an InputError of the block into a MediaError that begins with ``name``.
 
     Raises:
-        MediaError: an InputError came up.
+        MediaError: the block raised an InputError.
     """
     try:
         yield

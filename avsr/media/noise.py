@@ -19,12 +19,12 @@ LEVEL_FRAME_SAMPLES = 320
 ACTIVE_MARGIN_DB = 15.9
 """A frame is active when it is at most this far below the active level (the margin of ITU-T P.56)."""
 QUIET_DB = 20.0
-"""A piece this far below the level of its recording is a pause in the noise; another one is drawn."""
+"""A piece this far below the level of its recording is a pause in the noise, so another one is drawn."""
 NUM_TRIES = 16
 BABBLE_VOICE_RMS = 0.05
 """Active level of each voice in the babble (-26 dB of full scale)."""
 LOWEST_HZ = 20.0
-"""Coloured noise is flat below: what nobody hears must not make up most of its power, the more the longer it lasts."""
+"""Coloured noise is flat below: else most of the power, the more the longer it lasts, would be inaudible."""
 
 
 def mix_at_snr(speech: FloatArray, noise: FloatArray, snr_db: float) -> FloatArray:
@@ -100,7 +100,7 @@ def coloured_noise(num_samples: int, slope: float, rng: np.random.Generator) -> 
 
 
 def loud_start(recording: FloatArray, num_samples: int, rng: np.random.Generator) -> int:
-    """Return where in ``recording`` (n,) to begin a piece, looped if need be, that is no pause in it.
+    """Return where in ``recording`` (n,) to begin a piece, looped if need be, that is not a pause.
 
     It is the first of 16 random places where the piece is at most 20 dB below the whole, else the loudest of them.
     """

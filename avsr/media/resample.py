@@ -22,9 +22,10 @@ from avsr.types import SAMPLE_RATE, FloatArray
 MIN_RATE_HZ = 4_000
 MAX_RATE_HZ = 768_000
 MAX_ODD_RATE_HZ = 48_000
-"""Above it only multiples of 100 Hz, as all real ones are: another rate takes a filter of up to a gigabyte."""
+"""Higher rates must be multiples of 100 Hz, as all real ones are: others need a filter of up to a gigabyte."""
 MAX_CHANNELS = 64
 WILDEST = 1e6
+"""Float samples beyond this many times full scale are damage, and become zero."""
 BLOCK_SAMPLES = 160
 """Outputs computed at once: 10 ms at 16 kHz."""
 ZERO_CROSSINGS = 32

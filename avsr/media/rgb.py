@@ -50,7 +50,7 @@ class RgbConverter:
 
 
 def _is_mirrored(frame: av.VideoFrame) -> bool:
-    """Tell whether it is shown mirrored, as a front camera has it: upside down first, then turned."""
+    """Tell whether it is to be shown mirrored, as front cameras state: flipped vertically, before it is rotated."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False

@@ -1,4 +1,4 @@
-"""A thread for what may wait for ever: FFmpeg hears no Ctrl-C while it waits for a pipe, a FIFO or a network."""
+"""A thread for calls that may never return: FFmpeg ignores Ctrl-C while it waits for a pipe, a FIFO or a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def in_thread(work: Callable[[], T]) -> Future[T]:
-    """Do ``work`` in a thread that keeps no program from ending: a pipe may never deliver anything."""
+    """Do ``work`` in a daemon thread, so that the program can exit even if it never returns."""
     future: Future[T] = Future()
 
     def run() -> None:

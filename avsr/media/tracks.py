@@ -23,13 +23,13 @@ MAX_QUEUED_BYTES = 32 * 2**20
 DEFAULT_FPS = Fraction(25)
 """Where a container neither states a frame rate nor shows one."""
 TIMED_IN_PLACES = {"mpegts", "mpeg", "hls"}
-"""Formats that state a time for several frames of sound at once; between those FFmpeg makes times up."""
+"""Formats that state one time for several frames of sound; FFmpeg makes up the times between."""
 UNTIMED = {"aac", "mp3", "ac3", "eac3"}
-"""Formats that are frames of sound and nothing else: FFmpeg makes all times up."""
+"""Raw streams of audio frames without timestamps: FFmpeg makes up all times."""
 PASSED_S = 1
-"""Tracks that are read together are no further apart, unless one has a gap."""
+"""Tracks that are read together are at most this far apart, unless one has a gap."""
 LEAP_S = 2
-"""A time this far ahead of the frame before it is doubted until the frames that follow bear it out."""
+"""A time this far ahead of the frame before it is doubted until the frames after it confirm it."""
 
 StreamT = TypeVar("StreamT", AudioStream, VideoStream)
 FrameT = TypeVar("FrameT", av.AudioFrame, av.VideoFrame)
@@ -38,15 +38,15 @@ FrameT = TypeVar("FrameT", av.AudioFrame, av.VideoFrame)
 class Track(ABC, Generic[StreamT, FrameT]):
     """A queue of packets, bounded by `is_full`, and the few frames decoded ahead of need.
 
-    Times are Fractions of a second on the container's clock. A frame whose time leaps ahead is held until it is known
-    whether the next ones stay there, as after a gap, or fall back. Then its time was damaged: it is counted, and takes
-    its place behind the frame before it, where there is room.
+    Times are Fractions of a second on the container's clock. A frame whose time leaps ahead is held until the next ones
+    show what happened. If they stay there, there was a gap. If they fall back, its time was damaged: it is counted as
+    an error, and placed directly after the frame before it, if it fits before the frames that fell back.
     """
 
     lookahead = 1
     """Frames to decode before the first of them can be delivered."""
     proof_s = Fraction(0)
-    """How long frames must stay ahead after a leap, the second one at the least, to be believed."""
+    """A leap is believed once a second frame has followed, and the frames since it last at least this long."""
 
     def __init__(self, stream: StreamT) -> None:
         self.stream: StreamT = stream
@@ -86,7 +86,7 @@ class Track(ABC, Generic[StreamT, FrameT]):
         self._num_bytes += packet.size if packet is not None else 0
 
     def decode(self) -> None:
-        """Decode queued packets until enough frames are ready; what is damaged is counted and left out."""
+        """Decode queued packets until enough frames are ready; damaged ones are counted and left out."""
         while self.is_waiting and self._packets:
             packet = self._packets.popleft()
             self._num_bytes -= packet.size if packet is not None else 0
@@ -107,7 +107,7 @@ class Track(ABC, Generic[StreamT, FrameT]):
 
     @abstractmethod
     def take(self, origin: Fraction) -> Packet | None:
-        """Return the next frame with its time since ``origin``; None where nobody needs it."""
+        """Remove the next frame and return it with its time since ``origin``; None if it need not be shown."""
 
     @abstractmethod
     def _time_of(self, frame: FrameT) -> Fraction | None:
@@ -122,7 +122,7 @@ class Track(ABC, Generic[StreamT, FrameT]):
         return time + self._length_of(frame)
 
     def pass_by(self, time: Fraction) -> None:
-        """Believe what is held: another track has come so far that, damaged, it would not still be the last."""
+        """Believe a leap once another track, now at ``time``, has passed it: no frame has fallen back until then."""
         if self._held and time > self._expected + PASSED_S:
             self._believe_held()
 
@@ -163,7 +163,7 @@ class Track(ABC, Generic[StreamT, FrameT]):
         return self._expected if frame.pts is None or time_base is None else frame.pts * time_base
 
     def _time_base_of(self, frame: FrameT) -> Fraction | None:
-        # Of the last frames, which the decoder keeps until the end, PyAV does not state it.
+        # PyAV states none for the last frames, which the decoder gives only when it is flushed.
         return frame.time_base or self.stream.time_base
 
 
@@ -178,14 +178,14 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
         self._to_doubles = av.AudioResampler(format="dbl")
         self._format = stream.container.format.name
         if self._format in TIMED_IN_PLACES:
-            # A time is stated every 0.7 s at the least; where one is damaged, so is what follows from it.
+            # A time is stated at least every 0.7 s; if it is damaged, so are the times derived from it up to the next.
             self.proof_s = Fraction(3, 4)
         self._first_rate: int | None = None
         self._rate_changed = False
 
     def put(self, packet: AvPacket[Any] | None) -> None:
         """Queue a packet; None ends the track."""
-        # The packet with which a stated time comes is the one that has a position.
+        # Only a packet with a position has a time that the container states.
         if packet is not None and packet.pos is None and self._format in TIMED_IN_PLACES:
             packet.pts = None
         super().put(packet)
@@ -214,12 +214,12 @@ class AudioTrack(Track[AudioStream, av.AudioFrame]):
 class VideoTrack(Track[VideoStream, av.VideoFrame]):
     """Pictures, upright, in square pixels and RGB; where times are missing they follow from the frame rate.
 
-    A frame that would not be shown at any tick, as every other one of a source at 50 frames a second, is left out
-    before the costly conversion to RGB. To decide that takes the time of the next frame. The last two frames are always
-    kept: how long the last one lasts follows from them.
+    A frame that no tick would show, as every other one of a source at 50 frames a second, is left out before the costly
+    conversion to RGB. To decide that takes the time of the next frame. The last two frames are always kept: the length
+    of the last one is derived from them.
 
-    AVI knows no times, only the order of decoding; where pictures are reordered (B-frames) what FFmpeg makes of that as
-    ``pts`` runs back and forth. There the decoding times are used, less the decoder's delay.
+    AVI has no timestamps, only the order of decoding; where pictures are reordered (B-frames), the ``pts`` that FFmpeg
+    derives from it run back and forth. For AVI the decoding times are used, less the decoder's delay.
     """
 
     lookahead = 3
@@ -235,7 +235,7 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
         self._to_rgb = RgbConverter(stream)
 
     def take(self, origin: Fraction) -> VideoFrame | None:
-        """Return the next picture, or None for one that no tick shows or that cannot be converted."""
+        """Remove the next picture and return it; None if no tick shows it, or if it cannot be converted."""
         time, frame = self._decoded.popleft()
         earlier, self._taken = self._taken, time
         if earlier is not None and len(self._decoded) >= 2:
@@ -275,7 +275,7 @@ class VideoTrack(Track[VideoStream, av.VideoFrame]):
 
 
 def frame_rate(stream: VideoStream) -> Fraction | None:
-    """Return the frames a second that the container states or that its first packets show; None where it knows none."""
+    """Return the frames a second that the container states or that its first packets show; None if neither does."""
     return stream.average_rate or stream.guessed_rate or None
 
 
