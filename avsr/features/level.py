@@ -1,9 +1,9 @@
-"""A quiet microphone's sound, made as loud as what models learn from; of usual loudness it is left as it is.
+"""Automatic gain for quiet microphones: their speech is made as loud as what models learn from; other sound is kept.
 
-Log-mel features are as absolute as the sound: speech at -60 dB of full scale lies below their floor, and networks have
-never heard the like. How loud speech is cannot be told before it is there, so it is followed tick by tick: the floor is
-the lowest level of late, and what stands well above it is speech, as loud as the loudest of it. Only speech is made
-louder: a room is not, and a noise that begins is soon the floor itself.
+Log-mel features depend on absolute loudness: speech at -60 dB of full scale lies below their floor, and models were not
+trained on it. The level of speech is tracked tick by tick. The floor is the lowest recent level; what is well above it
+is speech, whose level is that of its loudest recent tick. Gain is applied around speech only, so a quiet room stays
+quiet; a steady noise that begins soon becomes the floor.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from dataclasses import dataclass, replace
 from avsr.types import MUTED_DB
 
 USUAL_DB = -12.0
-"""The loudest ticks of usual speech (dB of full scale, RMS of a tick); quiet speech is brought there."""
+"""Level of the loudest ticks of usual speech (RMS of a tick, dB of full scale), to which quiet speech is raised."""
 QUIET_DB = -35.0
-"""Speech whose loudest ticks are below this is quiet ..."""
+"""Speech becomes quiet when its loudest ticks are below this ..."""
 LOUD_ENOUGH_DB = -25.0
-"""... until they are above this."""
+"""... and stays so until they are above this."""
 MAX_GAIN_DB = 40.0
 SPEECH_ABOVE_FLOOR_DB = 10.0
 SYLLABLE_FALL_DB = 4.0
-"""Speech rises and falls: only what has fallen so far below its peak is called quiet, no noise that begins."""
+"""Only sound that has fallen this far below its peak is taken for quiet speech: steady noise does not fall."""
 HOLD_TICKS = 12
-"""So long after speech sound is still made louder (0.5 s): words have quiet ends, and stops in them."""
+"""The gain is held this long after speech (0.5 s), for the quiet ends of words and the stops in them."""
 FLOOR_RISE_DB = 0.2
-"""So fast the floor rises, per tick (5 dB a second): it finds its way back after the quietest pause."""
+"""Rise of the floor per tick (5 dB a second), by which it recovers after an unusually quiet pause."""
 SPEECH_FALL_DB = 0.04
-"""So fast loud speech is forgotten, per tick of speech (1 dB a second of it): slower than a sentence falls."""
+"""Fall of the speech level per tick of speech (1 dB a second): slower than speech falls within a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelState:
-    """``floor_db`` and ``speech_db``, None before any; ``is_quiet`` says whether speech is made louder.
+    """``floor_db`` and ``speech_db``, None before either is known; ``is_quiet``: speech is to be made louder.
 
-    ``num_silent_ticks`` counts the ticks since the last one of speech, up to one more than ``HOLD_TICKS``.
+    ``num_silent_ticks`` counts the ticks since the last one with speech, at most ``HOLD_TICKS`` + 1.
     """
 
     floor_db: float | None = None
@@ -44,13 +44,13 @@ class LevelState:
 
     @property
     def gain_db(self) -> float:
-        """How much louder the sound is made."""
+        """Gain for the newest tick."""
         if not self.is_quiet or self.speech_db is None or self.num_silent_ticks > HOLD_TICKS:
             return 0.0
         return min(USUAL_DB - self.speech_db, MAX_GAIN_DB)
 
     def heard(self, tick_db: float) -> LevelState:
-        """Return what is known after a tick of this level; one from a muted microphone tells of no floor."""
+        """Return the state after a tick of this level. A muted microphone's ticks do not lower the floor."""
         silent = replace(self, num_silent_ticks=min(self.num_silent_ticks + 1, HOLD_TICKS + 1))
         if tick_db < MUTED_DB:
             return silent

@@ -1,6 +1,6 @@
 """Causal log-mel features: 80 bands, 25 ms Hann window, 10 ms hop, normalised by constants of the model bundle.
 
-Of a quiet microphone's sound they are those of its amplified sound (see `avsr.features.level`).
+A quiet microphone's sound is amplified first (see `avsr.features.level`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONTEXT_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES
 
 @dataclass(frozen=True, slots=True)
 class LogMelState:
-    """The last ``CONTEXT_SAMPLES`` samples as they were made louder, f32 (240,), and how loud the sound is."""
+    """The last ``CONTEXT_SAMPLES`` samples after amplification, f32 (240,), and the level of the sound."""
 
     context: torch.Tensor
     level: LevelState = field(default_factory=LevelState)
@@ -58,7 +58,7 @@ class LogMel:
         return mel, LogMelState(joined[len(joined) - CONTEXT_SAMPLES :].clone(), level)
 
     def parallel(self, samples: torch.Tensor) -> torch.Tensor:
-        """Turn a whole utterance f32 (640 n,) into what `step` makes of it, up to rounding, in one go: for training."""
+        """Compute in one go what `step` returns for a whole utterance f32 (640 n,), up to rounding: for training."""
         state = self.init_state()
         return self._frames(torch.cat([state.context, _levelled(samples, state.level)[0]]))
 
@@ -72,7 +72,7 @@ class LogMel:
 
 
 def _levelled(samples: torch.Tensor, level: LevelState) -> tuple[torch.Tensor, LevelState]:
-    """Make ``samples`` f32 (640 n,) louder where they are quiet, each tick by a gain of its own."""
+    """Amplify ``samples`` f32 (640 n,) where they are quiet, each tick by its own gain."""
     gains = []
     for tick in samples.view(-1, TICK_SAMPLES).numpy():
         level = level.heard(level_db(tick))

@@ -1,6 +1,6 @@
-"""The mouth, cut out so that it holds still while the head moves, turns its roll, comes near or goes away.
+"""The mouth, cut out so that it holds still while the head moves, tilts, comes near or goes away.
 
-Scale and roll come from points that speech does not move (eye corners, nose); only the centre knows the mouth, and
+Scale and roll come from points that speech does not move (eye corners, nose); only the centre depends on the mouth, and
 follows it slowly. So opening, rounding or closing the lips moves the lips inside the crop, not the crop.
 
 Positions in pictures are complex numbers, x + iy: multiplying by one scales and turns.
@@ -33,9 +33,9 @@ ANCHOR_LAYOUT: dict[int, complex] = {
 CROP_PX_PER_CM = 8.2
 """Makes a resting mouth (about 4.9 cm) 42 % of the crop's width; the crop spans 11.7 cm, mid-nose to chin."""
 
-# How the crop follows the face. A measurement that differs by ``d`` crop pixels is taken over, in a tick, with weight
-# max(floor, 1 - exp(-(d / knee)^2)): jitter is averaged away, while real motion is followed within about ``knee``
-# pixels however fast it is.
+# How the crop follows the face: in each tick it moves towards the measured pose, ``d`` crop pixels away, by the share
+# max(floor, 1 - exp(-(d / knee)^2)). So jitter is averaged away, while real motion of any speed is followed within
+# about ``knee`` pixels.
 HEAD_FLOOR, HEAD_KNEE_PX = 0.25, 1.5
 MOUTH_FLOOR, MOUTH_KNEE_PX = 0.05, 6.0
 
@@ -94,7 +94,7 @@ def head_pose(face: Face) -> Pose:
 
 
 def cut(rgb: ByteArray, pose: Pose) -> ByteArray:
-    """Return the crop of ``rgb`` u8 (H, W, 3), gray u8 (96, 96); past the picture's edge its edge pixels go on."""
+    """Return the crop of ``rgb`` u8 (H, W, 3), gray u8 (96, 96); beyond the picture its edge pixels are repeated."""
     # Sampling at least as densely as the source and then averaging keeps large faces from aliasing.
     density = min(max(2, math.ceil(abs(pose.zoom))), _MAX_DENSITY)
     region, corner = _region(rgb, pose)
@@ -131,7 +131,7 @@ def _region(rgb: ByteArray, pose: Pose) -> tuple[ByteArray, complex]:
 
 
 def _distance(a: Pose, b: Pose) -> float:
-    """How far apart, in crop pixels, two poses put the mouth: at most, over a quarter of the crop around its middle."""
+    """Upper bound of how far apart, in crop pixels of ``a``, two poses put a point within 24 pixels of the middle."""
     return (abs(b.centre - a.centre) + abs(b.zoom - a.zoom) * LIP_SIZE / 4) / abs(a.zoom)
 
 

@@ -1,4 +1,4 @@
-"""Where the faces are: 468 points a face, from MediaPipe's FaceMesh behind a two-line protocol.
+"""Where the faces are: 468 points a face, from MediaPipe's FaceMesh behind a small protocol.
 
 The only module that knows MediaPipe, which is imported when a ``FaceMesh`` is made: the import takes seconds.
 The models come out of MediaPipe's wheel; nothing is fetched.
@@ -28,7 +28,7 @@ NUM_POINTS = 468
 MAX_SIDE = 640
 """Longest side of the picture that FaceMesh is given, pixels; larger pictures are shrunk first."""
 LOOK_AROUND_PICTURES = 25
-"""How often FaceMesh looks for further faces while it follows one."""
+"""While it tracks one face, FaceMesh looks for others once in this many pictures."""
 
 MOUTH_CORNERS = (61, 291)
 INNER_LIPS = (13, 14)
@@ -83,10 +83,9 @@ class Landmarker(Protocol):
 class FaceMesh:
     """MediaPipe FaceMesh (Kartynnik et al. 2019, "Real-time facial surface geometry from monocular video").
 
-    It tracks: the face of one picture tells it where to look in the next, so each stream owns one. Looking out for
-    further faces in every picture would double its cost. So with ``max_num_faces`` above one (by default the speaker's
-    and one more) it counts the faces in one picture of ``LOOK_AROUND_PICTURES``, and follows several only while there
-    are several.
+    It tracks: the face of one picture tells it where to look in the next, so each stream needs its own. To look for
+    further faces in every picture would double its cost. So with ``max_num_faces`` above one (by default two) it counts
+    the faces in one of ``LOOK_AROUND_PICTURES`` pictures, and tracks several only while there are several.
     """
 
     def __init__(self, max_num_faces: int = 2) -> None:
@@ -153,7 +152,7 @@ class FaceMesh:
 
 
 class LateFaceMesh:
-    """A FaceMesh that is opened at the first picture: many a stream has none, and one takes memory."""
+    """A FaceMesh that is opened at the first picture: it takes memory, and many streams have no pictures."""
 
     def __init__(self) -> None:
         self._mesh: FaceMesh | None = None
@@ -198,7 +197,7 @@ def _open_counter() -> Any:
 
 @contextmanager
 def _drawing_put_off() -> Iterator[None]:
-    """Let MediaPipe import how it draws, and with it Matplotlib, when somebody draws: it takes longer than all else."""
+    """Delay MediaPipe's import of its drawing code, and so of Matplotlib, which takes longer than all else."""
     finder = _LateDrawing()
     # A list of its own each time: other threads may be looking through the one that is there.
     sys.meta_path = [finder, *sys.meta_path]

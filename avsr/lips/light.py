@@ -1,4 +1,4 @@
-"""A dim mouth, whether by little light or by dark skin, made as bright as what models learn from."""
+"""Brightens the crop of a dim mouth (little light, or dark skin) to what models learn from."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 from avsr.types import LIP_SIZE, ByteArray
 
 DIM_LEVEL = 80.0
-"""A mean gray of the mouth below this, of 255, is dim; at less than half of it the default model misreads much."""
+"""A mouth whose mean gray (of 255) is below this is dim; below half of it the default model makes many errors."""
 
 _MOUTH = slice(LIP_SIZE // 8, LIP_SIZE - LIP_SIZE // 8)
 
 
 def brighten(lips: ByteArray) -> ByteArray:
-    """Return the crop u8 (96, 96) with a mouth of ``DIM_LEVEL`` at least; one of usual brightness as it is.
+    """Return the crop u8 (96, 96), scaled so that the mouth's mean gray is at least about ``DIM_LEVEL``.
 
-    Every picture by itself: all of it is multiplied by one number, as more light would.
+    Each picture is treated by itself; one that is bright enough is returned unchanged.
     """
     level = float(np.mean(lips[_MOUTH, _MOUTH]))
     if level >= DIM_LEVEL:

@@ -23,7 +23,7 @@ MIN_GAIN = 8.0
 
 @dataclass(frozen=True, slots=True)
 class OffsetMeter:
-    """What is known so far of how late the pictures are, beyond what is corrected; a value."""
+    """What is known so far of how late the pictures are, beyond the offset that is corrected already; immutable."""
 
     openings: tuple[float | None, ...] = ()
     loudness_db: tuple[float, ...] = ()

@@ -16,7 +16,7 @@ from avsr.lips.landmarks import Face
 QUIET_DB = -60.0
 """Sound below this level counts as silence, dB of full scale."""
 PATIENCE_TICKS = 25
-"""Another face takes over after so long on end with a score above `MIN_SCORE` and `SCORE_RATIO` times the chosen's."""
+"""Another face is chosen once its score was above `MIN_SCORE` and `SCORE_RATIO` times the chosen's for this long."""
 MIN_SCORE = 0.002
 SCORE_RATIO = 2.0
 WINDOW_TICKS = 75
@@ -53,7 +53,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class SpeakerState:
-    """Who has been seen of late, the ``key`` of the one whose lips are read, and for how long another was better."""
+    """Who was seen recently, the ``key`` of the one whose lips are read, and for how long a rival was better."""
 
     people: tuple[Person, ...] = ()
     chosen: int | None = None

@@ -1,9 +1,9 @@
-"""Do the lips move with the sound? By how many ticks would they have to be shifted to fit best?
+"""Do the lips move with the sound, and by how many ticks would they have to be shifted to fit best?
 
-The measure is the correlation of two slopes, tick by tick: that of the mouth's opening, and that of the loudness in dB.
-A mouth opens as a syllable swells. In 36 sentences of GRID, four of five clips of 3 s correlate best within 2 ticks
-of where they are; of copies that were shifted by 5 or 8 ticks, `OUTLIER_MARGIN` finds a half, and of the originals it
-suspects one in 36. Averaged over clips of one speaker the curve is surer.
+The measure is the correlation of the slopes, tick by tick, of the mouth's opening and of the loudness in dB: a mouth
+opens as a syllable swells. In 36 sentences of GRID (3 s each), four of five clips correlate best within 2 ticks of
+their true offset. `OUTLIER_MARGIN` finds half of the copies that were shifted by 5 or 8 ticks, and wrongly suspects one
+of the 36 originals. The mean curve of several clips of one speaker is more reliable.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy.typing as npt
 from avsr.types import FloatArray
 
 MAX_LAG_TICKS = 12
-"""Shifts are tried up to so many ticks (0.48 s) either way."""
+"""Largest shift that is tried, either way (0.48 s)."""
 LEAST_TICKS = 50
-"""Less than 2 s says nothing."""
+"""Clips under 2 s are too short to measure."""
 LEAST_SEEN = 0.9
 """Share of the ticks that need a face."""
 QUIET_DB = -60.0
-"""Below this level all silence is alike."""
+"""Lower levels are raised to this, so that differences between silences do not count."""
 NEAR_TICKS = 2
-"""Shifts up to this are no mistake."""
+"""Shifts up to this are within the accuracy of the measure."""
 OUTLIER_MARGIN = 0.2
-"""A clip is suspect when it correlates so much better elsewhere than near where it should."""
+"""A clip is suspect when its correlation is higher by this at another shift than near the expected one."""
 
 
 def correlate(openings: Sequence[float | None], loudness_db: FloatArray) -> tuple[int, ...] | None:

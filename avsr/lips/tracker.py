@@ -13,12 +13,12 @@ from avsr.lips.speaker import SpeakerState, pick_speaker
 from avsr.types import LIP_SIZE, LipFrame, VideoTick
 
 HOLD_TICKS = 5
-"""For how long a lost face's last crop is shown before it counts as not visible."""
+"""A lost face's last crop is repeated for this long, then the mouth counts as not visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class LipInput:
-    """One tick of video, and how loud the sound was meanwhile (see ``level_db``); None when nothing was heard."""
+    """One tick of video, and the loudness of the sound in it (see ``level_db``), None when nothing was heard."""
 
     video: VideoTick
     audio_db: float | None = None
@@ -26,7 +26,7 @@ class LipInput:
 
 @dataclass(frozen=True, slots=True)
 class LipState:
-    """The last frame with a face in it, where its crop was, for how many ticks it has been lost, and who is who.
+    """The last frame with a face, its crop, for how many ticks the face has been lost, and the faces being followed.
 
     ``looked_tick`` is the tick of the last new picture.
     """
@@ -41,8 +41,8 @@ class LipState:
 class LipTracker:
     """Stage from ``LipInput`` to ``LipFrame``, one for one and without delay.
 
-    All that it remembers is in the state, except that ``landmarker`` may follow faces by itself: each stream needs
-    its own, and whoever opened it closes it.
+    Its memory is in the state, except that ``landmarker`` may track faces by itself: so each stream needs its own, and
+    whoever opened it closes it.
     """
 
     def __init__(self, landmarker: Landmarker) -> None:
@@ -55,10 +55,10 @@ class LipTracker:
     def step(self, x: LipInput, state: LipState) -> tuple[LipFrame, LipState]:
         """Return the mouth at this tick.
 
-        A repeated picture repeats the last answer; nothing is learnt from it, so that where the crop is settles in as
-        many new pictures whatever their rate. Who is read changes after as long a time.
+        A repeated picture repeats the last answer and changes no state: the crop settles after a number of new
+        pictures, whatever their rate. The choice of the speaker, in contrast, changes after a length of time.
 
-        Without a face the last crop is held for a while; after that the frame is not ``visible``.
+        Without a face the last crop is repeated for ``HOLD_TICKS``; after that the frame is not ``visible``.
         """
         tick = x.video.tick
         if x.video.frame is None:
