@@ -13,7 +13,7 @@ MAX_LINES = 2
 MIN_SHOWN_S = 0.8
 MAX_SHOWN_S = 7.0
 READING_CHARS_PER_S = 17.0
-"""Grown-up viewers' reading speed; the usual subtitling guides say 17 to 20."""
+"""Adults' reading speed; the usual subtitling guides say 17 to 20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Cue:
 
 
 def lay_out(segments: Iterable[Caption], after_s: float | None = None) -> tuple[Cue, ...]:
-    """Turn final captions into cues: every word once, in order, times rising; a cue of earlier ones began ``after_s``.
+    """Turn final captions into cues: every word once, in order, times rising.
 
-    A cue is at most two lines of 42 characters and 7 s of speech (unless one word alone is more), and stays up into the
-    following silence for as long as it takes to read.
+    A cue is at most two lines of 42 characters and 7 s of speech (unless one word alone is more), and stays on the
+    screen after it until it can have been read. ``after_s`` is when the last cue before these began, None without one.
     """
     pieces = [piece for segment in segments for piece in _cut(segment.words)]
     starts_s: list[float] = []

@@ -1,8 +1,8 @@
-"""Caption files that grow, final by final, without their beginnings being kept.
+"""Caption files that grow, final by final, without keeping earlier finals in memory.
 
-``add`` returns what can be appended for good, ``tail`` what has to stand at the end for now. The head, all that was
-added, and the tail are together the file that `avsr.captions.files.render` makes of all finals; only JSON leaves out
-the field ``text``, which its segments hold, and has the duration at its end.
+``add`` returns text to append for good, ``tail`` text that ends the file for now. ``head``, everything added, and
+``tail`` make up the file that `avsr.captions.files.render` gives for all finals; only JSON omits the field ``text``,
+which its segments hold, and has the duration at its end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LineGrowth:
         return f"{final.text}\n" if final.words else ""
 
     def tail(self) -> str:
-        """Return nothing: all is settled."""
+        """Return an empty text: everything is settled."""
         return ""
 
 
@@ -43,9 +43,9 @@ class SubtitleGrowth:
         self.head = VTT_HEAD if name == "vtt" else ""
         self._name = name
         self._last: tuple[Caption, ...] = ()
-        """The newest final, whose end on the screen the next one decides."""
+        """The newest final: how long it is shown depends on the next one."""
         self._num_cues = 0
-        """Those before it; the last of them began at ``_after_s``."""
+        """The number of cues before it; the last of them began at ``_after_s``."""
         self._after_s: float | None = None
 
     def add(self, final: Caption) -> str:

@@ -1,4 +1,4 @@
-"""One live stream in a terminal: the line being spoken, and below it how the senses are doing."""
+"""One live stream in a terminal: the line being spoken, and below it the state of both senses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ NOTICEABLE_S = 0.1
 class LiveView:
     """What is shown; None where nothing is known, or a device is not in use.
 
-    ``microphone`` and ``camera`` say in a word or two how the devices are, ``level_db`` how loud it is (dB of full
-    scale), ``audio_weight`` how far the sound is trusted (0 to 1), ``latency_ms`` how late the newest caption came,
+    ``microphone`` and ``camera`` are the devices' states in a word or two, ``level_db`` the loudness (dB of full
+    scale), ``audio_weight`` how far the sound is trusted (0 to 1), ``latency_ms`` the newest caption's latency,
     ``num_dropped`` and ``lost_s`` how many pictures and how much sound never reached the engine.
     """
 

@@ -21,28 +21,28 @@ from avsr.decode.tokenizer import normalise_text
 from avsr.errors import InputError
 
 MAX_NGRAMS = 50_000_000
-"""Refuse larger files: 16 bytes an n-gram in memory."""
+"""Larger models are refused: an n-gram takes 16 bytes of memory."""
 MAX_TEXT_BYTES = 4 << 30
-"""Refuse what unpacks to more text than this."""
+"""Files that unpack to more text than this are refused."""
 LEAST_LINE_BYTES = 16
-"""A shorter line counts as much towards that: its n-gram takes so much memory."""
+"""A shorter line counts as this long towards that limit: its n-gram takes this much memory."""
 MAX_LINE_BYTES = 65_536
 LEAST_USABLE_PERCENT = 10
-"""Of the words, so many are at least written as the engine writes them."""
+"""At least this share of the words must be spelled as the engine writes words."""
 MAX_LOG10 = 1e30
-"""Of probabilities and backoffs; what is kept has 32 bits."""
+"""Limit of the size of log10 probabilities and backoffs, which are stored as f32."""
 
 
 def read_arpa(source: bytes | str | Path, *, max_bytes: int = MAX_TEXT_BYTES) -> NgramTable:
     """Read an ARPA language model, plain or gzip, of any order: the path of one, or its bytes.
 
-    Words in capitals, as in many public models, are read in small letters, as the engine writes; where a model tells
-    "Blue" from "blue", the latter counts.
+    Words in capitals, as in many public models, are read in lower case, as the engine writes them; where a model has
+    both "Blue" and "blue", the latter counts.
 
     Raises:
-        InputError: ``source`` is neither; the file cannot be read, is damaged or cut short, or is larger than
-            `MAX_NGRAMS` or, unpacked, than ``max_bytes``; the message names the line. Or hardly any of its words is one
-            that the engine can write.
+        InputError: ``source`` is neither; the file cannot be read, is damaged or cut short, or has more than
+            `MAX_NGRAMS` n-grams or, unpacked, ``max_bytes`` (the message names the line); or hardly any of its words
+            can be written by the engine.
     """
     if not isinstance(source, bytes | str | PathLike):
         raise InputError(f"{source!r} is no language model; give the path of an ARPA file, or its bytes")
@@ -129,7 +129,7 @@ def _read_order(
 
 
 def _in_small_letters(words: dict[str, int]) -> dict[str, int]:
-    """Return ``words`` under the names that the engine gives them, each still another one."""
+    """Return ``words`` in lower case, except where two words would become the same one."""
     named: dict[str, int] = {}
     for word, word_id in words.items():
         small = word.lower()
@@ -138,7 +138,7 @@ def _in_small_letters(words: dict[str, int]) -> dict[str, int]:
 
 
 def _require_usable(words: Sequence[str], name: str | Path) -> None:
-    """Refuse a model that can only harm, such as one of pieces of words, or of words with marks."""
+    """Refuse a model that cannot help, such as one of word pieces, or of words with marks."""
     least = -(-len(words) * LEAST_USABLE_PERCENT // 100)
     if sum(1 for _ in islice((word for word in words if word == normalise_text(word)), least)) < least:
         other = next((word for word in words if not word.startswith("<") and word != normalise_text(word)), words[0])

@@ -1,9 +1,9 @@
-"""CTC prefix beam search that can be stopped and taken up again after any frame.
+"""CTC prefix beam search, whose state can be kept after any frame to continue from.
 
 A prefix (a sequence of tokens, blanks and repeats folded away) is scored by the sum over all its alignments, kept in
 two parts: alignments that end in the blank and alignments that end in the prefix's last token (Graves et al. 2006;
 Hannun et al. 2014, "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs",
-algorithm 1). Beside the sums runs the single best alignment of each prefix, which tells when its tokens were said.
+algorithm 1). The single best alignment of each prefix is kept as well; it tells when the tokens were said.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Hypothesis:
 
 
 class Run(NamedTuple):
-    """A token's stay in an alignment: ticks ``start`` to ``end``, both included, and the highest posterior there."""
+    """The ticks of one token in an alignment, ``start`` to ``end`` inclusive, and its highest posterior there."""
 
     start: int
     end: int
@@ -57,10 +57,10 @@ Runs = tuple[Run, ...]
 class Prefix(NamedTuple):
     """What depends on the tokens alone, not on their alignment.
 
-    ``key`` names the token sequence and ``parent_key`` the one without the last token; both are 64-bit hashes, so that
-    two of the few prefixes alive at one tick are mistaken for each other once in some 10^17 ticks. ``bonus`` is what
-    language model and hotwords gave so far; ``word`` the letters since the last word start, worth ``word_score`` if it
-    ends there.
+    ``key`` identifies the token sequence and ``parent_key`` the one without the last token. Both are 64-bit hashes: two
+    of the few prefixes alive at one tick collide once in some 10^17 ticks. ``bonus`` is what language model and
+    hotwords added so far; ``word`` are the letters since the last word start, for which the language model adds
+    ``word_score`` if the word ends there.
     """
 
     tokens: tuple[int, ...]
@@ -77,8 +77,8 @@ class Prefix(NamedTuple):
 class BeamState:
     """The search after ``tick`` ticks of the stream, n prefixes alive, best first.
 
-    ``blank`` and ``nonblank`` f64 (n,): log sums over the alignments that end so; ``best_blank`` and ``best_nonblank``
-    f64 (n,): the single best of those; ``blank_runs`` and ``nonblank_runs`` are where they say the tokens.
+    ``blank`` and ``nonblank`` f64 (n,): log sums over the alignments that end in the blank or not; ``best_blank`` and
+    ``best_nonblank`` f64 (n,): log probabilities of the best single ones, which are ``blank_runs``, ``nonblank_runs``.
     """
 
     tick: int
@@ -96,7 +96,7 @@ class BeamState:
         return self.prefixes[0].tokens
 
     def runs(self, index: int) -> Runs:
-        """Where hypothesis ``index`` (0 is the best) says its tokens, in its best alignment."""
+        """Return the best alignment of hypothesis ``index`` (0 is the best)."""
         ends_blank = self.best_blank[index] >= self.best_nonblank[index]
         return self.blank_runs[index] if ends_blank else self.nonblank_runs[index]
 
@@ -104,10 +104,10 @@ class BeamState:
 class BeamSearch:
     """A streaming stage: log-probabilities in, n-best hypotheses out.
 
-    Every frame is searched alone, so chunk sizes never change the result.
+    Frames are searched one by one, so chunk sizes never change the result.
 
     Args:
-        config: ``beam_size`` prefixes are kept after a tick; each is prolonged by the ``top_k`` likeliest tokens.
+        config: ``beam_size`` prefixes are kept after a tick; each is extended by the ``top_k`` likeliest tokens.
         tokenizer: says which piece is the blank and which begin words.
         lm: a word language model, added when a word is complete.
         hotwords: phrases to favour in this stream.
@@ -242,19 +242,19 @@ class BeamSearch:
         )
 
     def commit(self, state: BeamState, num_tokens: int) -> BeamState:
-        """Keep what agrees with the first ``num_tokens`` tokens of the best hypothesis and begins a word after them.
+        """Keep only hypotheses that begin with the best one's first ``num_tokens`` tokens, followed by a new word.
 
-        ``num_tokens`` is where a word starts in the best hypothesis, so that at least this one is kept. From then on
-        every hypothesis of the segment has these tokens, and the words that they spell, in front.
+        A word must start there in the best hypothesis, so that at least this one is kept. From then on these tokens,
+        and the words they spell, can no longer change.
         """
         head = state.tokens[:num_tokens]
         keep = [i for i, p in enumerate(state.prefixes) if self._begins_with(p.tokens, head)]
         return state if len(keep) == len(state.prefixes) else _selected(state, keep)
 
     def split(self, state: BeamState, num_tokens: int) -> BeamState:
-        """`commit`, then take these tokens off: the state of a segment that begins with the next word.
+        """`commit`, then remove these tokens: return the state of a segment that begins with the next word.
 
-        The search goes on as if nothing was cut, with the language model's context; scores restart near 0.
+        The search continues as if nothing was cut, with the language model's context; scores restart near 0.
         """
         state = self.commit(state, num_tokens)
         loss = np.logaddexp(state.blank[0], state.nonblank[0])
@@ -271,7 +271,7 @@ class BeamSearch:
         )
 
     def num_agreed_tokens(self, state: BeamState) -> int:
-        """Return how many first tokens all hypotheses share, a word start after them: whole words, never to change."""
+        """Return how many leading tokens, whole words, all hypotheses share: these can no longer change."""
         lowest, highest = min(p.tokens for p in state.prefixes), max(p.tokens for p in state.prefixes)
         num_shared = next(
             (i for i, (a, b) in enumerate(zip(lowest, highest, strict=False)) if a != b), min(len(lowest), len(highest))
@@ -322,7 +322,7 @@ class BeamSearch:
 
     def _completed(self, hypothesis: Hypothesis, prefix: Prefix) -> Hypothesis:
         gain = 0.0
-        if self._lm and prefix.tokens:  # silence is no unlikely sentence: it is none, and texts hold none like it
+        if self._lm and prefix.tokens:  # no tokens are silence, not a sentence: language models know no empty ones
             context = self._lm.score(prefix.word, prefix.context)[1] if prefix.word else prefix.context
             gain += prefix.word_score + self._lm.end(context)
         if self._hotwords:
@@ -345,7 +345,10 @@ def _meetings(prefixes: tuple[Prefix, ...], tokens: Indices) -> list[tuple[int, 
 
 
 def _kept(state: BeamState, index: int, source: int | None, token: int, posterior: float) -> tuple[Prefix, Runs, Runs]:
-    """A prefix that stays itself, with its best alignments; ``source`` is the parent it is best reached from anew."""
+    """Return a prefix that stays itself, with its best alignments.
+
+    ``source`` is its parent in the beam if the best alignment now comes from there, by ``token``.
+    """
     if source is not None:
         nonblank_runs = _alignment_with(state, source, token, posterior)
     else:
@@ -357,7 +360,7 @@ def _kept(state: BeamState, index: int, source: int | None, token: int, posterio
 
 
 def _alignment_with(state: BeamState, index: int, token: int, posterior: float) -> Runs:
-    """The best alignment of prefix ``index`` and now ``token``; after the same token only by way of a blank."""
+    """Return prefix ``index``'s best alignment, extended by ``token``; after the same token only across a blank."""
     tokens = state.prefixes[index].tokens
     again = bool(tokens) and tokens[-1] == token
     before = state.blank_runs[index] if again else state.runs(index)

@@ -1,7 +1,7 @@
 """From log-probabilities to captions: partials with a prefix that is never revised, finals at endpoints.
 
-A word is stable, never to change, when every hypothesis that is alive has it followed by another word. So that this
-comes to pass, words whose follower began ``stable_ticks`` ago are committed: hypotheses that read them otherwise are
+A word is stable, never to change, when every hypothesis alive has it, followed by another word. To bring that about,
+words are committed once the word after them began ``stable_ticks`` ago: hypotheses that read them otherwise are
 dropped.
 """
 
@@ -23,10 +23,9 @@ from avsr.errors import InputError
 from avsr.types import BoolArray, Caption, FloatArray, Word
 
 NEVER = -1e4
-"""Log-probability of what cannot be; finite, so that sums of it stay numbers."""
+"""Log-probability of the impossible; finite, so that sums of it stay finite."""
 AFTERTHOUGHT_TICKS = 5
-"""A word may be written so long after the last sound and the last sight of a face. What a network makes of nothing at
-all is no speech."""
+"""Words are still accepted this long after both sound and face are gone; then the network's output is ignored."""
 NOTHING_SHOWN = ("", 0)
 
 
@@ -35,8 +34,7 @@ class CaptionerInput:
     """One stream's ticks from absolute ``start_tick`` on.
 
     ``log_probs`` f32 (C, V) natural log; ``audio_weight`` f32 (C,) in [0, 1]; ``heard`` and ``visible`` bool (C,).
-    ``loudness_db`` (C), RMS in dB of full scale, and ``mouth_opening`` (C), as in `LipFrame`: None at a tick where
-    nothing is known.
+    ``loudness_db`` (C), RMS in dB of full scale, and ``mouth_opening`` (C), as in `LipFrame`: None where unknown.
     """
 
     log_probs: FloatArray
@@ -50,12 +48,13 @@ class CaptionerInput:
 
 @dataclass(frozen=True, slots=True)
 class CaptionerState:
-    """A stream within segment ``segment``, of which ``revision`` captions were given, the last one reading ``shown``.
+    """A stream within segment ``segment``, of which ``revision`` captions were given.
 
-    ``shown`` is None where what the last one read came to nothing, so that whatever follows is news.
-    ``audio_weight`` and ``visible`` hold the ticks from ``first_tick`` on, where the segment's search began;
-    ``num_committed`` tokens can no longer change. ``absent_ticks`` counts ticks on end without either sense, up to
-    one more than ``AFTERTHOUGHT_TICKS``. The last word before the segment ends at ``said_until_tick``.
+    ``shown`` is the last partial's (text, number of stable characters); None where that partial came to nothing, so
+    that the next one is given whatever it says. ``audio_weight`` and ``visible`` hold the ticks from ``first_tick`` on,
+    where the segment's search began; ``num_committed`` tokens can no longer change. ``absent_ticks`` is how many ticks
+    in a row had neither sense, at most ``AFTERTHOUGHT_TICKS`` + 1. The previous segment's last word ends at
+    ``said_until_tick``.
     """
 
     search: BeamState
@@ -74,7 +73,7 @@ class CaptionerState:
 class Captioner:
     """A streaming stage: `CaptionerInput` in, captions out. How ticks are grouped never changes the finals.
 
-    Partials are given once a `step`, where the text or its stable part has changed.
+    A `step` gives at most one partial, if the text or its stable part has changed.
     """
 
     def __init__(self, config: DecodeConfig, tokenizer: Tokenizer, beam: BeamSearch) -> None:
@@ -125,18 +124,18 @@ class Captioner:
         return (*captions, *partial), state
 
     def flush(self, state: CaptionerState) -> tuple[Caption, ...]:
-        """Return the final of the segment that the stream ends in, or take back what was shown of nothing."""
+        """Return the final of the last segment; if it has no words, the empty partial that clears what was shown."""
         return self.rest(state)[0]
 
     def rest(self, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
-        """Do as `flush`, and return the state of a stream that may go on: see `wake`."""
+        """Do as `flush`, and return a state from which the stream can continue: see `wake`."""
         captions, state = self._end("pause", state)
         if not captions:
             captions, state = self._partial(state)
         return captions, self.wake(0, state)
 
     def wake(self, start_tick: int, state: CaptionerState) -> CaptionerState:
-        """Return the state of a stream that rested and goes on at ``start_tick``, knowing only what was shown."""
+        """Return the state of a stream that rested and continues at ``start_tick``; only what was shown is kept."""
         return replace(self.init_state(start_tick), segment=state.segment, revision=state.revision, shown=state.shown)
 
     def _check(self, x: CaptionerInput, state: CaptionerState) -> None:
@@ -160,7 +159,7 @@ class Captioner:
         )
 
     def _commit(self, search: BeamState, num_committed: int) -> tuple[BeamState, int]:
-        """Hold the best hypothesis to its words up to the last word start that is old enough."""
+        """Commit the best hypothesis' words before its last word start that is old enough."""
         runs = search.runs(0)
         for index in range(len(runs) - 1, num_committed, -1):
             old = runs[index].start < search.tick - self._stable_ticks
@@ -178,10 +177,10 @@ class Captioner:
         return (caption,), replace(state, revision=state.revision + 1, shown=shown)
 
     def _end(self, ending: Ending, state: CaptionerState) -> tuple[tuple[Caption, ...], CaptionerState]:
-        """Give the final of the segment and the state of the next one, which has what comes after the cut.
+        """Return the final of the segment and the state of the next one, which keeps what comes after the cut.
 
-        A segment that says nothing has no final and does not count: whether a partial of it was seen depends on how
-        often we looked. The next one takes its number, and the next partial takes back what was shown.
+        A segment without words has no final and is not counted, since whether it had a partial depends on how ticks
+        were grouped. The next segment takes its number, and the next partial replaces what was shown.
         """
         num_tokens = self._cut(state.search) if ending == "length" else None
         if num_tokens is None:
@@ -214,9 +213,8 @@ class Captioner:
         )
 
     def _cut(self, search: BeamState) -> int | None:
-        """How many tokens of the best hypothesis to cut off: to its widest gap between words, past what is stable.
-
-        None where no word is followed by another.
+        """Return how many tokens of the best hypothesis to cut off: up to the widest gap between words that are not
+        stable yet, the last of equal ones. None where there is no such gap.
         """
         hypothesis, num_agreed = self._beam.hypothesis(search), self._beam.num_agreed_tokens(search)
         cuts = [
@@ -227,7 +225,7 @@ class Captioner:
         return max(cuts, key=lambda i: (hypothesis.ticks[i] - hypothesis.end_ticks[i - 1], i), default=None)
 
     def _caption(self, hypothesis: Hypothesis, state: CaptionerState, stable_chars: int | None = None) -> Caption:
-        """The caption of ``hypothesis``; a final one where all of it is stable (None)."""
+        """Return the caption of ``hypothesis``; ``stable_chars`` None makes it a final, all of which is stable."""
         hypothesis = _not_before(state.first_tick, hypothesis)
         words = _one_by_one(timed_words(hypothesis, self._tokenizer), seconds(state.said_until_tick))
         num_chars = len(" ".join(word.text for word in words))
@@ -247,13 +245,13 @@ class Captioner:
 
 
 def _ticks_said(hypothesis: Hypothesis) -> npt.NDArray[np.int64]:
-    """The ticks at which the best alignment says a token, rising."""
+    """Return the ticks of all tokens in the best alignment, rising."""
     spans = zip(hypothesis.ticks, hypothesis.end_ticks, strict=True)
     return np.array([tick for start, end in spans for tick in range(start, end + 1)], np.int64)
 
 
 def _not_before(first_tick: int, hypothesis: Hypothesis) -> Hypothesis:
-    """After a cut, a hypothesis other than the one that was cut may align its first tokens before the cut."""
+    """Move times before ``first_tick`` to it: after a cut, other hypotheses may align their first tokens before it."""
     return replace(
         hypothesis,
         ticks=tuple(max(tick, first_tick) for tick in hypothesis.ticks),
@@ -262,7 +260,7 @@ def _not_before(first_tick: int, hypothesis: Hypothesis) -> Hypothesis:
 
 
 def _one_by_one(words: tuple[Word, ...], first_s: float) -> tuple[Word, ...]:
-    """Let no word begin before the one before it ends; before the first, that is ``first_s``."""
+    """Move starts so that no word begins before the previous one ends, and the first not before ``first_s``."""
     placed: list[Word] = []
     for word in words:
         begun_s = max(word.start_s, placed[-1].end_s if placed else first_s)

@@ -1,13 +1,13 @@
-"""When a segment of speech has ended: a pause that is long enough, or a segment that is too long.
+"""When a segment of speech has ended: after a long enough pause, or when the segment is too long.
 
 Every tick of a pause earns credit, more where the room is silent and the lips are still, less where the lips move:
 
-    lips move                       1    (someone who prepares to speak on may take twice the time)
+    lips move                       1    (someone who is about to speak on gets twice the time)
     nothing known, or sound alone   2
-    sound silent and lips still     3    (two senses agree: two thirds of the time are enough)
+    sound silent and lips still     3    (both senses agree: two thirds of the time are enough)
 
-The segment ends once the credit makes up ``endpoint_silence_s``. In the last quarter of ``max_segment_s`` ever shorter
-pauses are taken, and at its end the segment is cut wherever it is.
+The segment ends once the credit is twice the number of ticks in ``endpoint_silence_s``. In the last quarter of
+``max_segment_s`` shorter and shorter pauses suffice, and at its end the segment is cut wherever it is.
 """
 
 from __future__ import annotations

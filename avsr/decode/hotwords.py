@@ -1,8 +1,8 @@
 """Words and phrases that a stream favours: an Aho-Corasick automaton over the letters of the hypotheses.
 
-The bonus of a text is a function of the text alone: the boosts of the hotwords said in it as whole words, plus, for the
-hotword that its end may be the beginning of, a share as large as the part said. So the bonus grows while a hotword is
-being said, and a match that breaks gives its share back.
+The bonus of a text is a function of the text alone: the boosts of the hotwords that occur in it as whole words, plus a
+share for a hotword that may have begun at its end, in proportion to the letters said. So the bonus grows while a
+hotword is being said, and the share is taken back when the match breaks.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class HotwordMatcher:
         """`moves(node)` -> gains f64 (V,) and next nodes i64 (V,) for each token; kept, since most nodes come again."""
 
     def finish(self, node: int) -> float:
-        """Return what the end of the text adds at ``node``: hotwords that end here are whole, other shares go back."""
+        """Return what the end of the text adds at ``node``: the boosts of hotwords that end here, less the share."""
         return self._whole[node] - self._share[node]
 
     def _add(self, letters: str, boost: float) -> None:

@@ -30,8 +30,8 @@ class WordLm:
     """A language model as the beam search uses it.
 
     A word's score is ``weight`` times its natural log probability after the words before it, plus ``word_bonus``.
-    ``<unk>`` is the probability of all unknown words together; one of them, as pieces may spell it, is given no more
-    than `UNKNOWN_LOG10`, so that a string of letters never beats a rare word.
+    ``<unk>`` is the probability of all unknown words together; a particular one gets at most `UNKNOWN_LOG10`, so that a
+    random string of letters never beats a rare word.
 
     Raises:
         ConfigError: a weight or bonus that is not a finite number, or a weight under 0.
@@ -60,7 +60,7 @@ class WordLm:
 
     @property
     def sha256(self) -> str:
-        """The beginning of a hash of its n-grams: models that differ in weight or bonus alone have the same."""
+        """First 16 hex digits of a hash of its n-grams, whatever its weight and bonus."""
         return self._ngrams.sha256
 
     def start(self) -> LmContext:
@@ -103,7 +103,7 @@ class NgramTable:
 
     @cached_property
     def sha256(self) -> str:
-        """The beginning of a hash of all that it lists."""
+        """First 16 hex digits of a hash of everything that it lists."""
         content = hashlib.sha256("\0".join(self._words).encode())
         for order in self._orders:
             for column in order:

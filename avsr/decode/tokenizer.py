@@ -19,7 +19,7 @@ BLANK_ID = 0
 UNKNOWN_ID = 1
 
 NO_INVISIBLE = str.maketrans("", "", "\u00ad\u061c\u200c\u200d\u200e\u200f\u2060\ufeff")
-"""Takes away what stands inside words unseen: soft hyphens, joiners (Persian writes them) and marks of direction."""
+"""Removes invisible characters inside words: soft hyphens, joiners (as in Persian) and direction marks."""
 
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 _NOT_WORD = re.compile(r"[^\w\s']+|_")
@@ -38,7 +38,7 @@ class Tokenizer:
     blank_id: int = BLANK_ID
 
     def __init__(self, model: bytes) -> None:
-        if not model:  # SentencePiece takes no bytes for no model, and says so only when it is used
+        if not model:  # SentencePiece accepts empty bytes, and fails only when it is used
             raise InputError("the tokenizer model is empty; give the bytes that avsr.decode.train_tokenizer returned")
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -127,7 +127,7 @@ def normalise_text(text: str) -> str:
 
     Digits stay digits: whether "2" is said "two" or "second" is for whoever prepares the text.
     """
-    # Small letters may be spelt with marks that the capitals are not, which must come in their order again.
+    # Lower-casing may add combining marks, which must be normalised again.
     plain = unicodedata.normalize("NFKC", text).translate(NO_INVISIBLE).lower()
     plain = unicodedata.normalize("NFC", plain).translate(_APOSTROPHES)
     spaced = _NOT_WORD.sub(_marks_alone, plain)

@@ -9,9 +9,9 @@ from avsr.decode.tokenizer import WORD_MARK, Tokenizer
 from avsr.types import TICK_S, Word
 
 LEAD_TICKS = 4
-"""A word begins so long before its first token is written (0.16 s): a causal network must have heard some of it.
+"""A word begins this long before its first token (0.16 s): a causal network must hear some of a word to write it.
 
-On GRID words so begin within 0.05 s of the corpus' own times on the average, which else were 0.18 s late.
+On GRID, words then begin within 0.05 s of the corpus' own times on average; without it, 0.18 s late.
 """
 
 
@@ -19,8 +19,8 @@ def timed_words(hypothesis: Hypothesis, tokenizer: Tokenizer) -> tuple[Word, ...
     """Return the words of ``hypothesis``, times in seconds since the start of the stream.
 
     A word lasts from ``LEAD_TICKS`` before the first tick of its first token to the end of the last tick of its last
-    token, in the best alignment, so that neighbours may overlap, and the first begin before the stream. Its confidence
-    is the geometric mean of its tokens' highest posteriors there.
+    token, in the best alignment. So neighbours may overlap, and the first word may begin before the stream. Its
+    confidence is the geometric mean of its tokens' highest posteriors there.
     """
     starts = [i for i, token in enumerate(hypothesis.tokens) if i == 0 or tokenizer.is_word_start(token)]
     ends = [*starts[1:], len(hypothesis.tokens)]
@@ -29,7 +29,7 @@ def timed_words(hypothesis: Hypothesis, tokenizer: Tokenizer) -> tuple[Word, ...
 
 
 def seconds(tick: int) -> float:
-    """Return the time at which ``tick`` begins, without the dust of binary fractions."""
+    """Return the time at which ``tick`` begins, rounded to 10 ms (ticks are multiples of it)."""
     return round(tick * TICK_S, 2)
 
 
