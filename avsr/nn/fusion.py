@@ -21,8 +21,8 @@ GATE_HIDDEN = 64
 class FusionOutput:
     """``fused`` (B, T, dim); ``audio_weight`` (B, T) in [0, 1]; ``snr_db`` (B, T), the estimated SNR of the sound.
 
-    ``audio_weight`` is the sound's share in the mix. Without gates it tells only what is there: 0.5 with both senses, 1
-    with sound alone, 0 with lips alone or nothing.
+    ``audio_weight`` is the sound's share in the mix. Without gates it depends only on what is present: 0.5 with both
+    senses, 1 with sound alone, 0 with lips alone or nothing.
     """
 
     fused: torch.Tensor
@@ -33,7 +33,7 @@ class FusionOutput:
 def make_fusion(config: ModelConfig) -> Fusion:
     """Return the fusion that ``config.fusion`` names.
 
-    What comes on the ticks of an absent sense never counts, and the ticks of no sense at all give finite features.
+    The features of an absent sense are never used; ticks without any sense give finite features.
     """
     kinds: dict[FusionKind, type[Fusion]] = {
         "gated": CrossAttentionFusion,
@@ -45,12 +45,12 @@ def make_fusion(config: ModelConfig) -> Fusion:
 
 
 class CrossAttentionFusion(nn.Module):
-    """Sound asks the lips, lips ask the sound, and the answers join what was asked with.
+    """Each sense attends to the other; the results are added to the features of both.
 
-    Gated, a small network reads both branches, an explicit estimate of the signal-to-noise ratio (trained on the known
-    ratio of mixed noise) and which senses are present, and gives each sense's weight; ungated, both count the same. The
-    weight of a sense scales its own features and whatever the other sense found in it. Where a sense is absent, a
-    learned vector asks in its place.
+    With gates, a small network reads both branches, an explicit estimate of the signal-to-noise ratio (trained on the
+    known ratio of mixed noise) and which senses are present, and gives each sense's weight; without, both weigh the
+    same. The weight of a sense scales its own features and whatever the other sense found in it. Where a sense is
+    absent, a learned vector takes its place.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -57,7 +57,7 @@ class LipFrontEnd(nn.Module):
         stacks = ((pixels / 255 - GRAY_MEAN) / GRAY_STD).unfold(1, STEM_TICKS, 1).permute(0, 1, 4, 2, 3)
         if not self.training and (_picking_waits(visible) or visible.all()):
             y = self._embed(stacks.flatten(0, 1)).view(*visible.shape, self._dim) * visible[..., None]
-        else:  # hidden ticks cost nothing, and never enter the statistics of batch normalisation
+        else:  # ticks that are not visible cost nothing, and never enter the statistics of batch normalisation
             y = self.project.get_parameter("0.weight").new_zeros(*visible.shape, self._dim)
             seen = stacks[visible]
             if len(seen):
@@ -71,7 +71,7 @@ class LipFrontEnd(nn.Module):
 
 
 def _picking_waits(mask: torch.Tensor) -> bool:
-    """On a GPU the processor must wait to learn how many elements a mask picks, which no captured graph can."""
+    """Whether picking elements by this mask waits for the GPU to count them, which a captured CUDA graph cannot do."""
     return mask.is_cuda
 
 

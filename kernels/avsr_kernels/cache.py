@@ -51,7 +51,7 @@ class KeyValueCache:
 
 @dataclass(frozen=True, slots=True)
 class FusionCache:
-    """The keys and values of both senses over the left context; both count the same ticks."""
+    """The keys and values of both senses over the left context; both have the same length and ``next_tick``."""
 
     audio: KeyValueCache
     video: KeyValueCache

@@ -1,8 +1,8 @@
 """The one place that chooses between the PyTorch reference and the Triton kernels.
 
 ``AVSR_KERNELS`` says which: ``auto`` (the default) takes Triton on a GPU that can run it and the reference elsewhere;
-``reference`` and ``triton`` insist. ``TRITON_INTERPRET=1``, set before Triton is imported, lets the Triton kernels run
-on a CPU, slowly, to test them.
+``reference`` and ``triton`` force one. ``TRITON_INTERPRET=1``, set before Triton is imported, lets the Triton kernels
+run on a CPU, slowly, to test them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class KernelsUnavailableError(RuntimeError):
-    """``AVSR_KERNELS`` asks for what this machine, or this input, does not allow. The message says why."""
+    """``AVSR_KERNELS`` asks for kernels that cannot run on this machine or for this input. The message says why."""
 
 
 def use_triton(query: torch.Tensor) -> bool:
@@ -78,7 +78,7 @@ def _log_once(level: int, message: str) -> None:
 
 @cache
 def _cannot_launch() -> str | None:
-    """Let Triton build now, with the machine's C compiler, what it calls the driver with; say what went wrong."""
+    """Let Triton compile its launcher now, with the machine's C compiler; return what went wrong, or None."""
     try:
         from triton.runtime.driver import driver
 

@@ -46,7 +46,7 @@ def check_window(
     query: torch.Tensor, others: Sequence[torch.Tensor], masks: Sequence[torch.Tensor], caches: Sequence[KeyValueCache],
     chunk_ticks: int, left_ticks: int,
 ) -> None:  # fmt: skip
-    """Refuse what would make a kernel read or write elsewhere than in its tensors.
+    """Refuse arguments for which a kernel would read or write out of bounds.
 
     Raises:
         ValueError: ``others`` are not as ``query`` (B, H, T, D), ``masks`` are not (B, T), ``caches`` do not fit or are
@@ -72,7 +72,7 @@ def check_window(
 
 
 def window_sizes(num_ticks: int, num_cached: int, chunk_ticks: int, left_ticks: int) -> tuple[int, int]:
-    """Return chunk and left context, no larger than matters: so any number may stand for "all" and none overflows."""
+    """Return chunk and left context, limited to what there is: so any number may mean "all", and none overflows."""
     return min(chunk_ticks, num_ticks), min(left_ticks, num_cached + num_ticks)
 
 

@@ -1,9 +1,9 @@
-"""Compile the kernels for a GPU that this machine need not have, and read what the assembler says of them.
+"""Compile the kernels for a GPU that this machine need not have, and report the registers and memory they take.
 
     python -m avsr_kernels.offline                      # every head dimension, precision and tile size, for sm_90
     python -m avsr_kernels.offline --head-dims 48 64    # some of them
 
-The real operators run, on a driver that compiles each kernel as a GPU would have it and launches nothing.
+The real operators run, on a stand-in for Triton's driver that compiles each kernel and launches nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Rotary positions in fixed point: as exact after a month of streaming as in the first second.
 
 Su et al. 2021 ("RoFormer", eq. 34) turn feature pair i of a query or key at tick t by the angle
-``t * base ** (-i / half)``. Here an angle is a 32-bit integer, 2**32 to the whole turn, and so is the tick. Their
-product wraps around, and wrapping takes away whole turns only: the turn between two ticks depends on their distance
-alone, exactly, though both numbers are bounded. So keys can be cached already turned, once, when they are new.
+``t * base ** (-i / half)``. Here angles are 32-bit integers in units of 2**-32 turns, and ticks are 32-bit integers.
+Their product wraps around by whole turns only, so the turn between two ticks depends exactly on their distance alone,
+though both numbers are bounded. So keys are turned once, when they are new, and cached turned.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def cos_sin(
     """
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # sizes are tensors then: no key of a cache
         num_ticks, half = int(num_ticks), int(half)
-    real = type(next_tick) is torch.Tensor  # a fake tensor's constants are fake too, and must not be kept
-    # Nor are the tables of a GPU kept: a captured graph would read on where a dropped one was.
+    real = type(next_tick) is torch.Tensor  # the tables of a fake tensor are fake too, and must not be cached
+    # A GPU's tables are not cached either: a captured CUDA graph would go on reading one that the cache has dropped.
     tables = _kept_tables if real and next_tick.device.type == "cpu" else _tables
     rates, turns_within = tables((turn_rates if real else turn_rates.__wrapped__)(half, next_tick.device), num_ticks)
     turns = (next_tick.view(-1, 1, 1, 1) * rates + turns_within).to(torch.int32)
@@ -54,8 +54,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 def _tables(rates: torch.Tensor, num_ticks: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return int64 (2 half,) turns in one tick, and (num_ticks, 2 half) from the first of a call's ticks to each.
 
-    The first feature of a pair takes the second's share with a minus, so it gets the opposite angle: a cosine does
-    not mind. In 64 bits no product of two 32-bit integers overflows.
+    The first feature of a pair needs -sin where the second needs sin, so it gets the opposite angle; the cosine is the
+    same. In 64 bits no product of two 32-bit integers overflows.
     """
     rates = rates.long()
     rates = torch.cat([-rates, rates])
@@ -63,4 +63,4 @@ def _tables(rates: torch.Tensor, num_ticks: int) -> tuple[torch.Tensor, torch.Te
 
 
 _kept_tables = lru_cache(maxsize=64)(_tables)
-"""Tensors are told apart by identity, and ``turn_rates`` gives the same one for the same sizes."""
+"""The cache compares tensors by identity; ``turn_rates`` returns the same one for the same sizes."""

@@ -51,12 +51,12 @@ def windowed_attention(
     """
     num_queries, num_keys = query.shape[2], key.shape[2]
     visible = mask.view(-1, 1, 1, num_keys)
-    if num_queries > chunk_ticks or num_keys - num_queries > left_ticks:  # else position hides nothing from one chunk
+    if num_queries > chunk_ticks or num_keys - num_queries > left_ticks:  # else every query may see all keys
         key_ticks = torch.arange(num_queries - num_keys, num_queries, device=query.device)
         query_ticks = key_ticks[num_keys - num_queries :]
         visible = visible & chunk_visible(query_ticks, key_ticks, chunk_ticks, left_ticks)
     if not query.is_cuda:  # PyTorch gives zeros, and gradients of zero, where all is hidden
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-    # But cuDNN, which it may take on a GPU, hides by a large number, and so hides nothing where all is hidden.
+    # cuDNN, which PyTorch may use on a GPU, masks with a large negative number, so a row that is all masked sees all.
     blind = ~visible.any(-1, keepdim=True)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=visible | blind).masked_fill(blind, 0.0)

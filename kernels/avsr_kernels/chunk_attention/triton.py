@@ -26,9 +26,9 @@ from avsr_kernels.tiles import (
 )
 
 RAGGED = ["num_ticks", "num_cached", "num_kept", "chunk", "left"]
-"""Sizes that change within a stream: never specialised, so that a shorter last chunk compiles nothing."""
+"""Sizes that change within a stream: never specialised, so that a shorter last chunk causes no compilation."""
 MASKS = ["mask", "cache_mask", "heard", "seen", "audio_cache_mask", "video_cache_mask"]
-"""Cut at any tick, so at any alignment, which must compile nothing either."""
+"""Masks are cut at any tick, and so have any alignment, which must not cause a compilation either."""
 
 
 @triton.jit(do_not_specialize=RAGGED, do_not_specialize_on_alignment=MASKS)

@@ -130,7 +130,7 @@ def _backward(ctx: Any, grads: list[torch.Tensor]) -> tuple[torch.Tensor | None,
         audio_query, audio_key, audio_value, video_query, video_key, video_value, _, heard, visible,
         *caches, next_tick, weights, sound, lips, sound_log_sums, lips_log_sums,
     ) = ctx.saved_tensors  # fmt: skip
-    upstream = grad_mixed.float()  # two sums that nearly cancel: rounded first, little would be left
+    upstream = grad_mixed.float()  # the two sums nearly cancel, so they need full precision
     found = torch.stack([(upstream * part).sum((1, 3)) for part in (sound, lips)], dim=-1) + grad_weights
     grad_logits = (weights * (found - (weights * found).sum(-1, keepdim=True))).to(weights.dtype)
 
