@@ -1,4 +1,4 @@
-"""What a live session tells the world, besides captions."""
+"""The events of a live session, and their form in JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something else worth telling: the offset was measured, something was dropped."""
+    """Another message for people: an offset was measured, something was dropped."""
 
     message: str
     at_s: float
@@ -42,7 +42,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last event: ``duration_s`` were recognised; ``notes``, for people, say what was never there."""
+    """The last event: ``duration_s`` were recognised; ``notes``, for people, as `Stream.notes`."""
 
     duration_s: float
     notes: tuple[str, ...]

@@ -10,9 +10,9 @@ import numpy as np
 MAX_KEPT = 2000
 """Newest measurements kept for the percentiles."""
 RATE_SPAN_S = 5.0
-"""A camera's rate is measured over so long."""
+"""A camera's rate is measured over spans of this length."""
 BREAK_S = 1.0
-"""A camera that delivers nothing for so long is not slow: something is in its way."""
+"""A longer gap between pictures is an interruption, and does not count as a low rate."""
 
 
 def _kept() -> deque[float]:
@@ -23,11 +23,11 @@ def _kept() -> deque[float]:
 class Figures:
     """Milliseconds from capture to caption, of the newest sound or picture that the caption needed; and compute times.
 
-    ``step_ms`` is from when a chunk is whole to its captions, ``chunk_ms`` all the work on it, with what was done while
-    it filled: looking for lips.
+    ``step_ms`` is the time from a complete chunk to its captions, ``chunk_ms`` all work on it, including finding lips
+    while it fills.
 
-    Because the machine was too slow, ``dropped_pictures`` were left out, ``overflown_pictures`` and ``dropped_sound_s``
-    of sound were lost.
+    Because the machine was too slow, ``dropped_pictures`` were not used, and ``overflown_pictures`` and
+    ``dropped_sound_s`` of sound were lost in the queue.
     """
 
     partial_ms: deque[float] = field(default_factory=_kept)

@@ -1,4 +1,4 @@
-"""The one queue between the devices' threads and the loop: bounded, and it says what was dropped, here or before."""
+"""The bounded queue between the devices' threads and the loop; it counts what was dropped, here or by the devices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avsr.live.events import Device
 from avsr.media.capture import Capture, Picture, Sound
 
 MAX_SOUND_S = 10.0
-"""Sound that may wait. Beyond it the oldest is dropped: that takes a loop that stands still for 10 s."""
+"""Sound that may wait; beyond that the oldest is dropped, which happens only if the loop stalls for 10 s."""
 MAX_PICTURES = 16
 """Pictures that may wait; beyond them the oldest is dropped."""
 

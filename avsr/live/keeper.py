@@ -1,4 +1,4 @@
-"""Keeps a device open: in a thread of its own, for as long as the session lasts."""
+"""Keeps a device open, in its own thread, for as long as the session lasts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from avsr.live.inbox import Change, Inbox
 from avsr.media.capture import Source
 
 RETRY_S = 0.4
-"""Between attempts to open a device that is gone."""
+"""Pause between attempts to open a device that is gone."""
 
 
 class Keeper:
-    """Reads a device into the inbox; when it fails, says so and opens it anew until it is back."""
+    """Reads a device into the inbox; when it fails, reports that and tries to open it again until it is back."""
 
     def __init__(self, device: Device, open_source: Callable[[], Source], inbox: Inbox) -> None:
         self._device, self._open_source, self._inbox = device, open_source, inbox
@@ -27,7 +27,7 @@ class Keeper:
         self._thread.start()
 
     def stop(self, timeout_s: float = 3.0) -> None:
-        """Release the device; a driver that does not return in time is left alone."""
+        """Release the device; a driver call that does not return in time is abandoned."""
         self._stopping.set()
         self._thread.join(timeout_s)
 

@@ -1,4 +1,4 @@
-"""Keeps what a stream was given, in a file that gives it back: transcribing it makes the same finals."""
+"""Records what a stream was given in a media file; transcribing that gives the same finals."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from avsr.types import ByteArray, FloatArray, VideoFrame
 FORMATS = (".mp4", ".mkv", ".mov")
 MAX_WAITING = 600
 MAX_WAITING_BEFORE_PICTURE = 200
-"""Packets that wait for the encoder; what comes beyond is dropped and counted, pictures, which are large, earlier."""
+"""Packets that wait for the encoder; beyond that they are dropped and counted, pictures, which are large, earlier."""
 MAX_EARLY = 150
-"""Packets kept until every device has delivered, which tells the size of the pictures and the rate of the sound."""
+"""Packets kept, at most, until every device has delivered: tracks need the pictures' size and the sound's rate."""
 JITTER_S = 0.03
-"""Sound goes on without a break when its time is as close as this, as in `avsr.media.AudioAligner`."""
+"""Sound whose time is this close to the end of what came before continues it, as in `avsr.media.AudioAligner`."""
 MILLISECOND = Fraction(1, 1000)
-"""Times of pictures, in every container; the live loop gives whole ones."""
+"""Unit of the pictures' times in every container; the live loop gives whole milliseconds."""
 SOUND_CODECS = {".mov": "pcm_s16le"}
-"""Without loss, and known to the container; FLAC where it is."""
+"""Lossless codecs of containers that cannot hold FLAC, which is used elsewhere."""
 DEFAULT_RATE, DEFAULT_SIZE = 48_000, (640, 480)
-"""Of a device that is in use but has not delivered anything yet."""
+"""For a device that is in use but has not delivered anything yet."""
 
 
 class Recorder:
-    """Takes what the stream takes and encodes it in a thread of its own: sound without loss, pictures nearly so.
+    """Takes what the stream takes and encodes it in its own thread: sound losslessly, pictures nearly so.
 
     Raises:
-        InputError: the file is there already or cannot be written to, or has none of the suffixes .mp4, .mkv and .mov.
+        InputError: the file exists already or cannot be written to, or has none of the suffixes .mp4, .mkv and .mov.
     """
 
     def __init__(self, path: Path, devices: tuple[Device, ...]) -> None:
         if path.suffix.lower() not in FORMATS:
             raise InputError(f"{path}: recordings are of one of the formats {', '.join(FORMATS)}")
         self._path, self._devices = path, devices
-        # In fragments, so that what was written can be read when the end is missing.
+        # Fragmented, so that the file can be read even if its end is missing.
         options = {} if path.suffix.lower() == ".mkv" else {"movflags": "frag_keyframe+delay_moov"}
         try:
-            path.open("xb").close()  # PyAV itself would notice with the first packet only
+            path.open("xb").close()  # PyAV itself would notice only at the first packet
             self._container = av.open(str(path), mode="w", options=options)
         except FileExistsError as error:
             raise InputError(f"{path} is there already, and is not written over; choose another name") from error
@@ -66,7 +66,7 @@ class Recorder:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing is recorded any more, for people; None where nothing is wrong."""
+        """Why the recording has stopped, for people; None where nothing is wrong."""
         return None if self._error is None else f"{self._path}: the recording broke off: {self._error}"
 
     def take(self, packet: Packet) -> None:
@@ -78,7 +78,7 @@ class Recorder:
             self._num_dropped += 1
 
     def close(self) -> str | None:
-        """Write the end of the file; return what went wrong, for people."""
+        """Write the end of the file; return what went wrong, for people, or None."""
         self._waiting.put(None)
         self._thread.join()
         if self._error is not None:
@@ -132,7 +132,7 @@ class _Tracks:
         self._pictures: Any = None
         self._next_sample: int | None = None
         self._run: tuple[Resampler, ResamplerState] | None = None
-        """What brings the sound now going on to the rate of the track."""
+        """Resamples the current stretch of unbroken sound to the rate of the track."""
         self._newest_ms = -1
         if "microphone" in devices:
             self._rate = next((p.sample_rate for p in early if isinstance(p, AudioPacket)), DEFAULT_RATE)
@@ -166,7 +166,7 @@ class _Tracks:
                 self._container.mux(track.encode(None))
 
     def _encode_sound(self, packet: AudioPacket) -> None:
-        """Append sound; silence fills gaps, what comes twice is cut."""
+        """Append sound; gaps are filled with silence, overlaps are cut from the newer packet."""
         samples, rate = _as_i16(packet.samples), packet.sample_rate
         start_sample = round((packet.t_s or 0.0) * self._rate)
         if self._next_sample is None:
@@ -186,7 +186,7 @@ class _Tracks:
 
     @property
     def _num_held(self) -> int:
-        """How many samples of the track the resampler still owes."""
+        """How many samples of the track the resampler has yet to give for its input so far."""
         if self._run is None:
             return 0
         resampler, state = self._run
@@ -215,7 +215,7 @@ def _begun(rate_hz: int, to_hz: int) -> tuple[Resampler, ResamplerState]:
 
 
 def _fitted(rgb: ByteArray, width: int, height: int) -> ByteArray:
-    """Return a picture u8 (height, width, 3): what has another shape keeps its proportions, between black edges."""
+    """Return the picture as u8 (height, width, 3), scaled without distortion and padded with black if needed."""
     if rgb.shape[0] // 2 * 2 == height and rgb.shape[1] // 2 * 2 == width:
         return np.ascontiguousarray(rgb[:height, :width])
     scale = min(width / rgb.shape[1], height / rgb.shape[0])

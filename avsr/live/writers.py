@@ -1,4 +1,4 @@
-"""Files that follow a live session: captions that grow, and the last lines for programs that show them."""
+"""Files that follow a live session: growing caption files, and the newest lines for programs that display them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from avsr.types import Caption, Transcript
 NUM_LINES = 2
 """Lines in a text file for other programs."""
 MAX_LINES_BYTES = 16 * 1024
-"""So long they may be; a file that is longer is somebody else's."""
+"""Largest size of such a file; a larger one is not ours, and is not overwritten."""
 COPIED_BYTES = 2**20
-"""So much of a file is copied at a time."""
+"""Bytes copied at a time."""
 REST = 4.0
-"""After a version was written, so many times as long passes before the next: a large file keeps no disk busy."""
+"""After a version was written, the next one waits this many times as long as that took, so as not to load the disk."""
 RETRY_S = 1.0
-"""After a version that could not be written, so long passes before it is tried again."""
+"""Pause before a version that could not be written is tried again."""
 MAX_WAITING_CHARS = 2**20
-"""Text that waits while the disk is full; what comes beyond is dropped and counted."""
+"""Text that waits while the disk is full; beyond that finals are dropped and counted."""
 
 
 class Follower:
-    """Keeps a file up to date, in a thread of its own: text that is settled, and a tail that is replaced.
+    """Keeps a file up to date, in its own thread: settled text that grows, and a tail that is replaced.
 
-    Every version appears as a whole: a reader, or a crash, never meets half of one. What is settled is kept in a file
-    without a name, which nobody else can change, and copied from there: memory does not grow with the file.
+    Every version replaces the last one atomically, so neither a reader nor a crash leaves half of one. Settled text is
+    kept in an unnamed temporary file and copied from there, so memory does not grow with the file.
 
     Raises:
         InputError: the file cannot be written to.
@@ -47,7 +47,7 @@ class Follower:
         self._error: OSError | None = None
         self._num_dropped = 0
         try:
-            self._kept: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  it stays open
+            self._kept: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  closed in ``close``
             self._write(settled, tail)
         except OSError as error:
             raise InputError(f"{path} cannot be written to: {error.strerror}; choose another place") from error
@@ -83,7 +83,7 @@ class Follower:
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
-        with suppress(OSError):  # of what it could not take, which is told below
+        with suppress(OSError):  # flushing what did not fit on the disk, which is reported below
             self._kept.close()
         if self._error is not None:
             raise InputError(f"{self._path} could not be written to: {self._error.strerror}; what it holds is older")
@@ -114,7 +114,7 @@ class Follower:
 
     def _write(self, settled: str, tail: str) -> None:
         added = settled.encode("utf-8", "replace")
-        self._kept.seek(self._num_settled_bytes)  # what a version that failed had put there is written over
+        self._kept.seek(self._num_settled_bytes)  # overwrites what a failed version has left there
         self._kept.write(added)
         with replacing(self._path) as version:
             self._copy_kept(self._num_settled_bytes + len(added), version)
@@ -132,10 +132,10 @@ class Follower:
 class CaptionFile:
     """Keeps ``path`` (.srt, .vtt, .json or .txt) up to date with the finals: a `Listener`.
 
-    ``about`` is what stands in it besides the captions.
+    ``about`` is what a JSON file states besides the captions.
 
     Raises:
-        InputError: the file is there already, or is of another kind, or cannot be written.
+        InputError: the file exists already, has another suffix, or cannot be written.
     """
 
     def __init__(self, path: Path, about: Transcript) -> None:
@@ -160,7 +160,7 @@ class CaptionFile:
             self._follower.offer(self._growth.add(event), self._growth.tail())
 
     def close(self) -> None:
-        """Write the last state; without a word, there is no file.
+        """Write the last state; without a single final the file is removed.
 
         Raises:
             InputError: the file could not be written.
@@ -179,11 +179,11 @@ class _Line:
 class LineFile:
     """Keeps the last two lines of what is said in a text file, partials included: a `Listener`.
 
-    Programs that show such a file have its name in their settings, so the one of the last session is written over, but
-    nothing that cannot be one.
+    Programs that display the file have its name in their settings, so that of an earlier session is overwritten, but no
+    file that holds more than two lines of text.
 
     Raises:
-        InputError: a file of another kind is there already, or it cannot be written.
+        InputError: another kind of file exists there, or it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -225,8 +225,8 @@ def _is_there(path: Path) -> bool:
 
 
 def _has_few_lines(path: Path) -> bool:
-    """Whether a file may come from an earlier session: empty, or as little text as we write."""
-    if not path.is_file():  # nothing is read from a pipe or a device
+    """Whether a file may come from an earlier session: it is empty, or at most ``NUM_LINES`` lines of text."""
+    if not path.is_file():  # reading a pipe or a device may block
         return False
     try:
         with path.open("rb") as file:
