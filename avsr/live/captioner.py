@@ -46,7 +46,6 @@ class _Sight:
     """What is known of one device."""
 
     is_live: bool = False
-    is_missing: bool = False
     seen_s: float = float("-inf")
     state: State | None = None
 
@@ -121,8 +120,7 @@ class LiveCaptioner:
 
     def finish(self) -> list[Event]:
         """End the stream; return the last captions."""
-        for item in self._begun():
-            self._push(item)
+        self._push_early()
         self._stream.finish()
         self._collect()
         self._events.append(Done(self._stream.duration_s, self._stream.notes()))
@@ -136,17 +134,17 @@ class LiveCaptioner:
         pictures = [each for each in self._early if isinstance(each, Picture)]
         if len(pictures) > MAX_EARLY_PICTURES:
             self._early = [each for each in self._early if each is not pictures[0]]
-        has_all = all(sight.seen_s > float("-inf") or sight.is_missing for sight in self._sights.values())
+        has_all = all(sight.seen_s > float("-inf") or sight.state == "lost" for sight in self._sights.values())
         if has_all or self._now() - self._first_s > GRACE_S:
-            for each in self._begun():
-                self._push(each)
+            self._push_early()
 
-    def _begun(self) -> list[Capture]:
+    def _push_early(self) -> None:
         early, self._early = self._early, []
-        if self._clock is None and early:
+        if early:
             first = next((each for each in early if isinstance(each, Sound)), early[0])
             self._clock = Clock(origin_s=first.host_s)
-        return early
+        for each in early:
+            self._push(each)
 
     def _push(self, capture: Capture) -> None:
         assert self._clock is not None
@@ -247,7 +245,7 @@ class LiveCaptioner:
 
     def _change(self, change: Change) -> None:
         sight = self._sights[change.device]
-        was_live, sight.is_live, sight.is_missing = sight.is_live, change.is_live, not change.is_live
+        was_live, sight.is_live = sight.is_live, change.is_live
         if change.is_live:
             self._tell(change.device, "live", change.message)
             return

@@ -113,7 +113,7 @@ class Clock:
     def lose(self, *, sound: bool) -> Clock:
         """Return the clock after a device is gone: another one, or the same one opened anew, counts from elsewhere."""
         if not sound:
-            return replace(self, pictures=Line(run=self.pictures.run + 1))
+            return replace(self, pictures=Line())
         if self.sound_run is None:
             return self
         # The pace is kept: the line now says how stream time itself runs.

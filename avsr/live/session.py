@@ -41,7 +41,7 @@ def run_session(
     inbox = Inbox()
     keepers = [Keeper(device, open_source, inbox) for device, open_source in sources.items()]
     refusals: dict[Device, str] = {}
-    num_live = 0
+    any_was_live = False
 
     def tell(events: list[Event]) -> None:
         for event in events:
@@ -55,11 +55,11 @@ def run_session(
             events = captioner.take(inbox.take(POLL_S))
             captioner.note_overflow(inbox.num_dropped_pictures, inbox.dropped_sound_s)
             for event in events:
-                if isinstance(event, Status) and num_live == 0:
-                    num_live += event.state != "lost"
+                if isinstance(event, Status) and not any_was_live:
+                    any_was_live = event.state != "lost"
                     refusals[event.device] = event.message
             tell(events)
-            if num_live == 0 and len(refusals) == len(sources):
+            if not any_was_live and len(refusals) == len(sources):
                 raise DeviceError("; ".join(refusals.values()))
             on_poll()
     finally:
