@@ -1,4 +1,4 @@
-"""The live loop's body: takes what the devices deliver, one by one, and says what follows from it. Knows no threads."""
+"""The body of the live loop: takes what the devices deliver, one by one, and returns events. It starts no threads."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ if TYPE_CHECKING:
     from avsr.stream import Stream
 
 GRACE_S = 1.5
-"""The stream begins when every device has delivered, at the latest so long after the first one has."""
+"""The stream begins when every device has delivered something, or this long after the first one has."""
 STALL_S = 1.0
-"""A device that delivers nothing for so long is not waited for."""
+"""A device that delivers nothing for this long is no longer waited for."""
 MAX_EARLY_PICTURES = 8
 """Pictures kept before the stream begins."""
 DARK_LEVEL = 16
-"""A picture whose mean is below this (of 255) comes from a covered lens."""
+"""A picture whose mean is below this (of 255) may come from a covered lens."""
 STRIDES = ((0.5, 1), (1.0, 2), (2.0, 4))
-"""(age of the newest sound in seconds, n): with sound up to that old every n-th picture is looked at; with older sound,
-none."""
+"""(seconds, n): while the sound being processed is up to that old, every n-th picture is used; beyond the last, none.
+
+So a machine that is too slow sheds pictures before it loses sound.
+"""
 FEW_PICTURES_HZ = 12.0
 """From fewer pictures a second the default model reads lips markedly worse (`benchmarks/poor_devices.py`)."""
 NOTICEABLE_S = 0.1
-"""Lost sound is told from here on, and again after so much more."""
+"""Lost sound is reported once it amounts to this, and again after this much more."""
 TELL_EVERY_S = 1.0
-"""It is told at most so often."""
+"""Least time between two such reports."""
 SENSES: dict[Device, Sense] = {"microphone": "audio", "camera": "video"}
 
 
@@ -54,8 +56,7 @@ class LiveCaptioner:
     """Devices' captures in, events out.
 
     ``devices`` are those in use; the stream was opened for the senses they serve. ``offset_ms`` is how late pictures
-    come, None to measure it. ``tap`` sees what the stream is given, at the times it is given. ``now`` is the host's
-    clock.
+    come, None to measure it. ``tap`` is called with every packet that the stream is given. ``now`` is the host's clock.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class LiveCaptioner:
         self._early: list[Capture] = []
         self._first_s: float | None = None
         self._reached_s = float("-inf")
-        """The host's time up to which everything was taken: not now, while more is waiting in the queue."""
+        """The host's time up to which everything was taken; earlier than now while captures wait in the queue."""
         self._meter = OffsetMeter() if offset_ms is None and len(devices) == 2 else None
         self._events: list[Event] = []
         self._num_pictures = 0
@@ -111,7 +112,7 @@ class LiveCaptioner:
         return self._taken_events()
 
     def note_overflow(self, num_pictures: int, sound_s: float) -> None:
-        """Take in what the queue before the loop has dropped so far; lost sound is told as soon as it is noticeable."""
+        """Take in how much the queue before the loop has dropped so far; report lost sound once it is noticeable."""
         now_s = self._now()
         if sound_s - self._told_lost_s >= NOTICEABLE_S and now_s - self._told_lost_at_s >= TELL_EVERY_S:
             self._told_lost_s, self._told_lost_at_s = sound_s, now_s
@@ -127,7 +128,7 @@ class LiveCaptioner:
         return self._taken_events()
 
     def _begin(self, item: Capture) -> None:
-        """Keep what comes until every device has delivered; then place the origin at the first sound."""
+        """Keep what comes until every device has delivered or is lost; then let the stream begin at the first sound."""
         if self._first_s is None:
             self._first_s = self._now()
         self._early.append(item)
@@ -172,7 +173,7 @@ class LiveCaptioner:
 
     def _note_rate(self, time_s: float) -> None:
         rate_hz = self._picture_rate.seen(time_s)
-        is_told = self._told_rate or self.figures.overflown_pictures > 0  # those it did take
+        is_told = self._told_rate or self.figures.overflown_pictures > 0  # these were taken, but lost here
         if rate_hz is not None and rate_hz < FEW_PICTURES_HZ and not is_told:
             self._told_rate = True
             message = (
@@ -186,7 +187,7 @@ class LiveCaptioner:
         return next((stride for limit_s, stride in STRIDES if self._sound_age_s <= limit_s), None)
 
     def _pass_over(self) -> None:
-        """Do not wait for a device that is gone: up to where the other one is; up to now, where both are gone."""
+        """Do not wait for a device that is gone: pass over it up to where the other one is, or to now if both are."""
         assert self._clock is not None
         present = [device for device in self._sights if self._is_present(device)]
         front = self._stream.state.front
@@ -212,7 +213,7 @@ class LiveCaptioner:
         num_new = self.figures.num_chunks - num_chunks
         self._collect()
         work_s = time.perf_counter() - begun_s
-        self._chunk_work_s += work_s  # lips are looked for while the chunk fills
+        self._chunk_work_s += work_s  # includes finding lips while the chunk fills
         if num_new:
             self.figures.step_ms.append(work_s * 1000 / num_new)
             self.figures.chunk_ms.append(self._chunk_work_s * 1000 / num_new)
@@ -221,7 +222,7 @@ class LiveCaptioner:
             self._correct_offset()
 
     def _collect(self) -> None:
-        """Take the captions, with the time from the capture of what they needed."""
+        """Take the captions; their latency is measured from the capture of the newest tick that was recognised."""
         for caption in self._stream.captions():
             latency_ms: float | None = None
             if self._clock is not None:

@@ -4,10 +4,11 @@
       (Line)                     (Line, backwards)
 
 Two quartz clocks differ by up to some hundred parts per million: after an hour, by most of a second. Sound is not
-stretched to make up for it. Its samples are the clock, as they are in a recording, and pictures are placed on it. How
-fast a clock runs against the host's is read off the times at which its captures arrived: late by the jitter, never
-early, so each second's earliest arrival counts and a straight line through the last two minutes of them. What a driver
-says of its latency (the ADC time) moves the whole line, slowly: right in the long run, it may be far off for a while.
+resampled to make up for it: its samples are the clock, as in a recording, and pictures are placed on it. How fast a
+device's clock runs against the host's is estimated from when its captures arrived. Jitter only makes arrivals late,
+never early, so a straight line is fitted to each second's earliest arrival over the last two minutes. The latency that
+a driver states (from the ADC time) shifts the whole line, but slowly: it is right in the long run, and may be far off
+for a while.
 """
 
 from __future__ import annotations
@@ -19,27 +20,28 @@ import numpy as np
 from avsr.media.capture import Picture, Sound
 
 BIN_S = 1.0
-"""One arrival is kept for each such time: the earliest, by the device's clock."""
+"""Of each such span of the device's clock only the earliest arrival is kept."""
 MAX_BINS = 120
 """Arrivals kept: two minutes."""
 MIN_BINS = 10
-"""With fewer, both clocks are taken to run alike."""
+"""With fewer, both clocks are assumed to run equally fast."""
 MAX_DRIFT = 0.002
-"""No clock runs wrong by more (2000 ppm)."""
+"""Limit of the estimated drift (2000 ppm)."""
 JUMP_S = 0.1
-"""When all of a second's arrivals are so much later than the line says, time was lost between."""
+"""If all arrivals of a second are this much later than the line predicts, captures were lost before them."""
 LATENCY_STEP = 0.01
-"""By how much the latency that is reckoned with may follow what drivers say, seconds a second."""
+"""How fast the latency in use follows what the driver states, seconds per second."""
 FAR_S = 1.0
-"""An arrival as late as that needs no second one to be believed."""
+"""A single arrival this late is enough to conclude that captures were lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The host's time of a device's time: ``host_s = device_s + delay_s(device_s)``, a line through recent arrivals.
+    """Maps a device's clock to the host's: ``host_s = device_s + delay``, where the delay is a line through arrivals.
 
-    ``bins`` hold (device_s, delay_s) of the earliest arrival of each second; ``slope`` is the drift. ``run`` counts how
-    often the device's clock has jumped, after each of which the line begins anew.
+    The line has the value ``delay_s`` at ``at_s`` of the device, and ``slope`` is the drift. ``bins`` hold (device_s,
+    delay) of the earliest arrival of each second. ``run`` counts the jumps of the device's clock; each restarts the
+    line.
     """
 
     bins: tuple[tuple[float, float], ...] = ()
@@ -55,7 +57,7 @@ class Line:
             return Line(((device_s, delay_s),), 0.0, device_s, delay_s, self.run)
         late_s = host_s - self.host_s(device_s)
         if late_s < -JUMP_S or late_s > FAR_S:
-            # So early, all before it was late: it had waited somewhere. So late, time was lost.
+            # This early: everything before it had been delayed. This late: captures were lost.
             return Line(((device_s, delay_s),), 0.0, device_s, delay_s, self.run + (late_s > 0))
         first_s, least_s = self.bins[-1]
         if device_s // BIN_S == first_s // BIN_S:
@@ -81,8 +83,9 @@ class Line:
 class Clock:
     """Stream time, seconds since ``origin_s`` of the host; a value, like every state.
 
-    While the microphone runs, stream time is its sample clock, ``shift_s`` later; ``latency_s`` is how long sound takes
-    from its capture to its arrival. Before that and after it is lost, time goes on at the pace that is known.
+    While the microphone runs, stream time is its sample clock plus ``shift_s``; ``latency_s`` is the time from a
+    sound's capture to its arrival. Before that, stream time runs with the host's clock; after the microphone is lost,
+    it continues at the rate that was last known. ``shift_s`` holds for run ``sound_run`` of the line ``sound``.
     """
 
     origin_s: float
@@ -99,7 +102,7 @@ class Clock:
             step_s = LATENCY_STEP * sound.duration_s
             latency_s = self.latency_s + min(max(sound.latency_s - self.latency_s, -step_s), step_s)
             return sound.device_s + self.shift_s, replace(self, sound=line, latency_s=latency_s)
-        # The first sound, or the first after a break: placed by the host's clock, as pictures were until now.
+        # The first sound, or the first after a break: placed by the host's clock, as pictures are.
         start_s = self.stream_s(sound.host_s - self.latency_s)
         return start_s, replace(self, sound=line, sound_run=line.run, shift_s=start_s - sound.device_s)
 
@@ -111,12 +114,12 @@ class Clock:
         return self.stream_s(line.host_s(picture.device_s)), replace(self, pictures=line)
 
     def lose(self, *, sound: bool) -> Clock:
-        """Return the clock after a device is gone: another one, or the same one opened anew, counts from elsewhere."""
+        """Return the clock after a device is lost: one that is opened later counts from another origin."""
         if not sound:
             return replace(self, pictures=Line())
         if self.sound_run is None:
             return self
-        # The pace is kept: the line now says how stream time itself runs.
+        # The line without its arrivals: stream time continues along it.
         line = Line(slope=self.sound.slope, at_s=self.sound.at_s, delay_s=self.sound.delay_s, run=self.sound.run + 1)
         return replace(self, sound=line)
 
@@ -148,5 +151,5 @@ def _fitted(line: Line) -> Line:
     slope = float(np.dot(centred, delays) / np.dot(centred, centred))
     slope = min(max(slope, -MAX_DRIFT), MAX_DRIFT)
     residuals = delays - slope * centred
-    # The earliest quarter: one arrival alone may be early by a mistake.
+    # A quantile, not the minimum: a single arrival may be early by mistake.
     return replace(line, slope=slope, at_s=middle_s, delay_s=float(np.quantile(residuals, 0.25)))

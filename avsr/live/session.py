@@ -1,4 +1,4 @@
-"""A live session: devices, the loop between them and the captions, and whoever listens."""
+"""A live session: devices, the loop that captions what they deliver, and listeners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLL_S = 0.1
 
 
 class Listener(Protocol):
-    """Whoever wants to know what happens: files, the terminal, a pipe."""
+    """Receives events: a file, the terminal, a pipe."""
 
     def take(self, event: Event) -> None:
         """Take an event; called by the loop, so it must be quick."""
