@@ -192,7 +192,7 @@ def parse_media(data: bytes) -> Sound | Picture:
         raise ProtocolError("bad_message", f"{num_bytes} bytes of sound are no whole number of samples")
     if not MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ:
         raise ProtocolError(
-            "bad_message", f"sound of {sample_rate} Hz; from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz can be used"
+            "bad_media", f"sound of {sample_rate} Hz; from {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz can be used"
         )
     samples = np.frombuffer(data, sample_type, offset=_SOUND_HEADER.size)
     if len(samples) > MAX_PACKET_S * sample_rate:

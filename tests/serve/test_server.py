@@ -203,6 +203,8 @@ def test_another_connection_takes_over(serve: Serve, clip: list[Packet]) -> None
         ([CONFIG, CONFIG], "bad_message", 1007),
         ([CONFIG, b"\x09garbage"], "bad_message", 1007),
         ([CONFIG, BAD_PICTURE], "bad_media", 1007),
+        ([CONFIG, struct.pack("<BdIh", 1, 0.0, 100, 0)], "bad_media", 1007),
+        ([CONFIG, struct.pack("<BdIh", 1, 0.0, 50_001, 0)], "bad_media", 1007),
     ],
 )
 def test_a_client_that_breaks_the_rules_is_told_which_and_harms_nobody(
