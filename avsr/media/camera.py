@@ -73,7 +73,7 @@ def choose_camera(found: tuple[CameraInfo, ...], spec: str | None) -> CameraInfo
         DeviceError: there is none, none such, or several.
     """
     if not found:
-        raise DeviceError("no camera is there; plug one in, or use --camera none to go by sound alone")
+        raise DeviceError("no camera is there; plug one in, or give --camera the URL of a network camera")
     if spec is None:
         return found[0]
     return chosen(

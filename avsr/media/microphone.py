@@ -85,7 +85,7 @@ def choose_microphone(found: tuple[MicrophoneInfo, ...], spec: str | None) -> Mi
         DeviceError: there is none, none such, or several.
     """
     if not found:
-        raise DeviceError("no microphone is there; plug one in, or use --mic none to read lips alone")
+        raise DeviceError("no microphone is there; plug one in")
     if spec is None:
         return next((info for info in found if info.is_default), found[0])
     return chosen(found, spec, "microphone", lambda info: (str(info.index), info.name))

@@ -37,8 +37,8 @@ def test_what_is_not_clear_is_refused_with_the_names_there_are(spec: str, match:
     assert "USB Camera" in str(caught.value)
 
 
-def test_without_any_camera_the_way_out_is_named() -> None:
-    with pytest.raises(DeviceError, match="--camera none"):
+def test_without_any_camera_a_way_out_is_named_that_needs_no_microphone() -> None:
+    with pytest.raises(DeviceError, match="plug one in, or give --camera the URL of a network camera"):
         choose_camera((), None)
 
 
