@@ -42,14 +42,17 @@ SCREENSHOTS = os.environ.get("AVSR_SCREENSHOTS")
 QUIET = ["--no-sandbox", "--disable-background-networking", "--use-fake-device-for-media-stream"]
 
 
-def write_devices(clip: Path, directory: Path) -> tuple[Path, Path]:
-    """Write what Chromium's camera and microphone play again and again: the clip and a pause, both equally long."""
+def write_devices(clip: Path, directory: Path, rate_hz: int) -> tuple[Path, Path]:
+    """Write what Chromium's camera and microphone play again and again: the clip and a pause.
+
+    Both are equally long, but where the camera shows ``rate_hz`` of the clip's 25 pictures a second.
+    """
     video, sound = directory / "camera.y4m", directory / "microphone.wav"
     with av.open(str(clip)) as file:
         frames = [frame.reformat(format="yuv420p") for frame in file.decode(video=0)]
     frames += [frames[-1]] * round(PAUSE_S * 25)
     with video.open("wb") as out:
-        out.write(f"YUV4MPEG2 W{frames[0].width} H{frames[0].height} F25:1 Ip A1:1 C420\n".encode())
+        out.write(f"YUV4MPEG2 W{frames[0].width} H{frames[0].height} F{rate_hz}:1 Ip A1:1 C420\n".encode())
         for frame in frames:
             out.write(b"FRAME\n" + frame.to_ndarray().tobytes())
     with av.open(str(clip)) as file:
@@ -91,9 +94,9 @@ def drawn_browser(playwright: Playwright, tmp_path_factory: pytest.TempPathFacto
     browser.close()
 
 
-def open_browser(playwright: Playwright, clip: Path, directory: Path, *options: str) -> Browser:
+def open_browser(playwright: Playwright, clip: Path, directory: Path, *options: str, rate_hz: int = 25) -> Browser:
     """Open a browser whose camera and microphone play ``clip``."""
-    video, sound = write_devices(clip, directory)
+    video, sound = write_devices(clip, directory, rate_hz)
     files = [f"--use-file-for-fake-video-capture={video}", f"--use-file-for-fake-audio-capture={sound}"]
     return playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *files, *options])
 
@@ -257,6 +260,20 @@ def test_with_a_camera_that_is_denied_the_page_listens(drawn_browser: Browser, s
     expect(page.locator("#notice")).to_have_text(re.compile("The camera was not allowed: .*settings"), timeout=60_000)
     expect(page.locator("#state")).to_have_text(re.compile("no camera"), timeout=60_000)
     context.close()
+
+
+def test_a_camera_of_few_pictures_is_told_of_until_it_is_put_away(
+    playwright: Playwright, serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    browser = open_browser(playwright, TALKER, tmp_path, "--use-fake-ui-for-media-stream", rate_hz=8)
+    page = browser.new_page()
+    page.goto(serve().http)
+    page.get_by_role("button", name="Start").click()
+    told = page.get_by_text("too few pictures a second")
+    expect(told).to_be_visible(timeout=60_000)
+    page.locator("#camera").select_option("none")
+    expect(told).to_be_hidden(timeout=30_000)
+    browser.close()
 
 
 def test_the_page_fits_a_phone_and_can_be_used_by_thumb_and_keyboard(page: Page, serve: Callable[..., Server]) -> None:

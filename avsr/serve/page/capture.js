@@ -1,6 +1,6 @@
 // The camera and the microphone, on one clock: seconds as the sound card counts them, which go on from a given time.
 
-import { SoundClock } from "./clock.js";
+import { PictureRate, SoundClock } from "./clock.js";
 
 const RATE = 16000;
 const FRAME_S = 0.04; // 25 pictures a second are as many as the engine uses
@@ -23,7 +23,7 @@ export class Capture {
   #video; #audioTrack = null; #videoTrack = null; #context = null; #node = null;
   #beginning; // what the clock shows when the first device is open
   #startedAt = null; // when it showed 0, by the page's own clock
-  #soundClock = new SoundClock();
+  #soundClock = new SoundClock(); #pictureRate = new PictureRate();
   #lastSound = 0; #lastPicture = 0; #nextPicture = 0; #isEncoding = false; #isStopped = false; #generation = 0; #timer;
   #canvas = document.createElement("canvas");
 
@@ -36,6 +36,7 @@ export class Capture {
   get time() { return this.#startedAt === null ? this.#beginning : performance.now() / 1000 - this.#startedAt; }
   get hasAudio() { return this.#audioTrack?.readyState === "live"; }
   get hasVideo() { return this.#videoTrack?.readyState === "live"; }
+  get hasFewPictures() { return this.hasVideo && this.#pictureRate.isLow; }
 
   // Opens the devices chosen ("" default, "none", or an id); returns what went wrong, for people.
   async choose({ camera, microphone }) {
@@ -83,6 +84,7 @@ export class Capture {
     this.#context = this.#audioTrack = this.#videoTrack = null;
     this.#video.srcObject = null;
     this.#soundClock = new SoundClock();
+    this.#pictureRate = new PictureRate();
   }
 
   async #listen(track) {
@@ -120,9 +122,10 @@ export class Capture {
     await video.play();
     const next = (callback) => video.requestVideoFrameCallback
       ? video.requestVideoFrameCallback(callback) : setTimeout(() => callback(performance.now(), {}), 1000 * FRAME_S);
-    const look = (now, { captureTime }) => {
+    const look = (now, { captureTime, presentedFrames }) => {
       if (generation !== this.#generation) return;
       next(look);
+      this.#pictureRate.see(now / 1000, presentedFrames);
       this.#take(this.#soundClock.fromPage((captureTime ?? now) / 1000 - this.#startedAt));
     };
     next(look);

@@ -90,7 +90,7 @@ function stop() {
   capture.stop();
   connection.finish();
   $("start").textContent = "Start";
-  $("lips").hidden = true;
+  $("lips").hidden = $("few-pictures").hidden = true;
 }
 
 function chosen() {
@@ -117,6 +117,7 @@ function showStatus(status, capture) {
   else if (noLips) showIfSteady("listening", `Listening: ${noLips}.`);
   else if (noSound) showIfSteady("listening", `Reading lips: ${noSound}.`);
   else showIfSteady("listening", "Listening and reading lips.");
+  $("few-pictures").hidden = !capture.hasFewPictures;
   $("lips").hidden = !status.lips;
   if (status.lips) $("lips").src = `data:image/jpeg;base64,${status.lips}`;
   if (status.audio_weight !== null) {
