@@ -61,6 +61,8 @@ def run(
         raise ConfigError("--certificate and --key belong together; give both or neither")
     if not 1 <= max_speed <= 1000:  # so that what is no number is refused too
         raise ConfigError(f"--max-speed {max_speed:g}: give a number from 1 to 1000")
+    if not host:
+        raise ConfigError("--host is empty, which would listen everywhere; give 0.0.0.0 for that, or leave it out")
     if token is not None and not token.strip():
         raise ConfigError("--token is empty, which would let everybody in; give a secret, or leave it out")
     allowed_origins = [checked_origin(text) for text in allow_origin or ()]

@@ -101,6 +101,8 @@ def test_what_listening_beyond_this_machine_exposes_is_said() -> None:
         (["serve", "--certificate", "x.pem"], "belong together"),
         (["serve", "--certificate", "x.pem", "--key", "y.pem"], "cannot be used for TLS: No such file"),
         (["serve", "--token", ""], "everybody"),
+        (["serve", "--host", ""], "everywhere"),
+        (["serve", "--host", "\N{LATIN SMALL LETTER A WITH DIAERESIS}..b", "--port", "0"], "cannot listen on"),
         (["serve", "--max-speed", "inf"], "from 1 to 1000"),
         (["serve", "--max-speed", "nan"], "from 1 to 1000"),
         (["serve", "--allow-origin", "https://a.example", "--allow-origin", "*"], "--allow-origin '*'"),
