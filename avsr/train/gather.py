@@ -103,6 +103,11 @@ def _listed(name: str, recipe: RecipeConfig, data: Path) -> list[Utterance]:
 
 
 def _table(name: str, file_name: str, data: Path) -> list[Utterance]:
+    if data.is_file():
+        raise InputError(
+            f"{data}: is a file; give a directory that holds packs, such as DATA after `avsr prepare TABLE -o "
+            f"DATA/{name}`, or the table {file_name}"
+        )
     if not (data / file_name).exists():
         raise InputError(
             f"{data}: holds neither a pack {name!r} nor the table {file_name} to prepare it from; make the pack with "

@@ -65,6 +65,15 @@ def test_what_cannot_be_trained_is_wrong_use(
     assert message in capsys.readouterr().err
 
 
+def test_a_table_in_place_of_a_directory_is_not_advised_to_hold_a_pack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.tsv").touch()
+    assert avsr(monkeypatch, "train", "mine.tsv") == 2
+    assert "mine.tsv: is a file; give a directory" in capsys.readouterr().err
+
+
 def test_the_table_shows_each_stage_under_way() -> None:
     table = TrainingTable()
     table._stages["fusion"] = PROGRESS
