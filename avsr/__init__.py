@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avsr.stream import Stream
     from avsr.types import Caption, Modality, Transcript, Word
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 __all__ = [
     "AvsrError",

@@ -60,7 +60,7 @@ class Prefix(NamedTuple):
     ``key`` identifies the token sequence and ``parent_key`` the one without the last token. Both are 64-bit hashes: two
     of the few prefixes alive at one tick collide once in some 10^17 ticks. ``bonus`` is what language model and
     hotwords added so far; ``word`` are the letters since the last word start, for which the language model adds
-    ``word_score`` if the word ends there.
+    ``word_score`` if the word ends there, and ``begun_score`` as long as it does not.
     """
 
     tokens: tuple[int, ...]
@@ -69,8 +69,14 @@ class Prefix(NamedTuple):
     bonus: float
     word: str
     word_score: float
+    begun_score: float
     context: LmContext
     hotword_node: int
+
+    @property
+    def gain(self) -> float:
+        """What language model and hotwords add to its score."""
+        return self.bonus + self.begun_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +131,13 @@ class BeamSearch:
         self._hotwords = HotwordMatcher(tokenizer, hotwords) if hotwords else None
         self._silent = np.array([tokenizer.blank_id, tokenizer.unknown_id])
         self._top_k = min(config.top_k, tokenizer.vocab_size - len(self._silent))
-        self._is_word_start = np.array([tokenizer.is_word_start(i) for i in range(tokenizer.vocab_size)])
+        # Of each token whether it starts a word, and its letters.
+        self._pieces = [(tokenizer.is_word_start(i), p.removeprefix(WORD_MARK)) for i, p in enumerate(tokenizer.pieces)]
 
     def init_state(self, start_tick: int = 0) -> BeamState:
         """Return the state before any frame, of a segment that begins at ``start_tick``."""
         context = self._lm.start() if self._lm else ()
-        empty = Prefix((), hash(()), 0, 0.0, "", 0.0, context, 0)
+        empty = Prefix((), hash(()), 0, 0.0, "", 0.0, 0.0, context, 0)
         never = np.array([-np.inf])
         return BeamState(start_tick, (empty,), np.zeros(1), never, np.zeros(1), never, ((),), ((),))
 
@@ -161,7 +168,7 @@ class BeamSearch:
         prefix, runs = state.prefixes[index], state.runs(index)
         return Hypothesis(
             tokens=prefix.tokens,
-            score=float(np.logaddexp(state.blank[index], state.nonblank[index])) + prefix.bonus,
+            score=float(np.logaddexp(state.blank[index], state.nonblank[index])) + prefix.gain,
             ticks=tuple(run.start for run in runs),
             end_ticks=tuple(run.end for run in runs),
             confidences=tuple(run.peak for run in runs),
@@ -186,7 +193,7 @@ class BeamSearch:
         log_probs = frame.astype(np.float64)
         tokens, said = self._likely_tokens(log_probs)
         last = np.array([p.tokens[-1] if p.tokens else self._tokenizer.blank_id for p in state.prefixes])
-        bonus = np.array([p.bonus for p in state.prefixes])
+        gain = np.array([p.gain for p in state.prefixes])
         total = np.logaddexp(state.blank, state.nonblank)
         best = np.maximum(state.best_blank, state.best_nonblank)
 
@@ -207,8 +214,8 @@ class BeamSearch:
                 rejoined[child] = parent
             longer[parent, column] = -np.inf
 
-        gains = bonus[:, None] + self._gains(state.prefixes, tokens)
-        ranks = np.concatenate([np.logaddexp(stay[0], stay[1]) + bonus, (longer + gains).ravel()])
+        gains = self._gains(state.prefixes, tokens)
+        ranks = np.concatenate([np.logaddexp(stay[0], stay[1]) + gain, (longer + gains).ravel()])
         order = np.argsort(-ranks, kind="stable")[: self._beam_size]
         chosen = order[ranks[order] > -np.inf]
         if not len(chosen):
@@ -293,38 +300,51 @@ class BeamSearch:
         tokens = np.argpartition(-speech, self._top_k - 1)[: self._top_k]
         return tokens, speech[tokens]
 
-    def _gains(self, prefixes: tuple[Prefix, ...], tokens: Indices) -> Scores | float:
-        """What language model and hotwords add when each of n prefixes takes each of k tokens: (n, k)."""
-        gains: Scores | float = 0.0
+    def _gains(self, prefixes: tuple[Prefix, ...], tokens: Indices) -> Scores:
+        """What language model and hotwords add in all once each of n prefixes takes each of k tokens: (n, k)."""
+        gains = np.repeat([[p.bonus] for p in prefixes], len(tokens), axis=1)
         if self._lm:
-            word_scores = np.array([p.word_score for p in prefixes])
-            gains = np.where(self._is_word_start[tokens], word_scores[:, None], 0.0)
+            begun = self._lm.begun
+            pieces = [self._pieces[token] for token in tokens.tolist()]
+            gains += [
+                [p.word_score + begun(letters) if starts else begun(p.word + letters) for starts, letters in pieces]
+                for p in prefixes
+            ]
         if self._hotwords:
-            gains = gains + np.stack([self._hotwords.moves(p.hotword_node)[0][tokens] for p in prefixes])
+            gains += np.stack([self._hotwords.moves(p.hotword_node)[0][tokens] for p in prefixes])
         return gains
 
     def _extended(self, prefix: Prefix, token: int) -> Prefix:
-        piece, starts_word = self._tokenizer.pieces[token], self._tokenizer.is_word_start(token)
-        bonus, word, word_score, context = prefix.bonus, prefix.word, 0.0, prefix.context
-        node = prefix.hotword_node
+        bonus, context, node = prefix.bonus, prefix.context, prefix.hotword_node
+        word, word_score, begun_score = "", 0.0, 0.0
         if self._lm:
+            starts_word, letters = self._pieces[token]
             if starts_word:
                 bonus += prefix.word_score
-                context = self._lm.score(word, context)[1] if word else context
-                word, piece = "", piece.removeprefix(WORD_MARK)
-            word += piece
+                context = self._lm.score(prefix.word, context)[1] if prefix.word else context
+            word = letters if starts_word else prefix.word + letters
             word_score = self._lm.score(word, context)[0] if word else 0.0
+            begun_score = self._lm.begun(word)
         if self._hotwords:
             gains, nodes = self._hotwords.moves(node)
             bonus, node = bonus + float(gains[token]), int(nodes[token])
-        key = hash((prefix.key, token))
-        return Prefix((*prefix.tokens, token), key, prefix.key, bonus, word, word_score, context, node)
+        return Prefix(
+            tokens=(*prefix.tokens, token),
+            key=hash((prefix.key, token)),
+            parent_key=prefix.key,
+            bonus=bonus,
+            word=word,
+            word_score=word_score,
+            begun_score=begun_score,
+            context=context,
+            hotword_node=node,
+        )
 
     def _completed(self, hypothesis: Hypothesis, prefix: Prefix) -> Hypothesis:
         gain = 0.0
         if self._lm and prefix.tokens:  # no tokens are silence, not a sentence: language models know no empty ones
             context = self._lm.score(prefix.word, prefix.context)[1] if prefix.word else prefix.context
-            gain += prefix.word_score + self._lm.end(context)
+            gain += prefix.word_score - prefix.begun_score + self._lm.end(context)
         if self._hotwords:
             gain += self._hotwords.finish(prefix.hotword_node)
         return replace(hypothesis, score=hypothesis.score + gain)

@@ -20,7 +20,7 @@ LmContext = tuple[int, ...]
 
 UNKNOWN, START, END = "<unk>", "<s>", "</s>"
 UNKNOWN_LOG10 = -7.0
-"""log10 probability of one particular word that the model does not list, spelling included."""
+"""log10 probability of one particular word of up to 7 letters that is not listed; each further letter takes 1 more."""
 START_LOG10 = -99.0
 """What ARPA files say of ``<s>``, which is never predicted."""
 LOG_10 = math.log(10.0)
@@ -31,7 +31,8 @@ class WordLm:
 
     A word's score is ``weight`` times its natural log probability after the words before it, plus ``word_bonus``.
     ``<unk>`` is the probability of all unknown words together; a particular one gets at most `UNKNOWN_LOG10`, so that a
-    random string of letters never beats a rare word.
+    random string of letters never beats a rare word. As soon as no listed word begins with the letters so far, an
+    unfinished word counts as unknown; otherwise words that run together would be cheaper than words told apart.
 
     Raises:
         ConfigError: a weight or bonus that is not a finite number, or a weight under 0.
@@ -45,6 +46,8 @@ class WordLm:
         # Neighbouring hypotheses ask for the same words again and again.
         self.score = lru_cache(maxsize=65_536)(self._score)
         """`score(word, context)` -> what the word adds, and the context after it."""
+        self.begun = lru_cache(maxsize=65_536)(self._begun)
+        """`begun(letters)` -> what a word adds that begins so (with "" for none), as long as it is not complete."""
 
     def weighted(self, weight: float | None = None, word_bonus: float | None = None) -> WordLm:
         """Return the same model with another weight or bonus; None keeps what is.
@@ -74,8 +77,15 @@ class WordLm:
     def _score(self, word: str, context: LmContext) -> tuple[float, LmContext]:
         log_prob, after = self._ngrams.log_prob(word, context)
         if word not in self._ngrams:
-            log_prob = min(log_prob, UNKNOWN_LOG10 * LOG_10)
+            log_prob = min(log_prob, _unknown(word))
         return self.weight * log_prob + self.word_bonus, after
+
+    def _begun(self, letters: str) -> float:
+        return 0.0 if self._ngrams.lists_beginning(letters) else self.weight * _unknown(letters)
+
+
+def _unknown(word: str) -> float:
+    return min(UNKNOWN_LOG10, -len(word)) * LOG_10
 
 
 class NgramTable:
@@ -90,6 +100,15 @@ class NgramTable:
     def __contains__(self, word: str) -> bool:
         """Say whether this word itself is listed."""
         return word in self._words
+
+    def lists_beginning(self, letters: str) -> bool:
+        """Say whether a word that begins with ``letters`` is listed."""
+        place = bisect_left(self._sorted_words, letters)
+        return place < len(self._sorted_words) and self._sorted_words[place].startswith(letters)
+
+    @cached_property
+    def _sorted_words(self) -> list[str]:
+        return sorted(self._words)
 
     @property
     def order(self) -> int:

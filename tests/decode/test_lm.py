@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from decode_names import Say
+from hypothesis import given
+from hypothesis import strategies as st
 
 from avsr.config import DecodeConfig
 from avsr.decode import BeamSearch, Hotword, Tokenizer, WordLm, read_arpa
@@ -87,6 +89,33 @@ def test_a_word_that_is_only_spelled_never_beats_a_rare_one(tmp_path: Path) -> N
     lm = WordLm(read_arpa(path), weight=1.0)
     assert lm.score("zebra", ())[0] == pytest.approx(-7 * math.log(10))
     assert lm.score("zebra", ())[0] < lm.score("rare", ())[0]
+
+
+def test_an_unfinished_word_is_unknown_once_no_listed_word_begins_so(arpa: Path) -> None:
+    lm = WordLm(read_arpa(arpa), weight=0.5, word_bonus=3.0)
+    assert lm.begun("") == lm.begun("b") == lm.begun("blu") == lm.begun("blue") == 0.0
+    assert lm.begun("blues") == lm.begun("z") == pytest.approx(0.5 * -7 * math.log(10))
+    assert lm.begun("bluebinred") == pytest.approx(0.5 * -10 * math.log(10))
+
+
+@given(letters=st.text("blue inz", max_size=20), more=st.text("blue inz", max_size=3))
+def test_more_letters_never_make_an_unfinished_word_likelier(letters: str, more: str) -> None:
+    lm = WordLm(read_arpa(ARPA.encode()), weight=1.0)
+    assert lm.begun(letters + more) <= lm.begun(letters) <= 0.0
+
+
+@pytest.mark.parametrize("beam_size", [4, 200])
+def test_words_are_told_apart_where_word_marks_are_faint(letters: Tokenizer, say: Say, beam_size: int) -> None:
+    text = "bin blue blew blue bin blew"
+    log_probs = say(letters, text, doubt=0.3)
+    marks = log_probs.argmax(axis=1) == letters.encode("bin")[0]
+    assert marks.sum() == len(text.split())
+    log_probs[marks, letters.blank_id] = log_probs[marks].max(axis=1) + 3.0
+    lm = WordLm(read_arpa(ARPA.encode()), weight=1.0)
+    for used, words in ((lm, text), (None, text.replace(" ", ""))):
+        beam = BeamSearch(DecodeConfig(beam_size=beam_size), letters, used)
+        best = beam.flush(beam.step(log_probs, beam.init_state())[1])[0]
+        assert letters.decode(best.tokens) == words
 
 
 def test_another_weight_leaves_the_model_as_it_was(arpa: Path) -> None:
