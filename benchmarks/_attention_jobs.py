@@ -1,8 +1,8 @@
-"""Attention jobs, exact answers in float64, and the rivals: eager PyTorch, SDPA with a mask, compiled FlexAttention.
+"""Inputs of attention, exact results in float64, and the rivals: eager PyTorch, SDPA with a mask, FlexAttention.
 
-All candidates do one job on the same inputs: rotate the new queries and keys (rotary positions), attend over the cache
-and the new ticks where the masks allow it, give zeros to queries that may see nothing, and return the new cache, with
-rotated keys.
+All candidates compute the same from the same inputs: rotate the new queries and keys (rotary positions), attend over
+the cache and the new ticks where the masks allow it, return zeros for queries without a visible key, and return the new
+cache, with rotated keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Tensors = tuple[torch.Tensor, ...]
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 """Largest relative error of our kernels, norm over norm."""
 RIVAL_SLACK = 3.0
-"""Tolerance of rivals relative to ours: they round between their kernels. A larger error is a different result."""
+"""Tolerance of rivals relative to ours, since they round between their kernels. A larger error is a wrong result."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Shape:
 
     @property
     def moved_bytes(self) -> int:
-        """The fewest bytes a forward pass moves: inputs and the old cache read once, output and new cache written."""
+        """Minimum memory traffic of a forward pass: read inputs and the old cache, write output and the new cache."""
         kept = min(self.left, self.cached + self.ticks)
         rows = 3 * self.ticks + 2 * self.cached + self.ticks + 2 * kept
         masks = self.batch * (self.ticks + self.cached + kept)
         return self.batch * self.heads * rows * self.head_dim * self.dtype.itemsize + masks
 
     def describe(self) -> dict[str, int | str]:
-        """Return the shape as figures of a row."""
+        """Return the shape as columns of a row."""
         sizes = dataclasses.asdict(self)
         return {**sizes, "dtype": str(self.dtype).removeprefix("torch.")}
 
@@ -77,30 +77,30 @@ class Job:
         return self.compute_turns()
 
     def compute_turns(self) -> Tensors:
-        """Compute them anew."""
+        """Compute ``turns`` without caching them."""
         return cos_sin(self.cache.next_tick, self.shape.ticks, self.shape.head_dim // 2, self.shape.dtype)
 
     @cached_property
     def visible(self) -> torch.Tensor:
-        """Bool (B, 1, T, L + T): which keys each query may see; also computed once for all layers."""
+        """Bool (B, 1, T, L + T): which keys each query may see; a model computes it once for all its layers too."""
         return _visible(self.shape, torch.cat([self.cache.mask, self.mask], dim=1))
 
     @cached_property
     def blind(self) -> torch.Tensor:
-        """Bool (B, 1, T, 1): the queries that may see nothing."""
+        """Bool (B, 1, T, 1): the queries without a visible key."""
         return ~self.visible.any(-1, keepdim=True)
 
     @cached_property
     def bias(self) -> torch.Tensor:
-        """``visible`` as SDPA adds it to scores; blind queries see everything, and are zeroed afterwards."""
+        """``visible`` as SDPA's additive bias; blind queries see everything, and their output is zeroed afterwards."""
         *size, keys = self.visible.shape
-        rows = -(-keys // 8) * 8  # whole 16 bytes: SDPA copies a bias whose rows are not
+        rows = -(-keys // 8) * 8  # SDPA copies a bias whose row stride is not a multiple of 16 bytes
         bias = torch.zeros(*size, rows, dtype=self.shape.dtype, device=self.mask.device)[..., :keys]
         return bias.masked_fill_(~(self.visible | self.blind), float("-inf"))
 
     @cached_property
     def block_mask(self) -> BlockMask:
-        """``visible`` for FlexAttention; without a cache only."""
+        """``visible`` for FlexAttention; only for shapes without a cache."""
         chunk, left, mask = self.shape.chunk, self.shape.left, self.mask
 
         def visible(b: torch.Tensor, h: torch.Tensor, query_tick: torch.Tensor, key_tick: torch.Tensor) -> torch.Tensor:
@@ -112,9 +112,9 @@ class Job:
 
 
 def draw_job(shape: Shape, device: torch.device, *, needs_grad: bool = False) -> Job:
-    """Draw random inputs: lengths differ, and a tenth of the cache is masked.
+    """Draw random inputs of different lengths, with a tenth of the cache masked.
 
-    Of several streams with a cache, the last one is masked whole, so that its queries are blind.
+    If there are several streams and a cache, the last stream is fully masked, so that its queries are blind.
     """
     batch, heads, ticks, cached, dim = shape.batch, shape.heads, shape.ticks, shape.cached, shape.head_dim
 
@@ -143,7 +143,7 @@ def draw_job(shape: Shape, device: torch.device, *, needs_grad: bool = False) ->
 
 
 def ours(job: Job) -> Tensors:
-    """Return the output and the new cache's keys, values, mask and tick, as ``AVSR_KERNELS`` has them computed."""
+    """Return the output and the new cache's keys, values, mask and tick, from the backend of ``AVSR_KERNELS``."""
     shape = job.shape
     out, cache = chunk_attention(
         job.query, job.key, job.value, job.mask, job.cache, chunk_ticks=shape.chunk, left_ticks=shape.left
@@ -152,7 +152,7 @@ def ours(job: Job) -> Tensors:
 
 
 def exact(job: Job) -> Tensors:
-    """Return what ``ours`` should, in float64; rivals give the first four, since their ticks are given."""
+    """Return the exact results of ``ours``, in float64; rivals return the first four, without the tick."""
     shape = job.shape
     double = torch.float64
     turns = cos_sin(job.cache.next_tick, shape.ticks, shape.head_dim // 2, double)
@@ -195,8 +195,8 @@ def stream_sdpa(
 
 
 def fastest_sdpa(shape: Shape, device: torch.device) -> Callable[..., Tensors]:
-    """Return ``stream_sdpa``, which zeroes blind queries afterwards only where SDPA does not leave zeros by itself."""
-    job = draw_job(dataclasses.replace(shape, batch=2), device)  # whose last stream is blind
+    """Return ``stream_sdpa``, which zeroes blind queries only if SDPA itself does not on this device."""
+    job = draw_job(dataclasses.replace(shape, batch=2), device)  # its last stream is blind
     with torch.no_grad():
         out = stream_sdpa(*stream_inputs(job, turns_given=True))[0]
     return partial(stream_sdpa, zeroes_blind=bool((out[-1] != 0).any()))
@@ -208,7 +208,7 @@ def stream_flex(
 ) -> Tensors:  # fmt: skip
     """One chunk: FlexAttention, to be compiled whole.
 
-    So short a window leaves no block to skip: the mask is a score modification, and no block mask is made a chunk.
+    The window is so short that no block could be skipped: masking in the score function saves a block mask per chunk.
     """
     keys, values, shown = _window(key, value, mask, cache_key, cache_value, cache_mask, cos, sin)
 
@@ -226,7 +226,7 @@ def stream_flex(
 def stream_inputs(job: Job, *, turns_given: bool) -> Tensors:
     """Return the arguments of the rivals for one chunk.
 
-    Unless the angles are given, they are computed here, and the tick that the next ones start from, as in every cache.
+    Unless ``turns_given``, the angles and the next tick are computed here, as our kernel does for every chunk.
     """
     turns, cache = job.turns, job.cache
     if not turns_given:
@@ -274,7 +274,7 @@ def exact_gradients(job: Job, grad_out: torch.Tensor, streams: int = 4) -> Tenso
 
 @dataclass(frozen=True)
 class FusionJob:
-    """Inputs of the fusion step: what each sense asks, is asked and tells, and the gates."""
+    """Inputs of the fusion step: queries, keys and values of each sense, and the gates."""
 
     audio: Job
     video: Job
@@ -282,7 +282,7 @@ class FusionJob:
 
     @property
     def moved_bytes(self) -> int:
-        """The fewest bytes a forward pass moves; the two senses share one output."""
+        """Minimum memory traffic of a forward pass; the two senses share one output."""
         shape = self.audio.shape
         one_output = shape.batch * shape.heads * shape.ticks * shape.head_dim * shape.dtype.itemsize
         return 2 * shape.moved_bytes - one_output + 2 * self.gate_logits.nbytes
@@ -296,7 +296,7 @@ def draw_fusion_job(shape: Shape, device: torch.device) -> FusionJob:
 
 
 def ours_fusion(job: FusionJob) -> Tensors:
-    """Return the mix, the weights and both new caches of the kernels that ``AVSR_KERNELS`` chooses."""
+    """Return the mix, the weights and both new caches, from the backend of ``AVSR_KERNELS``."""
     audio, video, shape = job.audio, job.video, job.audio.shape
     mixed, weights, cache = gated_cross_attention(
         (audio.query, audio.key, audio.value),
@@ -312,7 +312,7 @@ def ours_fusion(job: FusionJob) -> Tensors:
 
 
 def eager_fusion(job: FusionJob, dtype: torch.dtype | None = None) -> Tensors:
-    """The same for one chunk in plain PyTorch, in ``dtype`` if given: float64 is the exact answer."""
+    """Return the same as ``ours_fusion`` for one chunk, in plain PyTorch; in float64 it is the exact result."""
     dtype = dtype or job.audio.shape.dtype
     windows, asking = [], []
     for sense in (job.audio, job.video):
@@ -349,7 +349,7 @@ def relative_error(found: Tensors, wanted: Tensors) -> float:
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """Fill uninitialised memory with NaN, so that an element that is never written shows."""
+    """Fill uninitialised memory with NaN, so that elements that are never written are noticed."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
@@ -360,7 +360,7 @@ def poisoned() -> Iterator[None]:
 
 
 def compiled(function: Callable[..., T]) -> Callable[..., T]:
-    """Compile for the shapes of the first call alone, forgetting what was compiled before."""
+    """Compile for the shapes of the first call only, and drop earlier compilations."""
     torch._dynamo.reset()
     return torch.compile(function, fullgraph=True, dynamic=False)
 

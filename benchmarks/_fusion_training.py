@@ -1,12 +1,12 @@
-"""Training of every kind of fusion, side by side, over the same frozen branches.
+"""Train every kind of fusion side by side, on the same frozen branches.
 
-    clips ─► augment ─► a batch ─► frozen branches ─┬─► gated   ─► fused encoder ─► CTC, noise estimate
-             the same for all kinds, made once      ├─► ungated ─► fused encoder ─► ...
+    clips ─► augment ─► a batch ─► frozen branches ─┬─► gated   ─► fused encoder ─► CTC, SNR estimate
+             made once, shared by all kinds         ├─► ungated ─► fused encoder ─► ...
                                                     ├─► fixed   ─► ...
                                                     └─► concat  ─► ...
 
-So all kinds have the same budget: the same steps, batches and dropout, and the same initial fused encoder and head.
-Only the fusion itself differs.
+All kinds get the same number of steps, the same batches and dropout, and the same initial fused encoder and head. Only
+the fusion itself differs.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The models by kind, and an entry for every epoch: its number, steps, seconds, and each kind's mean loss."""
+    """The models by kind, and a log entry per epoch: its number, steps, seconds, and each kind's mean loss."""
 
     models: dict[FusionKind, AvsrModel]
     log: list[dict[str, float]]
 
 
 def train_fusions(start: Bundle, packs: Path, stage: StageConfig, directory: Path) -> Trained:
-    """Train every kind of fusion over the branches of ``start``; go on from the last whole epoch in ``directory``.
+    """Train every kind of fusion on the branches of ``start``; resume after the last complete epoch in ``directory``.
 
-    ``packs`` holds ``corpus``, ``noise`` and, if there are any, ``talkers``, as `avsr train` leaves them in its work.
+    ``packs`` holds ``corpus``, ``noise`` and optionally ``talkers``, as `avsr train` writes them to its work folder.
 
     Raises:
-        InputError: a pack is missing or damaged, or ``directory`` holds another training.
+        InputError: a pack is missing or damaged, or ``directory`` holds the checkpoint of another training run.
     """
     training = _Training(start, packs, stage, directory)
     training.resume()
@@ -70,7 +70,7 @@ def train_fusions(start: Bundle, packs: Path, stage: StageConfig, directory: Pat
 def fuse(
     model: AvsrModel, audio: torch.Tensor, video: torch.Tensor, batch: Batch, window: Window
 ) -> tuple[FusionOutput, torch.Tensor]:
-    """Return what fusion and the fused encoder make of the branches' features (B, T, dim)."""
+    """Return the outputs of fusion and of the fused encoder for the branches' features (B, T, dim)."""
     state = model.init_state(len(batch.texts), context_ticks=0)
     heard, visible = batch.chunk.heard & batch.valid, batch.chunk.visible & batch.valid
     fusion, _ = model.fusion.step(audio, video, heard, visible, state.fusion, window)
@@ -81,7 +81,7 @@ def fuse(
 def fused_loss(
     model: AvsrModel, fusion: FusionOutput, fused: torch.Tensor, batch: Batch, blank_id: int
 ) -> torch.Tensor:
-    """Return the loss: CTC, and the error of the SNR estimate where there is sound."""
+    """Return the loss: CTC, plus the squared error of the SNR estimate where there is sound."""
     ctc = functional.ctc_loss(
         model.fused_head(fused).log_softmax(-1).masked_fill(~batch.emission, FORBIDDEN).transpose(0, 1),
         batch.targets,
@@ -96,7 +96,7 @@ def fused_loss(
 
 
 def num_learnt(model: AvsrModel) -> int:
-    """Count the weights that are learnt here."""
+    """Count the weights that are trained here."""
     return sum(x.numel() for name, x in model.named_parameters() if name.startswith(LEARNT))
 
 
@@ -120,7 +120,7 @@ class _Training:
         self.log: list[dict[str, float]] = []
 
     def run_epoch(self) -> None:
-        """Take every step of the next epoch."""
+        """Run all steps of the next epoch."""
         begun_s, num_steps = time.monotonic(), self._steps.num_steps(self.epoch)
         losses: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         for index in range(num_steps):
@@ -133,7 +133,7 @@ class _Training:
         print("  ".join(f"{name} {value:.4g}" for name, value in record.items()), flush=True)
 
     def _take(self, step: Step, rate: float) -> dict[FusionKind, float]:
-        """Let every kind learn from one batch; return the losses."""
+        """Train every kind on one batch; return the losses."""
         (part,) = step.parts
         batch = part.batch
         assert batch is not None
@@ -159,7 +159,7 @@ class _Training:
         optimiser.step()
 
     def save(self) -> None:
-        """Keep everything, whole at any moment."""
+        """Write the checkpoint, atomically."""
         state = {
             "made_with": self._made_with,
             "epoch": self.epoch,
@@ -170,7 +170,7 @@ class _Training:
         write_tensors(self._path, state)
 
     def resume(self) -> None:
-        """Go on from what is kept."""
+        """Load the checkpoint, if there is one."""
         if not self._path.exists():
             return
         saved = read_tensors(self._path)
@@ -184,7 +184,7 @@ class _Training:
 
 
 def _make_models(start: Bundle, seed: int) -> tuple[AvsrModel, dict[FusionKind, AvsrModel]]:
-    """Return the frozen branches, and a model of each kind that has them, all else being new."""
+    """Return the frozen branches, and a model of each kind that shares their weights and is new otherwise."""
     weights = start.state_dict()
     branches = AvsrModel(start.config.model).eval()
     branches.load_state_dict(weights)

@@ -28,7 +28,7 @@ class Report:
 
     @contextmanager
     def row(self, section: str, candidate: str, figures: dict[str, Any]) -> Iterator[Row]:
-        """Add a row; an exception while it is measured is noted as ``refused``, and as a failure if it is ours."""
+        """Add a row; an exception while measuring it is stored as ``refused``, and as a failure if it is ours."""
         row: Row = {"section": section, "candidate": candidate, **figures}
         self.rows.append(row)
         try:
@@ -44,7 +44,7 @@ class Report:
         return [row for row in self.rows if row["section"] == section]
 
     def save(self) -> None:
-        """Write what there is."""
+        """Write the report so far to ``path``, if given."""
         if self.path is None:
             return
         content = {
@@ -108,7 +108,7 @@ def judge(report: Report) -> list[Target]:
 
 
 def add_ratios(rows: Sequence[Row], ours: Row | None) -> None:
-    """Write into each row how many times our time it took."""
+    """Add to each row its time relative to ours."""
     for row in rows:
         for way in ("launched", "replayed"):
             if ours is not None and way in row and way in ours:
@@ -132,7 +132,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
         table.add_row(*line)
     console = Console()
     if not console.is_terminal:
-        console.width = 160  # a log is scrolled, not wrapped
+        console.width = 160  # do not wrap tables in a log file
     console.print(table)
 
 

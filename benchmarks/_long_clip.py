@@ -1,4 +1,4 @@
-"""A long input made of one short clip, for soaks and timings."""
+"""Long inputs made by repeating one short clip, for soak tests and timings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEMO_CLIP = Path(avsr.__file__).parent / "talker" / "demo" / "bin_blue.mp4"
 
 
 def repeat_clip(clip: Path, path: Path, seconds: float) -> None:
-    """Copy the packets of ``clip`` into the Matroska file ``path``, over and over, without decoding them."""
+    """Repeat ``clip`` for at least ``seconds`` in the Matroska file ``path``, without re-encoding."""
     with av.open(str(clip)) as source, av.open(str(path), "w", format="matroska") as target:
         streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
         packets = [packet for packet in source.demux() if packet.pts is not None]
@@ -31,7 +31,7 @@ def repeat_clip(clip: Path, path: Path, seconds: float) -> None:
 
 
 def write_long_clip(clip: Path, path: Path, seconds: float, size: tuple[int, int]) -> None:
-    """Write ``clip`` scaled to ``size`` (W, H), as H.264, over and over, into the Matroska file ``path``."""
+    """Repeat ``clip``, scaled to ``size`` (W, H) as H.264, for at least ``seconds`` in the Matroska file ``path``."""
     scaled = path.with_suffix(".once.mkv")
     with av.open(str(clip)) as source, av.open(str(scaled), "w") as target:
         picture, sound = source.streams.video[0], source.streams.audio[0]

@@ -28,11 +28,11 @@ CHUNKS = (4, 8, 16)
 SPLIT_CHUNK = 8
 P99_LIMIT_MS = 100.0
 SAME_FLOAT32 = 1e-4
-"""Largest relative error of the log-probabilities between two ways to run the float32 network on one machine."""
+"""Largest accepted relative error of log-probabilities between two ways to run the float32 network."""
 
 
 def time_steps(report: Report, device: torch.device, backend: str, steps: int) -> None:
-    """Time the step of one stream, launched and from a graph; ``AVSR_KERNELS`` is ``backend`` already."""
+    """Time the step of one stream, launched and from a graph; ``AVSR_KERNELS`` must be set to ``backend``."""
     for chunk_ticks in CHUNKS:
         for graph in (False, True) if device.type == "cuda" else (False,):
             figures = {"backend": backend, "chunk_ticks": chunk_ticks, "graph": graph, "streams": 1}
@@ -51,7 +51,7 @@ def time_steps(report: Report, device: torch.device, backend: str, steps: int) -
 
 
 def show_steps(report: Report) -> None:
-    """Print them."""
+    """Print the results of ``time_steps``."""
     columns = ["backend", "chunk_ticks", "graph", "p50_ms", "p99_ms", "launches", "error_float32", "error", "refused"]
     rows = []
     for row in report.of("model step"):
@@ -62,7 +62,7 @@ def show_steps(report: Report) -> None:
 
 
 def fill_gpu(report: Report, device: torch.device, backend: str, until: float) -> None:
-    """Find how many real-time streams fit at chunks of 320 ms."""
+    """Find how many real-time streams one GPU can serve with chunks of 320 ms."""
     with report.row("capacity", "ours", {"backend": backend, "p99_limit_ms": P99_LIMIT_MS}) as row:
         model = load_default_model(device, torch.bfloat16)
         found = find_capacity(model, 8, p99_limit_ms=P99_LIMIT_MS, until=until)

@@ -54,14 +54,14 @@ class LaunchedStep:
 class GraphedStep:
     """``AvsrModel.step``, captured once and replayed for every chunk like ``example``; keeps its streams' state.
 
-    The inputs and the state have fixed places. The graph ends by copying the new state over the old one, so that the
-    next replay goes on from there; results stay valid until then.
+    Inputs and state live in fixed buffers. The graph ends by copying the new state over the old one, so that the next
+    replay continues from it. A result is overwritten by the next replay.
     """
 
     def __init__(self, model: AvsrModel, example: AvChunk) -> None:
         weight, chunk_ticks = next(model.parameters()), example.num_ticks
         self._chunk = map_tensors(example, lambda x: x.to(weight.device, copy=True))
-        # Cloned: an empty state's keys and values are one tensor, and each needs a place of its own.
+        # Cloned: an empty state's keys and values share one tensor, but each needs its own buffer.
         self._state = map_tensors(
             model.init_state(len(example.heard)), lambda x: x.clone(memory_format=torch.contiguous_format)
         )
@@ -75,7 +75,7 @@ class GraphedStep:
         self._graph, log_probs = capture(advance)
         assert isinstance(log_probs, LogProbs)
         self._log_probs = log_probs
-        _copy_all(tensors_of(self._state), beginning)  # the warm-up has moved it
+        _copy_all(tensors_of(self._state), beginning)  # the warm-up has changed it
 
     def __call__(self, chunk: AvChunk) -> LogProbs:
         """Step all streams; the result stays on the device and is overwritten by the next step."""
@@ -108,7 +108,7 @@ def draw_chunk(batch: int, ticks: int, dtype: torch.dtype) -> AvChunk:
 
 
 def latencies_ms(step: Callable[[AvChunk], LogProbs], chunk: AvChunk, steps: int, limit_ms: float) -> list[float]:
-    """Time ``steps`` steps, or fewer if one in ten of at least ten has passed ``limit_ms``."""
+    """Time ``steps`` steps; stop early, after 10 or more, if over a tenth of them took longer than ``limit_ms``."""
     samples: list[float] = []
     for _ in range(steps):
         begun = time.perf_counter()
@@ -127,7 +127,7 @@ def summarise(samples_ms: list[float]) -> Latency:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many streams one GPU held at once, and how many were too many; at ``chunk_ticks`` ticks a step."""
+    """How many streams one GPU can serve at once, and how many are too many; at ``chunk_ticks`` ticks per step."""
 
     streams: int
     too_many: int | None
@@ -142,9 +142,9 @@ class Capacity:
 def find_capacity(
     model: AvsrModel, chunk_ticks: int, *, p99_limit_ms: float, until: float, first: int = 256, steps: int = 100
 ) -> Capacity | None:
-    """Find the most streams whose batched, captured step keeps its 99th percentile: double, then bisect.
+    """Find the most streams whose batched, captured step stays below ``p99_limit_ms``: double, then bisect.
 
-    Stops at ``until`` (of ``time.perf_counter``) with what it has found; None where not even ``first`` streams fit.
+    Stops at ``until`` (of ``time.perf_counter``) with the best found so far; None if not even ``first`` streams fit.
     """
     held: Capacity | None = None
     too_many, why, batch = None, "not reached in the time given", first
@@ -175,7 +175,7 @@ def _hold(model: AvsrModel, batch: int, chunk_ticks: int, steps: int, p99_limit_
         latencies_ms(step, chunk, 3, p99_limit_ms)
         samples = latencies_ms(step, chunk, steps, p99_limit_ms)
     except RuntimeError as error:
-        # A capture that runs out of memory may end with what that does to its graph.
+        # Running out of memory during a capture may raise another error, about the graph, on top.
         if isinstance(error, torch.OutOfMemoryError) or isinstance(error.__context__, torch.OutOfMemoryError):
             return "out of memory"
         raise
@@ -187,10 +187,10 @@ def _hold(model: AvsrModel, batch: int, chunk_ticks: int, steps: int, p99_limit_
 
 
 def split_by_part(model: AvsrModel, chunk_ticks: int) -> dict[str, tuple[Spread, Spread | None]]:
-    """Time each part's share of one step of one stream alone, launched and (on a GPU) replayed.
+    """Time each part of one step of one stream separately, launched and (on a GPU) replayed.
 
-    A step is run once with every part's calls written down; then each part's calls are made again by themselves. Names
-    that begin with two spaces are contained in the part above them.
+    A step is run once while the calls of every part are recorded; then each part's calls are repeated and timed alone.
+    A part whose name begins with two spaces is contained in the one above it.
     """
     weight = next(model.parameters())
     chunk = map_tensors(draw_chunk(1, chunk_ticks, weight.dtype), lambda x: x.to(weight.device))
@@ -222,7 +222,7 @@ PARTS = (
     "  gated_cross_attention",
     "heads",
 )
-"""conv_step is what one kernel could do between the two projections: GLU, depthwise convolution, LayerNorm, SiLU."""
+"""``conv_step`` is what a fused kernel could do between the projections: GLU, depthwise convolution, norm, SiLU."""
 
 
 def _record(model: AvsrModel, run: Call) -> dict[str, list[Call]]:
@@ -270,7 +270,7 @@ def _conv_step(x: torch.Tensor, state: torch.Tensor, *, module: ConvModule) -> C
 
 
 def _copy_all(places: list[torch.Tensor], new: list[torch.Tensor]) -> None:
-    """Copy in a few launches, one group for each type."""
+    """Copy ``new`` into ``places`` in few launches, one per dtype."""
     for dtype in {x.dtype for x in places}:
         chosen = [i for i, x in enumerate(places) if x.dtype == dtype]
         torch._foreach_copy_([places[i] for i in chosen], [new[i] for i in chosen])

@@ -1,7 +1,7 @@
-"""Clocks for small pieces of work: launched one by one, replayed from a CUDA graph, or candidates in turn on a CPU.
+"""Timing of short calls: launched one by one, replayed from a CUDA graph, or interleaved candidates on a CPU.
 
-Caches: every call of one sample works on inputs of its own, and on a GPU the second-level cache is overwritten before
-each sample, so that inputs come from memory, as they do when other layers have run in between.
+Caches are cold: every call of a sample has its own inputs, and on a GPU the L2 cache is overwritten before each sample,
+so that inputs come from memory, as they do when other layers have run in between.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Call = Callable[[], object]
 
 WARM_UPS = 3
 CACHE_SWEEP_BYTES = 2**28
-"""Several times the second-level cache of any GPU."""
+"""Several times the L2 cache of any GPU."""
 COPY_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Microseconds a call: the median and the 10th and 90th percentiles of the samples, each the mean of its calls."""
+    """Microseconds per call: median, 10th and 90th percentile of the samples, each the mean of several calls."""
 
     median_us: float
     p10_us: float
@@ -37,13 +37,13 @@ class Spread:
 
     @classmethod
     def of(cls, samples_us: Sequence[float]) -> Spread:
-        """Summarise."""
+        """Compute the percentiles of ``samples_us``."""
         tenths = quantiles(samples_us, n=10, method="inclusive")
         return cls(median(samples_us), tenths[0], tenths[-1])
 
 
 def launched(calls: Sequence[Call], device: torch.device, repeats: int = 30) -> Spread:
-    """Time ``calls`` as Python makes them, from the first launch to the end of the last."""
+    """Time ``calls`` launched from Python, from the start of the first to the end of the last."""
     for _ in range(WARM_UPS):
         calls[0]()
     samples = []
@@ -75,9 +75,9 @@ def replayed(calls: Sequence[Call], repeats: int = 50) -> Spread:
 
 
 def capture(work: Callable[[], object], *, warm_up: Call | None = None) -> tuple[torch.cuda.CUDAGraph, object]:
-    """Return a CUDA graph of ``work``, and the outputs that its replays overwrite.
+    """Capture ``work`` in a CUDA graph; return the graph and the outputs that its replays overwrite.
 
-    ``warm_up`` runs first, so that what is compiled, tuned or allocated once is not captured; by default ``work``.
+    ``warm_up``, by default ``work``, runs first, so that one-time compilation, tuning and allocation is not captured.
     """
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
@@ -91,15 +91,15 @@ def capture(work: Callable[[], object], *, warm_up: Call | None = None) -> tuple
         with torch.cuda.graph(graph):
             outputs = work()
     finally:
-        torch.cuda.set_stream(stream)  # which PyTorch leaves changed when the end of a capture fails
+        torch.cuda.set_stream(stream)  # PyTorch does not restore it when ending a capture fails
     return graph, outputs
 
 
 def in_turn(candidates: Mapping[str, Call], rounds: int, calls: int = 5) -> dict[str, list[float]]:
-    """Time candidates round after round, so that what else the machine does meets them all alike.
+    """Time candidates in alternation, so that other load on the machine affects all of them equally.
 
     Returns:
-        Microseconds a call for every round, by candidate. Every round begins with another candidate.
+        Microseconds per call of every round, by candidate. The candidate that goes first changes every round.
     """
     names = list(candidates)
     for name in names * WARM_UPS:
@@ -117,7 +117,7 @@ def in_turn(candidates: Mapping[str, Call], rounds: int, calls: int = 5) -> dict
 
 
 def count_launches(call: Call) -> int | None:
-    """Count what one call puts on the GPU: kernels, copies and fills; None where the profiler saw nothing."""
+    """Count the kernels, copies and fills that one call launches; None if the profiler saw nothing."""
     call()
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -128,7 +128,7 @@ def count_launches(call: Call) -> int | None:
 
 
 def copy_gb_s(device: torch.device) -> float:
-    """Measure a large copy within the device's memory, in GB/s, counting the bytes read and the bytes written."""
+    """Measure the bandwidth of a large copy in the device's memory, in GB/s, bytes read plus bytes written."""
     source = torch.ones(COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     spread = launched([lambda: target.copy_(source)] * 4, device, repeats=10)
@@ -142,7 +142,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def describe_machine(device: torch.device) -> dict[str, str | None]:
-    """Say what the figures were measured with."""
+    """Return the versions of software and hardware that the measurements depend on."""
     found: dict[str, str | None] = {
         "python": sys.version.split()[0],
         "torch": torch.__version__,
@@ -179,4 +179,4 @@ def _sweep_cache(device: torch.device) -> None:
         return
     if not _sweeper:
         _sweeper.append(torch.zeros(CACHE_SWEEP_BYTES // 8, dtype=torch.int64, device=device))
-    _sweeper[0].sum()  # reading: what a sweep writes would be written back while the next call is timed
+    _sweeper[0].sum()  # read, since written data would be flushed to memory while the next call is timed

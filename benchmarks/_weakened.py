@@ -1,4 +1,4 @@
-"""Shared by quiet.py, dim.py and poor_devices.py: word error rates of clips that are made worse."""
+"""Shared by quiet.py, dim.py and poor_devices.py: word error rates of artificially degraded clips."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avsr.stream import Stream
 
 
 def chosen(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[Utterance]]:
-    """Parse a script's command line; return it and the clips that it selects, none if there is no corpus."""
+    """Parse a script's command line; return its options and the clips they select, none if there is no corpus."""
     parser.add_argument("table", type=Path, nargs="?", default=Path("../shared/data/grid.tsv"), help="a table of clips")
     parser.add_argument("--split", default="test", help="whose clips are taken")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -46,9 +46,9 @@ def measure(
 ) -> None:
     """Run a whole script: parse the command line (``doc`` is its description), measure, print and write JSON.
 
-    ``count`` returns the errors in clips that are weakened by a value; ``option`` lists the values, by default
-    ``default``. Each is measured as it is, and within ``without``, which switches the compensation off. ``columns`` are
-    the titles of the values, and of the errors without compensation.
+    ``count`` returns the errors in clips degraded by a value; the command line ``option`` lists the values and defaults
+    to ``default``. Each is measured as is, and within ``without``, which switches the compensation off. ``columns`` are
+    the headings of the values and of the errors without compensation.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument(option, dest="weakened", default=default, help=columns[0])
@@ -71,7 +71,7 @@ def measure(
 
 
 def finish(stream: Stream, text: str) -> Errors:
-    """End ``stream`` and count what it got wrong of ``text``."""
+    """Finish ``stream`` and count its word errors against ``text``."""
     stream.finish()
     finals = [caption.text for caption in stream.captions() if caption.is_final]
     return word_errors(normalise(text, "basic"), normalise(" ".join(finals), "basic"))

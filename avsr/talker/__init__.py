@@ -3,12 +3,12 @@ r"""A synthetic talking head with speech: text to an mp4 whose transcript and ti
     clip = make_clip("bin blue at f two now", "clip.mp4", voice="en-gb+m3", seed=7)
     clip.words  # (Word("bin", 0.40, 0.60, 1.0), ...)
 
-    text.py     what can be said              voices.py   text to sound and phoneme times (espeak-ng, flite)
+    text.py     the text to be spoken         voices.py   text to samples and phoneme times (espeak-ng, flite)
     visemes.py  phonemes to mouth shapes      mouth.py    mouth shapes over time, with coarticulation
-    face.py     one identity by seed          head.py     the painted head     lips.py  the painted mouth
-    render.py   frames                        clip.py     mp4 and JSON         __main__.py  the command
+    face.py     one identity per seed         head.py     the painted head     lips.py  the painted mouth
+    render.py   video frames                  clip.py     mp4 and JSON         __main__.py  the command
 
-espeak-ng and flite are optional programs of the system (``apt-get install espeak-ng flite``). The clip in ``demo/`` was
+espeak-ng and flite are optional system packages (``apt-get install espeak-ng flite``). The clip in ``demo/`` was
 made by
 
     python -m avsr.talker "bin blue at f two now, place red by k nine please" \

@@ -30,7 +30,7 @@ def talk(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The clip to write, .mp4.")],
     voice: Annotated[str, typer.Option(help="Who speaks; see --list-voices.")] = DEFAULT_VOICE,
-    seed: Annotated[int, typer.Option(min=0, help="Who is seen, under which light: each number is one identity.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Face and lighting: each number is one identity.")] = 0,
     size: Annotated[str, typer.Option(metavar="WxH", help="Picture size in pixels, even numbers.")] = "360x288",
     fps: Annotated[float, typer.Option(help="Frames a second, 5 to 120.")] = 25.0,
     silence: Annotated[float, typer.Option(help="Seconds of silence before and after.")] = LEAD_S,
@@ -38,7 +38,7 @@ def talk(
         bool, typer.Option("--json", help="Also write CLIP.json: transcript, word and phoneme times.")
     ] = False,
     list_voices: Annotated[
-        bool, typer.Option("--list-voices", callback=_list_voices, is_eager=True, help="Name the voices and stop.")
+        bool, typer.Option("--list-voices", callback=_list_voices, is_eager=True, help="List the voices and exit.")
     ] = False,
 ) -> None:
     """Write an mp4 of a drawn talking head that says TEXT, with exactly known word times.

@@ -1,9 +1,9 @@
-"""Speak with libespeak-ng and print when each phoneme begins; a program of its own, standard library only.
+"""Stand-alone program: synthesise speech with libespeak-ng, with phoneme times; standard library only.
 
     python _espeak.py VOICE WORDS_PER_MINUTE PITCH < text
 
-The library keeps global state between sentences (its noise and flutter go on where they stopped), so the same
-sentence would sound different a second time: each sentence gets a fresh process. Written to stdout: one JSON line
+The library keeps global state between sentences (its noise and flutter generators go on where they stopped), so a
+sentence would sound different the second time: each one gets a fresh process. Written to stdout: one JSON line
 ``{"sample_rate", "phonemes": [[name, start_sample, token_index], ...]}``, then signed 16-bit mono samples.
 """
 
@@ -45,7 +45,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def main(library: str, voice: str, rate: int, pitch: int, text: str) -> None:
-    """Speak ``text`` and write the phonemes and the samples to stdout."""
+    """Synthesise ``text`` and write the phonemes and the samples to stdout."""
     espeak = ctypes.CDLL(library)
     sample_rate = espeak.espeak_Initialize(_AUDIO_OUTPUT_RETRIEVAL, 0, None, _PHONEME_EVENTS | _DONT_EXIT)
     if sample_rate <= 0:

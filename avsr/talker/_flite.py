@@ -1,4 +1,4 @@
-"""Speak with libflite and print when each phoneme begins; a program of its own, standard library only.
+"""Stand-alone program: synthesise speech with libflite, with phoneme times; standard library only.
 
     python _flite.py VOICE DURATION_STRETCH < text
 
@@ -44,7 +44,7 @@ class _Wave(ctypes.Structure):
 
 
 def main(library: str, voice_name: str, stretch: float, text: str) -> None:
-    """Speak ``text`` and write the phonemes and the samples to stdout."""
+    """Synthesise ``text`` and write the phonemes and the samples to stdout."""
     flite: Any = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
     for name, (result, arguments) in _SIGNATURES.items():
         getattr(flite, name).restype = result
@@ -62,7 +62,8 @@ def main(library: str, voice_name: str, stretch: float, text: str) -> None:
     utterance = flite.flite_synth_text(text.encode(), voice)
     wave = ctypes.cast(flite.utt_wave(utterance), ctypes.POINTER(_Wave)).contents
 
-    # Segments are in time order and know no word; the word tree has the same segments in the same order, no pauses.
+    # Segments are in time order but have no link to words; the word tree has the same segments in the same order,
+    # without the pauses.
     token_of_segment = _tokens_of_segments(flite, utterance)
     phonemes, start_sample, token_index = [], 0, 0
     for segment in _siblings(flite, flite.relation_head(flite.utt_relation(utterance, b"Segment"))):

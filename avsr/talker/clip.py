@@ -1,4 +1,4 @@
-"""A talking head as a file: speech and frames into an mp4, with the exact transcript beside it."""
+"""Write a talking head to an mp4, and return its exact transcript."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from avsr.talker.voices import DEFAULT_VOICE, LEAD_S, Phoneme, Speech, Voice, sp
 from avsr.types import SAMPLE_RATE, ByteArray, Word
 
 _AAC_RATE = 44_100
-"""Audio rate in the file, Hz: the usual one, and not the engine's own."""
+"""Sample rate of the audio in the file, Hz: a common one, unlike those of the speech engines."""
 
 
 @dataclass(frozen=True, slots=True)
 class MadeClip:
-    """A written clip: its ``path``, what is said in it and when, in seconds from its start."""
+    """A written clip: its ``path``, transcript and timing, in seconds from its start."""
 
     path: Path
     text: str
@@ -33,7 +33,7 @@ class MadeClip:
     fps: float
 
     def to_json(self) -> str:
-        """Transcript, words and phonemes, for a file beside the clip."""
+        """Transcript, words and phonemes, to be written next to the clip."""
         words = [
             {"text": word.text, "start": round(word.start_s, 3), "end": round(word.end_s, 3)} for word in self.words
         ]
@@ -56,8 +56,8 @@ def make_clip(
     """Write an mp4 (H.264 and AAC) in which the face of ``seed`` says ``text``.
 
     Raises:
-        TextError: ``text`` cannot be read out.
-        InputError: an unknown voice, or a size, rate, time or path that cannot be used.
+        TextError: ``text`` cannot be spoken.
+        InputError: an unknown voice, or an invalid size, frame rate, time or path.
         MissingExtraError: the voice's engine is not installed.
     """
     path = Path(path)
@@ -76,14 +76,14 @@ def make_clip(
 
 
 def write_mp4(path: Path, frames: Iterable[ByteArray], speech: Speech, size: tuple[int, int], fps: float) -> int:
-    """Encode ``frames`` (rgb u8 of ``size``, width and height) and the sound of ``speech``; the number of frames.
+    """Encode ``frames`` (rgb u8 of ``size``, width and height) and the sound of ``speech``; return the frame count.
 
     Raises:
         OSError, av.error.FFmpegError: the file cannot be written.
     """
     rate = Fraction(fps).limit_denominator(1001)
     num_frames = 0
-    # Encoders vary their output with the number of threads; one thread makes the same file everywhere.
+    # The output of an encoder depends on its number of threads; one thread gives the same file everywhere.
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"crf": "22", "preset": "veryfast", "threads": "1"})
         video.width, video.height = size

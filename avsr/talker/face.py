@@ -1,4 +1,4 @@
-"""Who talks: every choice that makes one drawn face, room and camera differ from another."""
+"""The identity of a talker: parameters of the drawn face, its background and its camera."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avsr.errors import InputError
 Rgb = tuple[float, float, float]
 """Red, green, blue in 0..255."""
 
-# From light to dark; real skin lies near the line through these.
+# From light to dark; real skin colours lie near the line through these.
 _SKINS = ((246, 214, 194), (236, 194, 166), (222, 174, 140), (196, 146, 110), (158, 110, 80), (122, 82, 60))
 _HAIRS = ((38, 28, 24), (66, 44, 30), (104, 70, 42), (150, 108, 62), (196, 160, 104), (128, 56, 30), (132, 128, 126))
 _IRISES = ((88, 58, 36), (62, 42, 30), (92, 108, 70), (84, 116, 142), (110, 120, 126))
@@ -20,12 +20,13 @@ _IRISES = ((88, 58, 36), (62, 42, 30), (92, 108, 70), (84, 116, 142), (110, 120,
 
 @dataclass(frozen=True, slots=True)
 class FaceStyle:
-    """One identity under one light.
+    """One identity under one light source.
 
     Lengths are in face units: 1 is half of the width across the cheekbones, x to the right and y down in the picture,
     origin between nose and eyes. ``light`` is the direction towards the lamp (x, y, z to the camera), of length 1.
-    ``yaw`` and ``pitch`` in radians and ``roll_deg`` are the mean pose; ``place`` is the face centre in shares of the
-    picture from its middle, ``zoom`` the face's width over the smaller of the picture's height * 1.25 and width.
+    ``yaw`` and ``pitch`` (radians) and ``roll_deg`` are the mean pose; ``place`` is the offset of the face centre from
+    the picture's, as a fraction of the picture's size; ``zoom`` is the face's width as a fraction of the picture's
+    width or, if smaller, of 1.25 times its height.
     """
 
     seed: int
@@ -71,7 +72,7 @@ class FaceStyle:
 
 
 def random_face(seed: int) -> FaceStyle:
-    """The face of ``seed``, 0 or more: always the same one.
+    """Return the face of ``seed``, 0 or more; equal seeds give equal faces.
 
     Raises:
         InputError: ``seed`` is negative.
@@ -96,7 +97,7 @@ def random_face(seed: int) -> FaceStyle:
     hair = around(hairs[int(rng.integers(len(hairs)))], 6)
     azimuth, height = between(-0.9, 0.9), between(0.1, 0.8)
     light = np.array((np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)))
-    # Walls and clothes are rarely of one pure colour.
+    # Half grey: walls and clothes are rarely of a saturated colour.
     backdrop, cloth = (between(30, 215) * 0.5 + rng.uniform(30, 215, 3) * 0.5 for _ in range(2))
     return FaceStyle(
         seed=seed,

@@ -1,4 +1,4 @@
-"""The still head: skin, nose, brows, hair and ears of one face, painted once as a lit relief; eyes at every blink."""
+"""The static head: one face painted once, as a lit height map; its eyes are painted once per stage of a blink."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from avsr.talker.face import FaceStyle, Rgb
 from avsr.types import FloatArray
 
 LEFT, TOP, RIGHT, BOTTOM = -1.55, -1.75, 1.55, 2.0
-"""What the head picture covers, face units."""
+"""The area that a head picture covers, face units."""
 NUM_LIDS = 5
 """Stages of a blink, from open to shut."""
 _RELIEF_DEPTH = 0.85
@@ -21,11 +21,11 @@ _RELIEF_DEPTH = 0.85
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """A painted head without mouth.
+    """A painted head without a mouth.
 
-    ``rgba`` f32 (H, W, 4) in 0..255, premultiplied, covering LEFT..RIGHT by TOP..BOTTOM at ``unit_px`` pixels a face
-    unit; ``eyes`` one (h, w, 3) patch per lid stage for rows and columns ``eye_rows`` and ``eye_cols``; ``depth`` f32
-    (H, W) towards the camera in face units, smooth, 0 outside.
+    ``rgba`` f32 (H, W, 4) in 0..255, premultiplied alpha, covers LEFT..RIGHT by TOP..BOTTOM at ``unit_px`` pixels per
+    face unit; ``eyes`` has one (h, w, 3) patch per lid stage, for rows ``eye_rows`` and columns ``eye_cols``; ``depth``
+    f32 (H, W) is the smoothed height towards the camera in face units, 0 outside the head.
     """
 
     rgba: FloatArray
@@ -37,7 +37,7 @@ class Head:
 
 
 def paint_head(face: FaceStyle, unit_px: float) -> Head:
-    """Paint ``face`` at ``unit_px`` pixels a face unit."""
+    """Paint ``face`` at ``unit_px`` pixels per face unit."""
     rng = np.random.default_rng([face.seed, 3])
     x, y = head_grid(unit_px)
     radius = _head_radius(face, x, y)
@@ -54,7 +54,7 @@ def paint_head(face: FaceStyle, unit_px: float) -> Head:
     rgb = mix(rgb, _ears(face, x, y), ears)
     rgb = mix(rgb, skin, alpha)
     front = _hair_front(face, x, y, strands)
-    # Hair throws a soft shadow on the skin below it.
+    # Hair casts a soft shadow on the skin below it.
     shadow = cv2.GaussianBlur(np.roll(front, round(0.05 * unit_px), axis=0), (0, 0), 0.06 * unit_px) * (1 - front)
     rgb = rgb * (1 - 0.4 * shadow[..., None])
     rgb = mix(rgb, hair, front)
@@ -86,13 +86,13 @@ def head_slices(unit_px: float, left: float, top: float, right: float, bottom: f
 
 
 def step(value: npt.NDArray[Any], softness: float) -> FloatArray:
-    """0 below zero, 1 above, smooth over ``softness`` on either side."""
+    """Smoothstep from 0 to 1 around zero, ``softness`` wide on either side."""
     ramp = np.clip(value / (2 * softness) + 0.5, 0, 1)
     return np.asarray(ramp * ramp * (3 - 2 * ramp), np.float32)
 
 
 def mix(under: FloatArray, over: FloatArray | Rgb, alpha: FloatArray) -> FloatArray:
-    """``over`` upon ``under`` where ``alpha`` (H, W) is 1."""
+    """Alpha-blend ``over`` onto ``under``; ``alpha`` (H, W) in 0..1."""
     return np.asarray(under + (np.asarray(over, np.float32) - under) * alpha[..., None], np.float32)
 
 
@@ -123,7 +123,7 @@ def _relief(face: FaceStyle, x: FloatArray, y: FloatArray, radius: FloatArray) -
     depth += (0.06 + 0.2 * along) * ridge
     depth += 0.12 * blob(x, y, 0, nose_y - 0.05, 0.1, 0.08)
     depth += 0.1 * blob(ax, y, face.nose_width * 0.72, nose_y - 0.01, 0.055, 0.055)
-    # Sockets, brows, cheekbones, muzzle, chin.
+    # Eye sockets, brows, cheekbones, area of the mouth, chin.
     depth -= 0.11 * blob(ax, y, face.eye_x - 0.03, eye_y - 0.03, 0.2, 0.11)
     depth += 0.045 * blob(ax, y, face.eye_x, eye_y, 0.13, 0.08)
     depth += 0.06 * blob(ax, y, face.eye_x - 0.04, face.eye_y + face.brow_y, 0.24, 0.07)
@@ -139,13 +139,13 @@ def _relief(face: FaceStyle, x: FloatArray, y: FloatArray, radius: FloatArray) -
 
 
 def _lighting(face: FaceStyle, depth: FloatArray, unit_px: float) -> FloatArray:
-    """Light reaching each pixel, about 1 where it faces the lamp; f32 (H, W, 3), its shadows a little warm."""
+    """Light reflected at each pixel, about 1 where it faces the lamp; f32 (H, W, 3), with slightly warm shadows."""
     soft = cv2.GaussianBlur(depth, (0, 0), 0.018 * unit_px)
     dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=unit_px / 8), cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=unit_px / 8)
     length = np.sqrt(dx * dx + dy * dy + 1)
     lx, ly, lz = face.light
     facing = (-dx * lx - dy * ly + lz) / length
-    # Wrapped Lambert: skin scatters light past the edge of the shadow.
+    # Wrapped Lambert shading: skin scatters light past the edge of the shadow.
     diffuse = np.clip((facing + 0.35) / 1.35, 0, 1)
     shine = np.clip((-dx * lx - dy * ly + (lz + 1)) / length / np.sqrt(2 * (1 + lz)), 0, 1) ** 24
     brightness = face.ambient + (1 - face.ambient) * 1.25 * diffuse
@@ -192,7 +192,7 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator, sigma_px: float) ->
 
 
 def _strands(x: FloatArray, y: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Hair strands that run away from the crown; standard deviation about 1."""
+    """A texture of hair strands that run away from the crown; standard deviation about 1."""
     source = cv2.GaussianBlur(rng.standard_normal((256, 1024)).astype(np.float32), (0, 0), sigmaX=1.6, sigmaY=30.0)
     angle = (np.arctan2(x, y + 1.3) / (2 * np.pi) + 0.5) * 1023
     away = np.clip(np.hypot(x, y + 1.3) * 90, 0, 255)
@@ -208,7 +208,7 @@ def _hair_colour(face: FaceStyle, x: FloatArray, y: FloatArray, strands: FloatAr
 
 
 def _hair_outline(face: FaceStyle, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Positive inside the mass of hair around the skull."""
+    """Positive inside the outline of the hair around the skull."""
     wide = face.hair_volume
     skull = 1 - np.hypot(x / wide, np.minimum(y, 0) / (-face.crown_y * (0.35 + 0.65 * wide)))
     return np.asarray(skull, np.float32)
@@ -220,7 +220,7 @@ def _hair_behind(face: FaceStyle, x: FloatArray, y: FloatArray, strands: FloatAr
 
 
 def _hair_front(face: FaceStyle, x: FloatArray, y: FloatArray, strands: FloatArray) -> FloatArray:
-    """Hair before the forehead and temples."""
+    """Coverage of the hair in front of the forehead and temples."""
     line_y = face.hairline_y + 0.28 * np.abs(x) ** 3 + 0.06 * np.sin(2.5 * x + face.seed)
     temple = 0.93 - 0.1 * step(y + 0.5, 0.3) * (face.hair_length > 0.2)
     beside = np.minimum(np.abs(x) - temple, face.hair_length - 0.02 - y)
@@ -242,7 +242,7 @@ def _ears(face: FaceStyle, x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _eyes(face: FaceStyle, x: FloatArray, y: FloatArray, skin: FloatArray, openness: float) -> FloatArray:
-    """The eye region with the lids at ``openness`` 0..1."""
+    """Paint the eye region with the lids at ``openness`` 0..1."""
     across = (np.abs(x) - face.eye_x) / face.eye_width
     arch = np.clip(1 - across**2, 0, 1)
     tilt = -0.02 * across
@@ -252,7 +252,7 @@ def _eyes(face: FaceStyle, x: FloatArray, y: FloatArray, skin: FloatArray, openn
     height = y - face.eye_y - tilt
     soft = 0.012
     inside = step(height - upper, soft) * step(lower - height, soft) * step(1 - np.abs(across), 0.08)
-    # The ball: white, iris with a dark rim, pupil, a glint, and the lid's shadow.
+    # The eyeball: white, iris with a dark rim, pupil, a highlight, and the lid's shadow.
     white = np.ones_like(skin) * np.array((226, 220, 216), np.float32) * (0.62 + 0.42 * face.ambient)
     white = white * (1 - 0.3 * np.clip(np.abs(across), 0, 1)[..., None] ** 2)
     size = face.eye_height * 1.02

@@ -1,4 +1,4 @@
-"""The painted mouth: lips, teeth, tongue and the dark behind them, for one mouth shape."""
+"""Painting the mouth: lips, teeth, tongue and the dark cavity behind them, for one mouth shape."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from avsr.talker.visemes import MouthShape
 from avsr.types import FloatArray
 
 JAW_DROP = 0.24
-"""How far the chin falls with the jaw wide open, face units."""
+"""How far the chin drops when the jaw is wide open, face units."""
 _GAP = 0.44
-"""Distance of the lips at ``gap`` 1."""
+"""Distance between the lips at ``gap`` 1, face units."""
 _UPPER_SHARE = 0.26
-"""The upper lip's part in opening; the lower one goes with the jaw."""
+"""The upper lip's share of the gap; the rest is the lower lip's, which moves with the jaw."""
 _HALF_WIDTH, _ABOVE, _BELOW = 0.62, 0.34, 0.66
-"""What the patch covers around the middle of the mouth."""
+"""Extent of the painted patch around the centre of the mouth, face units."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LipLines:
     """Edges of the lips over columns at ``x`` (face units, f32 (W,)), as heights below the resting mouth line.
 
-    From top to bottom: ``upper_outer``, ``upper_inner``, ``lower_inner``, ``lower_outer``. ``half_width`` is that of
-    the mouth.
+    From top to bottom: ``upper_outer``, ``upper_inner``, ``lower_inner``, ``lower_outer``. ``half_width`` is half of
+    the mouth's width.
     """
 
     x: FloatArray
@@ -38,7 +38,7 @@ class LipLines:
 
 
 def lip_lines(face: FaceStyle, shape: MouthShape, x: FloatArray) -> LipLines:
-    """Where the lips of ``face`` run in ``shape``; in the columns outside of the mouth all four lines meet."""
+    """Return the lip edges of ``face`` in ``shape``; in columns outside of the mouth all four lines coincide."""
     half_width = face.mouth_width * (1 + 0.17 * shape.width - 0.17 * shape.rounding)
     s = np.clip(np.abs(x) / half_width, 0, 1)
     gap = _GAP * shape.gap
@@ -62,10 +62,10 @@ def lip_lines(face: FaceStyle, shape: MouthShape, x: FloatArray) -> LipLines:
 
 
 class MouthPainter:
-    """Paints mouths onto one face; keeps what does not change between frames."""
+    """Paints mouths onto one face; holds what does not change between frames."""
 
     def __init__(self, face: FaceStyle, unit_px: float, light: float) -> None:
-        """``light`` is the brightness of the skin around the mouth against its full colour."""
+        """``light`` is the brightness of the skin around the mouth relative to ``face.skin``."""
         self._face = face
         self._light = light
         middle = face.mouth_y
@@ -87,7 +87,7 @@ class MouthPainter:
         lower = self._between(lines.lower_inner, lines.lower_outer)
         column = step(lines.half_width - np.abs(x), 0.02)
 
-        # The lower lip shades the skin under it, the corners make small dimples.
+        # The lower lip shades the skin below it; the corners make small dimples.
         under_y = float(lines.lower_outer[len(lines.lower_outer) // 2]) + 0.05
         corner_y = float(np.interp(lines.half_width, x[0], lines.upper_inner))
         shadow = 0.24 * blob(x, y, 0, under_y, 0.2, 0.035)
@@ -101,7 +101,7 @@ class MouthPainter:
         across = np.clip((y - lines.lower_inner) / np.maximum(lines.lower_outer - lines.lower_inner, 1e-3), 0, 1)
         sheen = 0.3 * blob(x, across, 0.12 * float(np.sign(self._face.light[0])), 0.38, 0.13, 0.2)
         rgb = mix(rgb, colour * (0.92 + 0.2 * (1 - across) * across + sheen)[..., None], lower * column * 0.94)
-        # Where the lips meet, or meet the dark, there is a line.
+        # A dark line where closed lips meet.
         seam = np.exp(-0.5 * ((y - 0.5 * (lines.upper_inner + lines.lower_inner)) / (1.3 * soft + 0.008)) ** 2)
         shut = float(np.clip(1 - shape.gap * 12, 0, 1)) * 0.75
         patch[:] = mix(rgb, colour * 0.22, np.asarray(seam * shut * column, np.float32))
@@ -114,7 +114,7 @@ class MouthPainter:
         return np.asarray(np.clip(top + bottom - 1, 0, 1), np.float32)
 
     def _cavity(self, shape: MouthShape, lines: LipLines) -> FloatArray:
-        """What is behind the lips: dark, tongue, lower and upper teeth."""
+        """Paint what is behind the lips: the dark cavity, tongue, lower and upper teeth."""
         x, y, face = self._x, self._y, self._face
         light = self._light * (0.55 + 0.35 * min(shape.gap + shape.teeth, 1.0))
         drop = JAW_DROP * shape.jaw
@@ -127,7 +127,7 @@ class MouthPainter:
         reach = np.clip(1 - (np.abs(x) / (0.86 * face.mouth_width)) ** 3, 0, 1)
         enamel = np.array((236, 228, 214), np.float32) * light * (0.7 + 0.3 * reach)[..., None]
         gaps = 1 - 0.16 * np.exp(-0.5 * (np.sin(np.pi * x / 0.072) / 0.14) ** 2)[..., None]
-        # Lower teeth ride on the jaw, upper ones stay with the skull; they show as the lips leave them.
+        # Lower teeth move with the jaw, upper ones are fixed to the skull; both show where the lips uncover them.
         lower_edge = 0.055 + drop * 0.8
         lower = step(y - lower_edge, 0.012) * step(reach - 0.3, 0.2)
         rgb = mix(rgb, enamel * gaps * 0.72, lower * 0.85)
@@ -138,7 +138,7 @@ class MouthPainter:
             tip = step(1 - np.hypot(x / 0.17, (y - upper_edge - 0.055) / 0.062), 0.12)
             shade = 1.12 - 0.3 * np.clip(np.abs(x) / 0.17, 0, 1)
             rgb = mix(rgb, flesh * shade[..., None], tip * min(shape.tip * 1.4, 1.0))
-        # The lips throw shadow on what lies behind.
+        # The lips cast a shadow on what lies behind.
         depth = np.clip(np.minimum(y - lines.upper_inner, lines.lower_inner - y) / 0.035, 0, 1)
         sides = np.clip(1 - (np.abs(x) / (1.02 * lines.half_width)) ** 4, 0, 1)
         return np.asarray(rgb * ((0.5 + 0.5 * depth) * (0.35 + 0.65 * sides))[..., None], np.float32)

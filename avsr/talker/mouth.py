@@ -1,4 +1,4 @@
-"""How the mouth moves: phonemes in time to one mouth shape a frame."""
+"""Mouth motion: timed phonemes to one mouth shape per frame, with coarticulation."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from avsr.talker.voices import Phoneme, Speech
 from avsr.types import FloatArray
 
 _REACH_S = 0.4
-"""A sound shapes the mouth this far before and after itself; beyond, its dominance is nothing."""
+"""A phoneme influences the mouth this long before and after itself; beyond, its dominance is negligible."""
 _DECAY_PER_S = 28.0
-"""Fall of dominance away from a sound (theta of Cohen & Massaro 1993, with their c = 1)."""
+"""Decay of dominance with the distance from a phoneme (theta of Cohen & Massaro 1993, with their c = 1)."""
 _CLOSURE_HOLD_S = 0.05
 _CLOSURE_EASE_S = 0.045
 _GAP, _JAW, _TUCK, _TIP, _PRESS = (SHAPE_FIELDS.index(name) for name in ("gap", "jaw", "tuck", "tip", "press"))
 
 
 def mouth_track(speech: Speech, fps: float = 25.0) -> tuple[MouthShape, ...]:
-    """One shape a frame, as the mouth stands in the middle of that frame.
+    """Return one shape per frame: that of the mouth in the middle of the frame.
 
-    Targets are blended by dominance functions (Cohen & Massaro 1993): near a sound its target wins, between two sounds
-    the stronger one does. Closures, which blending could lose, are then enforced: lips meet for every p, b and m, for
-    at least one frame.
+    Targets are blended by dominance functions (Cohen & Massaro 1993): near a phoneme its target prevails, between two
+    phonemes the more dominant one. Closures, which blending could lose, are then enforced: the lips meet for every p, b
+    and m, for at least one frame.
     """
     num_frames = int(np.ceil(speech.duration_s * fps - 1e-6))
     times_s = (np.arange(num_frames) + 0.5) / fps
@@ -50,14 +50,14 @@ def mouth_track(speech: Speech, fps: float = 25.0) -> tuple[MouthShape, ...]:
     for viseme, start_s, end_s in targets:
         if viseme is CLOSED or viseme is LABIODENTAL:
             hold_s = max(_CLOSURE_HOLD_S, 1.02 / fps)
-            # A stop opens before its sound ends, with the burst; m, f and v are held throughout.
+            # Opened shortly before the phoneme ends, as a stop is by its burst.
             hold_end_s = max(start_s + hold_s, min(end_s - 0.02, start_s + 0.12))
             _hold(rows, times_s, viseme, start_s, hold_end_s)
     return tuple(MouthShape(*map(float, row)) for row in rows)
 
 
 def _targets(speech: Speech) -> list[tuple[Viseme, float, float]]:
-    """Mouth targets with the times at which they are held: the middle of vowels, all of the silence around speech."""
+    """Mouth targets with the times at which they are held: the middle of each vowel, all of a pause or lip closure."""
     targets = []
     first, last = speech.phonemes[0], speech.phonemes[-1]
     silences = (Phoneme("_", -1.0, first.start_s - 0.16), Phoneme("_", last.end_s + 0.16, speech.duration_s + 1.0))
@@ -67,14 +67,14 @@ def _targets(speech: Speech) -> list[tuple[Viseme, float, float]]:
         if is_pause(phoneme.name) or visemes[0] is CLOSED or visemes[0] is LABIODENTAL:
             targets.append((visemes[0], phoneme.start_s, max(phoneme.end_s, phoneme.start_s)))
             continue
-        # The mouth leads the sound a little, so targets sit at 20 to 70 % of it.
+        # The mouth moves slightly ahead of the sound, so targets are held from 20 to 70 % of it.
         bounds_s = phoneme.start_s + length_s * np.linspace(0.2, 0.7, 2 * len(visemes))
         targets += [(viseme, bounds_s[2 * i], bounds_s[2 * i + 1]) for i, viseme in enumerate(visemes)]
     return targets
 
 
 def _hold(rows: FloatArray, times_s: FloatArray, viseme: Viseme, start_s: float, end_s: float) -> None:
-    """Make ``rows`` reach ``viseme`` from ``start_s`` to ``end_s``, eased in and out."""
+    """Set ``rows`` to the closure of ``viseme`` from ``start_s`` to ``end_s``, eased in and out; in place."""
     away_s = np.maximum(np.maximum(start_s - times_s, times_s - end_s), 0)
     near = np.flatnonzero(away_s < _CLOSURE_EASE_S)
     ease = (away_s[near] / _CLOSURE_EASE_S)[:, None]

@@ -1,4 +1,4 @@
-"""Frames of a talking head: the painted head, its mouth, its motion, the room behind and the camera before it."""
+"""Frames of a talking head: the painted head, its mouth, its motion, the background and the camera."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from avsr.types import ByteArray, FloatArray
 
 MIN_SIDE, MAX_SIDE = 96, 1920
 _OVERSAMPLING = 2.0
-"""Head pixels a picture pixel: enough for smooth edges."""
+"""Head pixels per picture pixel: enough for smooth edges."""
 _MAX_UNIT_PX = 160.0
 _GRID_PX = 8
-"""Motion is worked out on a coarse grid of picture pixels and interpolated: it is smooth."""
+"""Motion is smooth, so it is computed on a coarse grid of picture pixels and interpolated."""
 _NUM_GRAINS = 8
 
 
@@ -67,7 +67,7 @@ def _frames(speech: Speech, face: FaceStyle, width: int, height: int, fps: float
 
 
 class _JawMap:
-    """Pulls the lower face down with the jaw, most at the chin, not at all above the mouth."""
+    """Warps the lower face down with the jaw: most at the chin, not at all above the mouth."""
 
     def __init__(self, face: FaceStyle, head: Head) -> None:
         unit = head.unit_px
@@ -88,7 +88,7 @@ class _JawMap:
 
 
 class _Camera:
-    """Puts the head into the picture: scale, place, roll, and a turn about its own axes through its depth."""
+    """Projects the head into the picture: scale, position and roll; yaw and pitch are shifts in proportion to depth."""
 
     def __init__(self, face: FaceStyle, head: Head, width: int, height: int, face_px: float) -> None:
         self._head, self._width, self._height = head, width, height
@@ -100,7 +100,7 @@ class _Camera:
         )
 
     def shoot(self, picture: FloatArray, pose: FloatArray) -> FloatArray:
-        """``picture`` as the camera sees it in ``pose`` (x, y, log scale, roll, yaw, pitch); f32 (height, width, 4)."""
+        """Project ``picture`` in ``pose`` (x, y, log scale, roll, yaw, pitch) to f32 (height, width, 4)."""
         shift_x, shift_y, log_scale, roll, yaw, pitch = map(float, pose)
         scale = self._scale_px * np.exp(log_scale)
         dx = (self._grid[0] - self._centre[0]) / scale - shift_x
@@ -110,7 +110,7 @@ class _Camera:
         unit = self._head.unit_px
         to_cols, to_rows = (x - LEFT) * unit - 0.5, (y - TOP) * unit - 0.5
         depth = cv2.remap(self._head.depth, to_cols.astype(np.float32), to_rows.astype(np.float32), cv2.INTER_LINEAR)
-        # A turn moves what is near the camera one way and the rim of the head, at half depth, hardly at all.
+        # Turning the head shifts its near parts one way and its outline, at depth 0, a little the other way.
         to_cols -= np.sin(yaw) * (depth - 0.3) * unit
         to_rows -= np.sin(pitch) * (depth - 0.3) * unit
         maps = [self._upsample(coarse) for coarse in (to_cols, to_rows)]
@@ -118,7 +118,7 @@ class _Camera:
 
     def _upsample(self, coarse: FloatArray) -> FloatArray:
         size = (coarse.shape[1] * _GRID_PX, coarse.shape[0] * _GRID_PX)
-        # Coarse node i lies at pixel 8 i - 4, which is where the middle of its block lands after cutting one block.
+        # Coarse node i lies at pixel 8 i - 4: the centre of its block once the first block has been cut off.
         fine = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
         return np.asarray(fine[_GRID_PX : _GRID_PX + self._height, _GRID_PX : _GRID_PX + self._width], np.float32)
 
@@ -129,7 +129,7 @@ def _light_at_mouth(face: FaceStyle, head: Head) -> float:
 
 
 def _poses(speech: Speech, face: FaceStyle, num_frames: int, fps: float, rng: np.random.Generator) -> FloatArray:
-    """Slow sway about the mean pose, and nods with the loudness: f32 (num_frames, 6), as ``_Camera.shoot`` takes."""
+    """Slow sway around the mean pose, and nods with the loudness: f32 (num_frames, 6), for ``_Camera.shoot``."""
     times_s = np.arange(num_frames) / fps
     mean = np.array((0, 0, 0, np.deg2rad(face.roll_deg), face.yaw, face.pitch))
     extent = np.array((0.06, 0.035, 0.015, 0.025, 0.09, 0.05)) * face.motion
@@ -159,17 +159,17 @@ def _lids(num_frames: int, fps: float, rng: np.random.Generator) -> list[int]:
 
 
 def _room(face: FaceStyle, width: int, height: int, face_px: float, rng: np.random.Generator) -> FloatArray:
-    """All that keeps still: the wall, the speaker's neck and shoulders; f32 (height, width, 3)."""
+    """The static background: the wall, the speaker's neck and shoulders; f32 (height, width, 3)."""
     x, y = np.meshgrid(np.linspace(0, 1, width, dtype=np.float32), np.linspace(0, 1, height, dtype=np.float32))
     wall = cv2.GaussianBlur(_wall(face, x, y, rng), (0, 0), rng.uniform(0.01, 0.03) * width)
-    # The body is drawn in face units about the mean place of the face.
+    # The body is drawn in face units around the mean position of the face.
     from_face_x = (x - 0.5 - face.place[0]) * width / (face_px / 2)
     from_face_y = (y - 0.5 - face.place[1]) * height / (face_px / 2)
     return _body(face, from_face_x, from_face_y, np.asarray(wall, np.float32))
 
 
 def _wall(face: FaceStyle, x: FloatArray, y: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """A wall, lit from the side, with a few things on it; ``x`` and ``y`` run from 0 to 1 over the picture."""
+    """A wall, lit from the side, with a few rectangles on it; ``x`` and ``y`` run from 0 to 1 over the picture."""
     near, far = (np.array(colour, np.float32) for colour in face.background)
     along = np.clip(0.5 + (x - 0.5) * face.light[0] + (0.5 - y) * 0.6, 0, 1)
     wall = far + (near - far) * along[..., None]
@@ -182,7 +182,7 @@ def _wall(face: FaceStyle, x: FloatArray, y: FloatArray, rng: np.random.Generato
 
 
 def _body(face: FaceStyle, fx: FloatArray, fy: FloatArray, wall: FloatArray) -> FloatArray:
-    """Neck and shoulders before ``wall``; ``fx`` and ``fy`` in face units."""
+    """Neck and shoulders in front of ``wall``; ``fx`` and ``fy`` in face units."""
     lx = face.light[0]
     side = np.clip(0.8 + 0.35 * lx * fx, 0.3, 1.3)
     neck_width = 0.56 + 0.12 * np.clip((fy - 1.2) / 0.6, 0, 1) ** 2

@@ -1,4 +1,4 @@
-"""What a talker is asked to say: words, pauses, and how single letters are spelt for a synthesiser."""
+"""The text of a talker: words, pauses, and how single letters are spelt for a synthesiser."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_CHARS = 2_000
 
 _TOKEN = re.compile(r"(?P<word>'?[a-z][a-z']*)|(?P<pause>[,.;:!?]+)|(?P<space>[\s-]+)|(?P<other>\d+|.)", re.DOTALL)
 _LETTER_NAMES = {"a": "eigh", "z": "zed"}
-"""How letters are spelt so that all voices say their names: not the article, and not "zee", which GRID never says."""
+"""Spellings that make all voices say the letter's name: not the article "a", and not "zee", which GRID never has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """A text to speak: ``words`` as a transcript shows them, ``spoken`` as the synthesiser reads them.
 
-    ``spoken`` has one entry a word, with the punctuation that follows it, so its i-th token is the i-th word.
+    ``spoken`` has one entry per word, with the punctuation that follows it, so its i-th token is the i-th word.
     """
 
     words: tuple[str, ...]
@@ -41,13 +41,13 @@ class Script:
 
 
 def parse_script(text: str) -> Script:
-    """Read ``text``: English letters, apostrophes, hyphens, and ``, . ; : ! ?``, which pause; case does not matter.
+    """Parse ``text``: English letters, apostrophes, hyphens, and ``, . ; : ! ?`` for pauses; case does not matter.
 
-    "a" is the letter where a digit word or another single letter follows, or nothing ("by a nine"), else the article.
-    "z" is "zed".
+    "a" is the letter before a digit word ("by a nine"), another single letter, a pause or the end, else the article.
+    "z" is read as "zed".
 
     Raises:
-        TextError: no words, too long, or a character that is none of the above.
+        TextError: no words, too long, or an unsupported character.
     """
     if len(text) > MAX_CHARS:
         raise TextError(f"text of {len(text)} characters; at most {MAX_CHARS} are spoken at once, so split it")
@@ -59,7 +59,7 @@ def parse_script(text: str) -> Script:
             words.append(token)
             pauses.append("")
         elif match.lastgroup == "pause" and pauses:
-            # A run of marks is one pause, and marks before the first word are none.
+            # A run of marks is one pause; marks before the first word are ignored.
             pauses[-1] = pauses[-1] or token[0]
         elif match.lastgroup == "other":
             hint = "; write numbers as words" if token.isdigit() else ""
@@ -75,13 +75,13 @@ def parse_script(text: str) -> Script:
 
 
 def grid_sentence(rng: np.random.Generator) -> str:
-    """A random sentence of the GRID grammar (Cooke, Barker, Cunningham, Shao 2006)."""
+    """Return a random sentence of the GRID grammar (Cooke, Barker, Cunningham, Shao 2006)."""
     slots = (COMMANDS, COLOURS, PREPOSITIONS, LETTERS, DIGITS, ADVERBS)
     return " ".join(slot[int(rng.integers(len(slot)))] for slot in slots)
 
 
 def _is_a_letter_there(words: list[str], pauses: list[str], index: int) -> bool:
-    """Tell whether an "a" in this place is a letter."""
+    """Tell whether the "a" at ``index`` is the letter rather than the article."""
     if pauses[index] or index + 1 == len(words):
         return True
     return words[index + 1] in DIGITS or len(words[index + 1]) == 1

@@ -1,7 +1,7 @@
-"""What each sound looks like: phonemes of espeak-ng and flite to mouth shapes.
+"""Visemes: the mouth shapes of the phonemes of espeak-ng and flite.
 
-Eighteen classes, rest included, that a lip reader could tell apart: consonants after Fisher 1968, "Confusions among
-visually perceived consonants", vowels by jaw and rounding.
+Eighteen classes, including rest, that a lip reader could tell apart: consonants follow Fisher 1968, "Confusions among
+visually perceived consonants"; vowels are grouped by jaw opening and rounding.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from avsr.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class MouthShape:
-    """A mouth. Everything in 0..1, except ``width`` in -1..1 (pursed to spread).
+    """Parameters of a mouth, all in 0..1 except ``width`` in -1..1 (pursed to spread).
 
-    ``jaw`` how far the chin has dropped; ``gap`` between the lips; ``rounding`` lips pushed forward; ``tuck`` lower
-    lip under the upper teeth; ``teeth`` how far the lips bare them; ``tongue`` how high it lies; ``tip`` its tip
-    between the teeth; ``press`` lips pressed thin.
+    ``jaw``: how far the chin has dropped; ``gap``: opening between the lips; ``rounding``: lips pushed forward;
+    ``tuck``: lower lip under the upper teeth; ``teeth``: how far they are visible; ``tongue``: its height; ``tip``: tip
+    of the tongue between the teeth; ``press``: lips pressed thin.
     """
 
     jaw: float = 0.05
@@ -34,12 +34,12 @@ class MouthShape:
 
 
 SHAPE_FIELDS = tuple(field.name for field in fields(MouthShape))
-"""Names of a shape's values, in the order of ``as_row``."""
+"""Names of the parameters, in the order of ``as_row``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Viseme:
-    """A mouth class: its target, and how strongly it holds against its neighbours.
+    """A class of mouth shapes: its target, and how strongly it dominates its neighbours.
 
     ``dominance`` is alpha of Cohen & Massaro 1993, "Modeling coarticulation in synthetic visual speech".
     """
@@ -75,7 +75,7 @@ _VISEMES = (
 VISEMES = {viseme.name: viseme for viseme in _VISEMES}
 """The classes by name."""
 
-# espeak-ng's English phonemes; length marks, digits and the like are stripped before looking here.
+# espeak-ng's English phonemes; length marks, digits and other symbols are skipped by the look-up.
 _ESPEAK = {
     "closed": "p b m",
     "labiodental": "f v",
@@ -95,7 +95,7 @@ _ESPEAK = {
     "oo": "u U",
     "oh": "O o",
 }
-# Flite's, which are those of CMUdict; its two-vowel sounds are written with espeak-ng's names.
+# Flite's phonemes, which are those of CMUdict, in espeak-ng's notation.
 _FLITE = {
     "aa": "A", "ae": "a", "ah": "V", "ao": "O", "aw": "aU", "ax": "@", "ay": "aI", "eh": "E", "er": "3", "ey": "eI",
     "ih": "I", "iy": "i", "ow": "oU", "oy": "OI", "uh": "U", "uw": "u", "ch": "tS", "dh": "D", "hh": "h", "jh": "dZ",
@@ -104,7 +104,7 @@ _FLITE = {
 _CLASS_OF = {symbol: name for name, symbols in _ESPEAK.items() for symbol in symbols.split()}
 _LONGEST_SYMBOL = 2
 STOPS = frozenset(["p", "b", "t", "d", "k", "g", "tS", "dZ"])
-"""espeak-ng's sounds that begin with a closed mouth, at the lips or behind them."""
+"""Stops and affricates in espeak-ng's notation: they begin with a closure of the vocal tract."""
 
 
 def is_pause(phoneme: str) -> bool:
@@ -113,7 +113,7 @@ def is_pause(phoneme: str) -> bool:
 
 
 def visemes_of(phoneme: str) -> tuple[Viseme, ...]:
-    """Mouth classes of ``phoneme`` in order: one, or two for a diphthong; an unknown sound is a schwa."""
+    """Return the visemes of ``phoneme`` in order: one, or two for a diphthong; an unknown phoneme is a schwa."""
     if is_pause(phoneme):
         return (REST,)
     rest = _FLITE.get(phoneme, phoneme)
@@ -126,7 +126,7 @@ def visemes_of(phoneme: str) -> tuple[Viseme, ...]:
                 break
         rest = rest[length:]
     if len(found) > 1:
-        # A diphthong goes further than its two letters do alone: from a wide open "a", to a tense "I".
+        # A diphthong's two vowels are more extreme than either is alone: from a wide open "a", to a tense "I".
         found = [VISEMES["open"] if viseme.name == "ae" else viseme for viseme in found]
         if phoneme.rstrip("#2:-").endswith(("I", "ay", "ey", "oy")):
             found[-1] = VISEMES["spread"]

@@ -1,4 +1,4 @@
-"""The talker's voice: text to sound, with the time of every word and phoneme, from espeak-ng or flite."""
+"""Speech synthesis with espeak-ng or flite: text to samples, with the times of all words and phonemes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from avsr.types import SAMPLE_RATE, FloatArray, Word
 Engine = Literal["espeak-ng", "flite"]
 
 LEAD_S = 0.4
-"""Silence before the first word and after the last one, unless asked for otherwise."""
+"""Default silence before the first word and after the last one."""
 
 _HOW_TO_INSTALL = {
     "espeak-ng": "apt-get install espeak-ng (macOS: brew install espeak-ng)",
@@ -31,17 +31,17 @@ _HOW_TO_INSTALL = {
 _LIBRARY_FOLDERS = ("/opt/homebrew/lib", "/usr/local/lib")
 _TIMEOUT_S = 60.0
 _STOP_CLOSURE_S = 0.06
-"""espeak-ng times a stop by its burst; the mouth has been shut for about this long by then."""
+"""espeak-ng reports a stop at its burst; its closure starts about this much earlier."""
 _EDGE_S = 0.06
-"""Sound kept before the first and after the last phoneme, so that nothing is clipped."""
+"""Audio kept before the first and after the last phoneme, so that none of their sound is cut off."""
 _PEAK = 0.5
 _ROOM_NOISE = 3e-4
-"""RMS of the room: nothing real is digital silence."""
+"""RMS of the added room noise: no real recording is digitally silent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A speaker: ``name`` as its engine knows it; ``speed`` around 1; ``pitch`` 0..100, usually 50 (espeak-ng only)."""
+    """A voice: the engine's ``name`` for it; ``speed`` around 1; ``pitch`` 0..100, normally 50 (espeak-ng only)."""
 
     engine: Engine
     name: str
@@ -49,7 +49,7 @@ class Voice:
     pitch: int = 50
 
     def __post_init__(self) -> None:
-        """Refuse what no engine can do.
+        """Check the ranges.
 
         Raises:
             InputError: ``speed`` or ``pitch`` is out of range.
@@ -64,7 +64,7 @@ _ESPEAK_NAMES = (
     *(f"{accent}{sex}" for accent in ("en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan") for sex in ("", "+f3")),
 )
 VOICES: dict[str, Voice] = {
-    # The library knows British English as plain "en".
+    # The library calls British English plain "en".
     **{name: Voice("espeak-ng", name.replace("en-gb+", "en+")) for name in _ESPEAK_NAMES},
     **{name: Voice("flite", name) for name in ("kal", "slt", "awb", "rms")},
 }
@@ -74,7 +74,7 @@ DEFAULT_VOICE = "en-gb+m3"
 
 @dataclass(frozen=True, slots=True)
 class Phoneme:
-    """One sound of the speech, named as its engine names it; seconds from the start of the clip."""
+    """One phoneme in its engine's notation; times in seconds from the start of the clip."""
 
     name: str
     start_s: float
@@ -83,7 +83,7 @@ class Phoneme:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Speech:
-    """What was said: ``samples`` f32 (n,) 16 kHz mono; phonemes (pauses too) and words in order, none overlapping."""
+    """Synthetic speech: ``samples`` f32 (n,) 16 kHz mono; phonemes (and pauses) and words in order, not overlapping."""
 
     samples: FloatArray
     phonemes: tuple[Phoneme, ...]
@@ -103,13 +103,13 @@ class Speech:
 def speak(
     text: str, voice: str | Voice = DEFAULT_VOICE, *, seed: int = 0, lead_s: float = LEAD_S, tail_s: float = LEAD_S
 ) -> Speech:
-    """Say ``text``, with ``lead_s`` of silence before the first sound and ``tail_s`` after the last one.
+    """Synthesise ``text``, with ``lead_s`` of silence before the first phoneme and ``tail_s`` after the last one.
 
-    ``seed`` chooses the room noise only: the same arguments give the same samples, bit for bit.
+    ``seed`` affects only the room noise. The same arguments give the same samples, bit for bit.
 
     Raises:
-        TextError: ``text`` cannot be read out.
-        InputError: no such voice, a negative seed, or a time that is not in 0..60 s.
+        TextError: ``text`` cannot be spoken.
+        InputError: no such voice, a negative seed, or a time outside 0..60 s.
         MissingExtraError: the voice's engine is not installed.
     """
     script = parse_script(text)
@@ -121,7 +121,7 @@ def speak(
             raise InputError(f"{name} is {seconds}; silence of 0 to 60 seconds can be added")
     raw, raw_rate, timeline = _synthesise(script, voice)
 
-    # Everything is timed from `lead_s` before the first sound.
+    # Time zero is `lead_s` before the first sound.
     sounds = [event for event in timeline if not is_pause(event[0])]
     if not sounds:
         raise InputError(f"voice {voice.name} says nothing for {text!r}; choose other words or another voice")
@@ -138,7 +138,7 @@ def speak(
 
 
 def resolve_voice(voice: str | Voice) -> Voice:
-    """The voice of that name.
+    """Return the voice named ``voice``.
 
     Raises:
         InputError: there is none.
@@ -151,7 +151,7 @@ def resolve_voice(voice: str | Voice) -> Voice:
 
 
 def find_engine(engine: Engine) -> str:
-    """Path or name of the engine's shared library.
+    """Return the path or name of the engine's shared library.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -166,7 +166,7 @@ def find_engine(engine: Engine) -> str:
 
 
 _Event = tuple[str, float, float, int]
-"""Phoneme name, start and end in seconds of the raw sound, index of the word."""
+"""Phoneme name, start and end in seconds of the synthesised audio, index of the word."""
 
 
 def _synthesise(script: Script, voice: Voice) -> tuple[FloatArray, int, list[_Event]]:
@@ -196,13 +196,13 @@ def _synthesise(script: Script, voice: Voice) -> tuple[FloatArray, int, list[_Ev
 
 
 def _timeline(phonemes: Sequence[tuple[str, int, int]], num_samples: int, rate: int, engine: Engine) -> list[_Event]:
-    """Give every phoneme an end, and every stop of espeak-ng its closure."""
+    """Turn start times into events with an end; espeak-ng's stops are moved back to the start of their closure."""
     starts_s = [start / rate for _, start, _ in phonemes]
     if engine == "espeak-ng":
         for index, (name, _, _) in enumerate(phonemes):
             if name.rstrip("#:-2") in STOPS:
                 previous_s = starts_s[index - 1] if index else 0.0
-                # Not more than half of the sound before it.
+                # At most half of the previous phoneme is taken.
                 starts_s[index] -= min(_STOP_CLOSURE_S, (starts_s[index] - previous_s) / 2)
     ends_s = [*starts_s[1:], num_samples / rate]
     return [
@@ -213,11 +213,11 @@ def _timeline(phonemes: Sequence[tuple[str, int, int]], num_samples: int, rate: 
 
 
 def _words(script: Script, spans: list[tuple[float, float, int]]) -> tuple[Word, ...]:
-    """Words from the first to the last sound of each; words run together ("of the") share their sounds by length."""
-    told = sorted({token for _, _, token in spans})
+    """Time each word from its first to its last sound; words spoken as one ("of the") share its time by length."""
+    tokens = sorted({token for _, _, token in spans})
     words: list[Word] = []
-    for first, following in zip(told, [*told[1:], len(script.words)], strict=True):
-        group = script.words[0 if first == told[0] else first : following]
+    for first, following in zip(tokens, [*tokens[1:], len(script.words)], strict=True):
+        group = script.words[0 if first == tokens[0] else first : following]
         start_s = min(start for start, _, token in spans if token == first)
         end_s = max(end for _, end, token in spans if token == first)
         bounds = start_s + np.cumsum([0, *map(len, group)]) / sum(map(len, group)) * (end_s - start_s)
@@ -238,7 +238,7 @@ def _resample(samples: FloatArray, rate: int) -> FloatArray:
 def _place(
     samples: FloatArray, offset_s: float, sounds: list[_Event], duration_s: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Put the sounding part of ``samples`` into a quiet room of ``duration_s``."""
+    """Place the audible part of ``samples``, scaled to ``_PEAK``, in ``duration_s`` of room noise."""
     placed = rng.normal(0, _ROOM_NOISE, round(duration_s * SAMPLE_RATE)).astype(np.float32)
     start = max(round((sounds[0][1] - _EDGE_S) * SAMPLE_RATE), 0)
     stop = min(round((sounds[-1][2] + _EDGE_S) * SAMPLE_RATE), len(samples))
