@@ -18,7 +18,7 @@ import typer
 
 from avsr import __version__
 from avsr.cli import bench, demo, devices, live, lm, models, prepare, send, serve, train, transcribe
-from avsr.cli.interrupt import heed_wishes
+from avsr.cli.interrupt import handle_stop_signals
 from avsr.cli.output import StdoutError, give_up_stdout, note, open_streams
 from avsr.errors import AvsrError
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 
-def _tell_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"avsr {__version__}")
         raise typer.Exit
@@ -41,7 +41,7 @@ def _tell_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Take what stands before a verb."""
@@ -69,7 +69,7 @@ def main() -> None:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # some microseconds: never spinning would cost time too
     atexit.register(gc.freeze)  # a faster exit: the last collection skips all that PyTorch has loaded
-    with heed_wishes():
+    with handle_stop_signals():
         try:
             app()
         except AvsrError as error:

@@ -93,23 +93,23 @@ def run(
         tap = None if recorder is None else recorder.take
         captioner = LiveCaptioner(stream, devices, offset_ms=offset_ms, tap=tap)
 
-        def go_on_unread() -> None:
+        def on_unread() -> None:
             """Standard output has no reader: go on for the files, or stop if there are none."""
             if not files and recorder is None:
                 stopping.set()
             elif not quiet:
                 note("nobody reads standard output any more; the files go on, until Ctrl-C")
 
-        screen = ending.enter_context(open_screen(captioner, go_on_unread, jsonl=jsonl, quiet=quiet))
+        screen = ending.enter_context(open_screen(captioner, on_unread, jsonl=jsonl, quiet=quiet))
         ending.enter_context(until_interrupted(stopping.set))
         screen.take(Ready(config.name, config.version, used, chunk_ms or config.default_chunk_ms))
-        told: set[str] = set()
+        reported: set[str] = set()
 
         def poll() -> None:
             """Report problems of the outputs, such as a full disk, as soon as they appear."""
             for output in (*files, *([] if recorder is None else [recorder]), screen):
-                if output.problem is not None and output.problem not in told:
-                    told.add(output.problem)
+                if output.problem is not None and output.problem not in reported:
+                    reported.add(output.problem)
                     screen.take(Notice(output.problem, stream.duration_s))
             screen.refresh()
 
@@ -156,8 +156,8 @@ def _close_recording(recorder: Recorder) -> None:
     Raises:
         AvsrError: it broke off.
     """
-    told = recorder.close()
+    problem = recorder.close()
     if recorder.problem is not None:
         raise AvsrError(recorder.problem)
-    if told is not None:
-        note(told)
+    if problem is not None:
+        note(problem)

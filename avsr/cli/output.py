@@ -28,9 +28,9 @@ def open_streams() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: the closed one
-            os.set_inheritable(nowhere, True)
-            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
+            null = os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: the closed one
+            os.set_inheritable(null, True)
+            setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
     for name, kind in (("stdout", _Stdout), ("stderr", _Stderr)):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__"):
@@ -44,13 +44,13 @@ def give_up_stdout(error: OSError) -> AvsrError:
 
     What could not be written is still in the buffer, and flushing it when the interpreter ends would fail once more.
     """
-    lead_stdout_nowhere()
+    discard_stdout()
     return AvsrError(f"standard output cannot be written to: {error.strerror}; write to another place")
 
 
-def lead_stdout_nowhere() -> None:
+def discard_stdout() -> None:
     """Discard what standard output has buffered and all later output."""
-    _lead_nowhere(sys.stdout.fileno())
+    _redirect_to_null(sys.stdout.fileno())
 
 
 def table_console() -> Console:
@@ -82,18 +82,18 @@ class _Stdout(io.TextIOWrapper):
         try:
             return super().write(text)
         except OSError as error:
-            self._answer(error)
+            self._handle_error(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            self._answer(error)
+            self._handle_error(error)
 
-    def _answer(self, error: OSError) -> None:
+    def _handle_error(self, error: OSError) -> None:
         if error.errno == errno.EIO and self._was_terminal:
-            _lead_nowhere(self.fileno())
+            _redirect_to_null(self.fileno())
         elif isinstance(error, BrokenPipeError):
             raise error
         else:
@@ -116,7 +116,7 @@ class _Stderr(io.TextIOWrapper):
             super().flush()
 
 
-def _lead_nowhere(number: int) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+def _redirect_to_null(number: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)

@@ -15,7 +15,7 @@ from avsr.errors import InputError
 if TYPE_CHECKING:
     from avsr.train.packs.check import PackReport
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 """Clips that are named which could not be aligned."""
 
 
@@ -111,10 +111,10 @@ def _align(pack: Path, jobs: int | None, *, quiet: bool) -> None:
     with count_bar("aligning", quiet=quiet) as count:
         found, missed = align(pack, jobs=jobs, on_progress=count)
     print(f"{pack}: found when the words of {found} clips are said, of {len(missed)} not")
-    for path, reason in missed[:MOST_SHOWN]:
+    for path, reason in missed[:MAX_SHOWN]:
         print(f"{path}: {reason}")
-    if len(missed) > MOST_SHOWN:
-        print(f"and {len(missed) - MOST_SHOWN} more")
+    if len(missed) > MAX_SHOWN:
+        print(f"and {len(missed) - MAX_SHOWN} more")
 
 
 def _show(report: PackReport) -> None:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from avsr.captions.live import LiveView
-from avsr.cli.output import give_up_stdout, lead_stdout_nowhere, note
+from avsr.cli.output import discard_stdout, give_up_stdout, note
 from avsr.live.captioner import LiveCaptioner
 from avsr.live.events import Device, Done, Event, Notice, Ready, State, Status, as_json
 from avsr.types import Caption
@@ -80,7 +80,7 @@ class PlainScreen:
         try:
             sys.stdout.flush()
         except BrokenPipeError:
-            lead_stdout_nowhere()
+            discard_stdout()
         except OSError as error:
             raise give_up_stdout(error) from error
 
@@ -89,7 +89,7 @@ class PlainScreen:
             print(line, flush=True)
             self._error = None
         except BrokenPipeError:
-            lead_stdout_nowhere()
+            discard_stdout()
             self._on_unread()
         except OSError as error:
             self._error = error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from avsr.cli.interrupt import heed_wishes, interruptible, until_interrupted
+from avsr.cli.interrupt import handle_stop_signals, interruptible, until_interrupted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals work otherwise there")
 
@@ -75,10 +75,10 @@ def test_what_nohup_ignores_stays_ignored(tmp_path: Path) -> None:
         assert process.wait(60) == 128 + signal.SIGTERM
 
 
-def test_the_work_is_asked_to_stop_once_by_wishes_that_come_in_pairs() -> None:
+def test_the_work_is_asked_to_stop_once_by_signals_that_come_in_pairs() -> None:
     asked: list[int] = []
     before = signal.getsignal(signal.SIGHUP)
-    with heed_wishes():
+    with handle_stop_signals():
         with until_interrupted(lambda: asked.append(1)):
             for number in (signal.SIGHUP, signal.SIGTERM):
                 signal.raise_signal(number)
