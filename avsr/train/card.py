@@ -21,7 +21,7 @@ STAGE_COLUMNS = (
     "weights",
     "word error rates on dev, clean, greedy",
 )
-MOST_OLD_CHARS = 50_000
+MAX_OLD_CHARS = 50_000
 """Of the card of the model that training went on from: cards must not grow without bound."""
 
 
@@ -33,7 +33,7 @@ def model_card(
     sections = [f"{head}\n", f"## Clips\n\n{_clips(packs)}", f"## Training\n\n{stages_table(summaries)}"]
     if start is not None:
         named = f"{start.config.name} {start.config.version} (SHA-256 {start.sha256})"
-        card = _demoted(start.card[:MOST_OLD_CHARS])
+        card = _demoted(start.card[:MAX_OLD_CHARS])
         sections.append(f"## The model that it went on from\n\n{named}, which says of itself:\n\n{card}")
     return "\n".join(sections)
 

@@ -9,7 +9,7 @@ from avsr.corpora import Utterance, noise_files, read_table
 from avsr.errors import InputError
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.packs.prepare import FAILED_FILE, Progress, prepare
-from avsr.train.packs.reader import INDEX_FILE, Clip, ClipMemory, PreparedCorpus
+from avsr.train.packs.reader import INDEX_FILE, Clip, MemoryBudget, PreparedCorpus
 from avsr.train.recipe import RecipeConfig
 
 CORPUS_PACK, TALKERS_PACK, VOICES_PACK, SPEECH_PACK, NOISE_PACK = "corpus", "talkers", "voices", "speech", "noise"
@@ -51,7 +51,7 @@ def gather_packs(recipe: RecipeConfig, data: Path, work: Path) -> Packs:
 
 def read_noise(pack: Path) -> NoiseSource:
     """Load the babble voices and noises of a pack."""
-    corpus = PreparedCorpus(pack, ClipMemory(0))
+    corpus = PreparedCorpus(pack, MemoryBudget(0))
     voices, noises = (
         [corpus.load(clip).audio for clip in corpus.select(split)] for split in (VOICE_SPLIT, NOISE_SPLIT)
     )

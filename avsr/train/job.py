@@ -22,15 +22,15 @@ from avsr.train.gather import (
 )
 from avsr.train.loop import Trainer
 from avsr.train.machine import Machine
-from avsr.train.packs.reader import MEMORY_BYTES, Clip, ClipMemory, PreparedCorpus
+from avsr.train.packs.reader import MEMORY_BYTES, Clip, MemoryBudget, PreparedCorpus
 from avsr.train.plan import Source
 from avsr.train.recipe import Branch, RecipeConfig
 from avsr.train.tracking import OnReport
 
 
 @dataclass(frozen=True, slots=True)
-class Foundation:
-    """What all stages stand on: the tokenizer and the statistics of the sound."""
+class Preprocessing:
+    """What all stages have in common: the tokenizer, and the features with their mean and deviation."""
 
     tokenizer_bytes: bytes
     features: FeatureConfig
@@ -43,18 +43,18 @@ class Job:
     recipe: RecipeConfig
     packs: Packs
     work: Path
-    foundation: Foundation
+    preprocessing: Preprocessing
     start: Bundle | None = None
 
     def trainer(self, branch: Branch, machine: Machine, on_report: OnReport) -> Trainer:
         """Return the trainer of one stage, its weights those of ``start`` if there is one."""
         recipe, packs, stage = self.recipe, self.packs, self.recipe.stage(branch)
-        tokenizer = Tokenizer(self.foundation.tokenizer_bytes)
-        corpus = PreparedCorpus(packs[CORPUS_PACK], ClipMemory(MEMORY_BYTES // max(1, machine.workers)))
+        tokenizer = Tokenizer(self.preprocessing.tokenizer_bytes)
+        corpus = PreparedCorpus(packs[CORPUS_PACK], MemoryBudget(MEMORY_BYTES // max(1, machine.workers)))
         trainer = Trainer(
             branch,
             recipe.sizes(tokenizer.vocab_size),
-            self.foundation.features,
+            self.preprocessing.features,
             stage,
             tokenizer,
             self.sources(branch, corpus),
@@ -71,19 +71,19 @@ class Job:
     def sources(self, branch: Branch, corpus: PreparedCorpus) -> list[Source]:
         """Return what a stage learns from; pictures are learnt from nothing but pictures.
 
-        All packs share the room of ``corpus``, in each worker as well, which gets a copy of both.
+        All packs share the memory budget of ``corpus``, in each worker as well, which gets a copy of both.
         """
         recipe, stage = self.recipe, self.recipe.stage(branch)
         sources = balanced_sources(corpus, stage.speaker_balance)
         if recipe.num_talkers and stage.talker_repeat:
-            talkers = PreparedCorpus(self.packs[TALKERS_PACK], corpus.room)
+            talkers = PreparedCorpus(self.packs[TALKERS_PACK], corpus.budget)
             sources.append(Source(talkers, talkers.select(TRAIN_SPLIT), stage.talker_repeat))
         for pack, is_there, repeat in (
             (VOICES_PACK, recipe.num_voices > 0, stage.voice_repeat),
             (SPEECH_PACK, recipe.speech is not None, stage.speech_repeat),
         ):
             if branch != "video" and is_there and repeat:
-                heard = PreparedCorpus(self.packs[pack], corpus.room)
+                heard = PreparedCorpus(self.packs[pack], corpus.budget)
                 sources.append(Source(heard, heard.select(TRAIN_SPLIT), repeat))
         return sources
 

@@ -32,7 +32,7 @@ from avsr.train.recipe import Branch, StageConfig
 from avsr.train.schedule import learning_rate
 from avsr.train.steps import Position, Step, StepMaker, make_steps
 from avsr.train.stopping import STOP_PATIENCE_S, StopRequest
-from avsr.train.tracking import OnReport, Standing, Tracker, print_notes
+from avsr.train.tracking import OnReport, StageState, Tracker, print_notes
 from avsr.train.validation import SCORED, Validator
 from avsr.types import TICK_S
 
@@ -105,7 +105,7 @@ class Trainer:
         seen = {clip.speaker for source in sources if source.repeat for clip in source.clips}
         self._validate = Validator(dev, seen, collator, tokenizer, self._machine)
         self._tracker = Tracker(branch, stage.epochs, directory if self._processes.is_first else None, on_report)
-        self._standing = Standing()
+        self._state = StageState()
 
     @property
     def model(self) -> AvsrModel:
@@ -138,7 +138,7 @@ class Trainer:
                 stack.enter_context(lock(self._directory, patience_s=STOP_PATIENCE_S))
             stop = stack.enter_context(StopRequest())
             stack.callback(self._tracker.close)
-            stack.callback(self._let_go)
+            stack.callback(self._unwrap)
             self._begin()
             self._learn(stop)
             summary = self._finish()
@@ -164,17 +164,17 @@ class Trainer:
             self._optimiser.load_state_dict(saved["optimiser"])
             if self._average is not None:
                 self._average.objective.load(saved["average"])
-            self._standing = Standing(**saved["standing"])
-        standing = self._standing
-        self._tracker.open(saved["log_bytes"] if saved else 0, standing)
+            self._state = StageState(**saved["standing"])
+        state = self._state
+        self._tracker.open(saved["log_bytes"] if saved else 0, state)
         if saved is not None:
-            self._tracker.note(f"resumed after {standing.epoch} epochs and {standing.step} steps")
+            self._tracker.note(f"resumed after {state.epoch} epochs and {state.step} steps")
         self._saved_s = time.monotonic()
         self._compute: Callable[..., torch.Tensor] = (
             objective if self._processes.count == 1 else DistributedDataParallel(objective, broadcast_buffers=False)
         )
 
-    def _let_go(self) -> None:
+    def _unwrap(self) -> None:
         """Drop the DDP wrapper, which would keep the process group from being destroyed."""
         self._compute = self._objective
 
@@ -186,18 +186,18 @@ class Trainer:
             raise InputError(f"{where}: holds a network of other sizes; train with another --work") from error
 
     def _learn(self, stop: StopRequest) -> None:
-        standing = self._standing
-        if standing.step and standing.step == self._maker.num_steps(standing.epoch):
+        state = self._state
+        if state.step and state.step == self._maker.num_steps(state.epoch):
             self._end_epoch()  # the run that went before was stopped while it validated
         if self._is_over():
             return
         self._objective.train()
-        first = Position(standing.epoch, standing.step)
-        begun_s = time.monotonic() - standing.seconds
+        first = Position(state.epoch, state.step)
+        begun_s = time.monotonic() - state.seconds
         for step in make_steps(self._maker, first, workers=self._machine.workers):
             self._take(step, stop)
-            standing.seconds = time.monotonic() - begun_s
-            if standing.step == step.num_steps:
+            state.seconds = time.monotonic() - begun_s
+            if state.step == step.num_steps:
                 if self._is_validation_epoch():
                     self._save()
                 self._end_epoch()
@@ -208,23 +208,23 @@ class Trainer:
                 self._save()
 
     def _is_over(self) -> bool:
-        stage, standing = self._stage, self._standing
-        return standing.epoch >= stage.epochs or 0 < stage.patience <= standing.num_worse
+        stage, state = self._stage, self._state
+        return state.epoch >= stage.epochs or 0 < stage.patience <= state.num_worse
 
     def _is_validation_epoch(self) -> bool:
         """Whether the epoch in progress ends with a validation."""
-        done = self._standing.epoch + 1
+        done = self._state.epoch + 1
         return done % self._stage.validate_every == 0 or done == self._stage.epochs
 
     def _take(self, step: Step, stop: StopRequest) -> None:
         """Take one optimiser step, all processes together."""
-        stage, standing, processes = self._stage, self._standing, self._processes
+        stage, state, processes = self._stage, self._state, self._processes
         counts = self._count(step, stop)
         if counts["stopped"]:
             self._save()
             raise KeyboardInterrupt
 
-        rate = learning_rate(stage, standing.epoch + (standing.step + 1) / step.num_steps)
+        rate = learning_rate(stage, state.epoch + (state.step + 1) / step.num_steps)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad(set_to_none=True)
@@ -232,7 +232,7 @@ class Trainer:
         for index, part in enumerate(step.parts):
             torch.manual_seed(part.seed)
             batch = None if part.batch is None else part.batch.to(self._machine.device)
-            with self._not_yet_shared(index, len(step.parts)):
+            with self._defer_sync(index, len(step.parts)):
                 with self._machine.autocast():
                     part_terms = self._compute(batch, step.window, counts)
                 # DDP averages gradients over the processes; ours are shares that must add up.
@@ -246,17 +246,17 @@ class Trainer:
         step_loss, gradient_norm = terms.sum().item(), norm.item()
         if not (math.isfinite(step_loss) and math.isfinite(gradient_norm)):
             raise AvsrError(
-                f"{self._branch}: epoch {standing.epoch + 1}, step {standing.step + 1}: the loss is {step_loss:g}, the "
+                f"{self._branch}: epoch {state.epoch + 1}, step {state.step + 1}: the loss is {step_loss:g}, the "
                 f"norm of its gradient {gradient_norm:g}; train with a lower learning_rate, in another --work"
             )
-        standing.loss_sum += step_loss
-        standing.ticks += int(counts["ticks"])
-        standing.step += 1
-        standing.total_steps += 1
+        state.loss_sum += step_loss
+        state.ticks += int(counts["ticks"])
+        state.step += 1
+        state.total_steps += 1
         if self._average is not None:
-            self._average.update(self._objective, standing.total_steps)
+            self._average.update(self._objective, state.total_steps)
         named = dict(zip(self._objective.terms, terms.tolist(), strict=True))
-        self._tracker.step(standing, step.num_steps, step_loss, named, rate, int(counts["clips"]))
+        self._tracker.step(state, step.num_steps, step_loss, named, rate, int(counts["clips"]))
 
     def _count(self, step: Step, stop: StopRequest) -> dict[str, float]:
         """Count what all processes together learn from in ``step``, and how many of them were told to stop."""
@@ -265,7 +265,7 @@ class Trainer:
         totals = self._processes.sum(torch.tensor(list(own.values()), dtype=torch.float64))
         return dict(zip(own, totals.tolist(), strict=True))
 
-    def _not_yet_shared(self, index: int, num_parts: int) -> AbstractContextManager[Any]:
+    def _defer_sync(self, index: int, num_parts: int) -> AbstractContextManager[Any]:
         """Let gradients add up in this process until the last part of a step."""
         if isinstance(self._compute, DistributedDataParallel) and index + 1 < num_parts:
             return self._compute.no_sync()
@@ -277,21 +277,21 @@ class Trainer:
         return self._objective if self._average is None else self._average.objective
 
     def _end_epoch(self) -> None:
-        stage, standing = self._stage, self._standing
+        stage, state = self._stage, self._state
         begun_s = time.monotonic()
         scores = self._validate(self._candidate) if self._is_validation_epoch() else {}
-        seconds = standing.seconds + time.monotonic() - begun_s
-        record = {"epoch": standing.epoch + 1, "loss": standing.loss_sum / standing.step, "seconds": seconds}
-        standing.epoch, standing.step, standing.loss_sum, standing.seconds = standing.epoch + 1, 0, 0.0, 0.0
-        standing.scores = scores or standing.scores
+        seconds = state.seconds + time.monotonic() - begun_s
+        record = {"epoch": state.epoch + 1, "loss": state.loss_sum / state.step, "seconds": seconds}
+        state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
+        state.scores = scores or state.scores
         if scores:
             self._compare(scores)
         if stage.average_last:
-            self._write(_epoch_file(standing.epoch), dict(self._candidate.weights()))
-        self._tracker.epoch(record, scores, standing.total_steps)
+            self._write(_epoch_file(state.epoch), dict(self._candidate.weights()))
+        self._tracker.epoch(record, scores, state.total_steps)
         self._save()
         if self._processes.is_first and stage.average_last:
-            for epoch in range(standing.epoch - stage.average_last, 0, -1):
+            for epoch in range(state.epoch - stage.average_last, 0, -1):
                 path = self._directory / _epoch_file(epoch)
                 if not path.exists():
                     break
@@ -299,23 +299,23 @@ class Trainer:
 
     def _compare(self, scores: dict[str, float]) -> None:
         """Compare with the best scores so far; of equally good weights, the latest are kept."""
-        standing, scored = self._standing, SCORED[self._branch]
-        best = standing.best_scores
-        standing.num_worse = 0 if best is None or scores[scored] < best[scored] else standing.num_worse + 1
+        state, scored = self._state, SCORED[self._branch]
+        best = state.best_scores
+        state.num_worse = 0 if best is None or scores[scored] < best[scored] else state.num_worse + 1
         if best is None or scores[scored] <= best[scored]:
-            standing.best_scores, standing.best_epoch = scores, standing.epoch
+            state.best_scores, state.best_epoch = scores, state.epoch
             if self._stage.patience:
                 self._write(BEST, dict(self._candidate.weights()))
 
     def _finish(self) -> StageSummary:
         """Choose the final weights, load them and write `WEIGHTS`."""
-        stage, standing, scored = self._stage, self._standing, SCORED[self._branch]
-        chosen, scores = f"those after epoch {standing.epoch}", standing.scores
+        stage, state, scored = self._stage, self._state, SCORED[self._branch]
+        chosen, scores = f"those after epoch {state.epoch}", state.scores
         weights = deepcopy(self._candidate.weights())
-        if stage.patience and standing.best_scores is not None and standing.best_epoch != standing.epoch:
-            chosen, scores = f"the best, after epoch {standing.best_epoch}", standing.best_scores
+        if stage.patience and state.best_scores is not None and state.best_epoch != state.epoch:
+            chosen, scores = f"the best, after epoch {state.best_epoch}", state.best_scores
             weights = self._read(BEST)
-        epochs = range(max(1, standing.epoch - stage.average_last + 1), standing.epoch + 1)
+        epochs = range(max(1, state.epoch - stage.average_last + 1), state.epoch + 1)
         if stage.average_last and len(epochs) > 1:
             mean = average_weights([self._read(_epoch_file(epoch)) for epoch in epochs])
             self._objective.load(mean)
@@ -328,7 +328,7 @@ class Trainer:
             if is_better:
                 chosen, scores, weights = f"the mean of those after epochs {epochs[0]} to {epochs[-1]}", found, mean
         self._objective.load(weights)
-        summary = StageSummary(standing.epoch, standing.total_steps, standing.ticks * TICK_S / 3600, chosen, scores)
+        summary = StageSummary(state.epoch, state.total_steps, state.ticks * TICK_S / 3600, chosen, scores)
         self._write(WEIGHTS, {"branch": self._branch, **weights, "summary": asdict(summary)})
         if self._processes.is_first:
             for path in (self._directory / BEST, *(self._directory / _epoch_file(epoch) for epoch in epochs)):
@@ -342,7 +342,7 @@ class Trainer:
                 **self._objective.weights(),
                 "optimiser": self._optimiser.state_dict(),
                 "average": None if self._average is None else self._average.objective.weights(),
-                "standing": asdict(self._standing),
+                "standing": asdict(self._state),
                 "log_bytes": self._tracker.log_bytes,
             },
         )

@@ -13,7 +13,7 @@ import torch
 from avsr.device import open_device
 from avsr.errors import DeviceError
 from avsr.train.packs.workers import num_cores
-from avsr.train.processes import ALONE, Processes, join_processes
+from avsr.train.processes import SINGLE_PROCESS, Processes, join_processes
 
 CPU = torch.device("cpu")
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -32,7 +32,7 @@ class Machine:
 
     device: torch.device = CPU
     workers: int = 0
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
     checkpoint_every_s: float = 120.0
 
     @property

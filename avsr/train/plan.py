@@ -30,7 +30,7 @@ Group = list[tuple[Source, Clip]]
 """Clips that are joined to one example."""
 
 
-class Dice(IntEnum):
+class RngPurpose(IntEnum):
     """Purposes of random generators, each with a sequence of its own."""
 
     EPOCH = 1
@@ -39,7 +39,7 @@ class Dice(IntEnum):
     DROPOUT = 4
 
 
-def dice(purpose: Dice, seed: int, epoch: int, step: int = 0, index: int = 0) -> np.random.Generator:
+def make_rng(purpose: RngPurpose, seed: int, epoch: int, step: int = 0, index: int = 0) -> np.random.Generator:
     """Return the generator for one purpose at one place of the training."""
     # Always five numbers: numpy seeds (1, 2) and (1, 2, 0) alike.
     return np.random.default_rng((purpose, seed, epoch, step, index))
@@ -47,7 +47,7 @@ def dice(purpose: Dice, seed: int, epoch: int, step: int = 0, index: int = 0) ->
 
 def plan_epoch(sources: list[Source], stage: StageConfig, epoch: int) -> list[list[Group]]:
     """Return the batches of an epoch: lists of groups, mostly of one clip; in some batches, of two to be joined."""
-    rng = dice(Dice.EPOCH, stage.seed, epoch)
+    rng = make_rng(RngPurpose.EPOCH, stage.seed, epoch)
     drawn = list(_draw(sources, rng))
     shuffled = [drawn[i] for i in rng.permutation(len(drawn))]
     batches: list[list[Group]] = []

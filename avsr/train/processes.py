@@ -25,8 +25,8 @@ import torch.distributed as dist
 from avsr.errors import AvsrError
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=12)
-"""How long the others wait while the first one prepares clips."""
+TIMEOUT = timedelta(hours=12)
+"""For all communication: the others wait while the first process prepares clips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +74,24 @@ class Processes:
         return made
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
 def join_processes(backend: str) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started; without it, be alone."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
-    store, rank, count = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))  # type: ignore[attr-defined]
+    store, rank, count = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))  # type: ignore[attr-defined]
     # All attempts of a torchrun share a store: without a prefix, one would find the addresses of dead processes.
     named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # type: ignore[attr-defined]
-    dist.init_process_group(backend, store=named, rank=rank, world_size=count, timeout=PATIENCE)
+    dist.init_process_group(backend, store=named, rank=rank, world_size=count, timeout=TIMEOUT)
     part = dist.destroy_process_group
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     except BaseException:
-        # NCCL's orderly end waits for the others, which may wait for this process in a reduction, up to PATIENCE.
+        # NCCL's orderly end waits for the others, which may wait for this process in a reduction, up to TIMEOUT.
         part = dist.distributed_c10d._abort_process_group
         raise
     finally:

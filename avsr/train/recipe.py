@@ -17,8 +17,8 @@ from avsr.types import TICK_MS
 
 RECIPES = Path(__file__).parent / "recipes"
 Branch = Literal["audio", "video", "fusion"]
-APART: tuple[Branch, ...] = ("audio", "video")
-"""What is trained before fusion, each apart from the other."""
+INDEPENDENT_BRANCHES: tuple[Branch, ...] = ("audio", "video")
+"""The branches that are trained before fusion, independently of each other."""
 FP16_BYTES = 2
 """What a weight takes in a bundle."""
 
@@ -77,9 +77,11 @@ class RecipeConfig(Section):
     ``table`` lists the clips, ``speech`` recordings without a picture that teach the ear more voices and more words.
     ``num_talkers`` synthetic clips and ``num_voices`` sentences without a picture, which are cheaper, say more of the
     GRID grammar.
-    The audio and the lip branch learn apart, on clean input, and at the same time; then fusion learns with both, under
-    noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` begins the model card,
-    in Markdown: whose the clips are, under which licences, what the model is for. Counts and figures are added.
+
+    The audio and the lip branch are trained independently, on clean input, and at the same time; then fusion is trained
+    with both, under noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` begins
+    the model card, in Markdown: whose the clips are, under which licences, what the model is for. Counts and figures
+    are added.
     """
 
     name: Name
@@ -122,7 +124,7 @@ class RecipeConfig(Section):
         default_ticks = BundleConfig.model_fields["default_chunk_ms"].default // TICK_MS
         if default_ticks not in sizes.chunk_sizes:
             raise ValueError(f"model.chunk_sizes must hold {default_ticks}, the default chunk")
-        for branch in (*APART, "fusion"):
+        for branch in (*INDEPENDENT_BRANCHES, "fusion"):
             least, most = self.stage(branch).left_context_low_ticks, sizes.left_context_ticks
             if least is not None and least > most:
                 raise ValueError(f"{branch}.left_context_low_ticks is {least}; model.left_context_ticks is {most}")
@@ -135,7 +137,7 @@ class RecipeConfig(Section):
     @property
     def branches(self) -> tuple[Branch, ...]:
         """The branches that are trained before fusion."""
-        return tuple(branch for branch in APART if self.stage(branch).epochs)
+        return tuple(branch for branch in INDEPENDENT_BRANCHES if self.stage(branch).epochs)
 
     def sizes(self, vocab_size: int) -> ModelConfig:
         """Return the network's sizes for a tokenizer of ``vocab_size`` pieces."""

@@ -13,7 +13,7 @@ from avsr.decode.arpa import read_arpa
 from avsr.decode.tokenizer import Tokenizer, train_tokenizer
 from avsr.disk import lock, whole_file
 from avsr.errors import InputError, TextError
-from avsr.train.apart import train_branches
+from avsr.train.branches import train_branches
 from avsr.train.card import model_card
 from avsr.train.gather import (
     CORPUS_PACK,
@@ -24,11 +24,11 @@ from avsr.train.gather import (
     Packs,
     gather_packs,
 )
-from avsr.train.job import Foundation, Job
+from avsr.train.job import Job, Preprocessing
 from avsr.train.machine import Machine
 from avsr.train.ngram import LmConfig, gzip_arpa, read_sentences, train_ngrams
-from avsr.train.packs.reader import ClipMemory, PreparedCorpus, fingerprint
-from avsr.train.recipe import APART, RecipeConfig
+from avsr.train.packs.reader import MemoryBudget, PreparedCorpus, fingerprint
+from avsr.train.recipe import INDEPENDENT_BRANCHES, RecipeConfig
 from avsr.train.statistics import measure_features
 from avsr.train.stopping import STOP_PATIENCE_S
 from avsr.train.tracking import OnReport, print_notes
@@ -60,32 +60,32 @@ def run_recipe(
         InputError: a table or a clip cannot be used, ``work`` belongs to another recipe or was begun with other clips,
             ``bundle`` is taken, ``start`` is of other sizes than the recipe, or needed and not given.
         TextError: the tokenizer cannot spell what is said in a clip.
-        KeyboardInterrupt: training was told to stop; the same call goes on from there.
+        KeyboardInterrupt: training was spoken to stop; the same call goes on from there.
     """
     machine = machine or Machine()
     if start is not None and recipe.sizes(start.config.model.vocab_size) != start.config.model:
         raise InputError(f"{start.path}: its network is of other sizes than the recipe's; give them under model:")
-    if start is None and recipe.branches != APART:
+    if start is None and recipe.branches != INDEPENDENT_BRANCHES:
         raise InputError(
             "the recipe leaves a branch as it is (epochs: 0), so it needs a model to go on from; give --from"
         )
     if bundle.exists() and not (bundle / SUMS_FILE).exists():
         raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
 
-    def set_out() -> tuple[Packs, Foundation, bytes | None]:
+    def prepare_work() -> tuple[Packs, Preprocessing, bytes | None]:
         texts = [line for name in recipe.lm.texts for line in read_sentences(data / name)] if recipe.lm else []
         claims.enter_context(lock(work, patience_s=STOP_PATIENCE_S))
         _claim(work, recipe, start)
         packs = gather_packs(recipe, data, work)
         _claim_clips(work, packs)
         lm_bytes = make_lm(recipe.lm, texts, packs) if recipe.lm else None
-        foundation = lay_foundation(recipe, packs, work, start)
-        _check_spelling(Tokenizer(foundation.tokenizer_bytes), packs)
-        return packs, foundation, lm_bytes
+        preprocessing = make_preprocessing(recipe, packs, work, start)
+        _check_spelling(Tokenizer(preprocessing.tokenizer_bytes), packs)
+        return packs, preprocessing, lm_bytes
 
     with ExitStack() as claims:
-        packs, foundation, lm_bytes = machine.processes.share(set_out)
-        job = Job(recipe, packs, work, foundation, start)
+        packs, preprocessing, lm_bytes = machine.processes.share(prepare_work)
+        job = Job(recipe, packs, work, preprocessing, start)
         summaries = train_branches(job, machine, on_report)
         trainer = job.trainer("fusion", machine, on_report)
         trainer.load_branches(*(work / branch for branch in recipe.branches))
@@ -95,11 +95,11 @@ def run_recipe(
                 name=recipe.name,
                 version=recipe.version,
                 model=trainer.model.config,
-                features=foundation.features,
+                features=preprocessing.features,
                 decode=recipe.decode,
             )
             card = model_card(recipe, packs, start, summaries)
-            save_bundle(bundle, config, trainer.model.state_dict(), foundation.tokenizer_bytes, card, lm_bytes)
+            save_bundle(bundle, config, trainer.model.state_dict(), preprocessing.tokenizer_bytes, card, lm_bytes)
 
 
 def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
@@ -108,8 +108,8 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
     Raises:
         InputError: the model would be larger than a bundle may hold.
     """
-    told = [clip.text for clip in PreparedCorpus(packs[CORPUS_PACK], ClipMemory(0)).select(TRAIN_SPLIT)]
-    lm_bytes = gzip_arpa(train_ngrams([*told, *texts], config))
+    spoken = [clip.text for clip in PreparedCorpus(packs[CORPUS_PACK], MemoryBudget(0)).select(TRAIN_SPLIT)]
+    lm_bytes = gzip_arpa(train_ngrams([*spoken, *texts], config))
     pruned = "prune it under lm: in the recipe (min_counts, vocab_size or order), and run the command again to go on"
     if len(lm_bytes) > MAX_BYTES[LM_FILE]:  # said now, not after hours of training
         raise InputError(
@@ -124,7 +124,7 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
 
 def _has_begun(work: Path) -> bool:
     """Tell whether ``work`` holds more than packs: some of what a stage learnt."""
-    return any((work / branch).exists() for branch in (*APART, "fusion"))
+    return any((work / branch).exists() for branch in (*INDEPENDENT_BRANCHES, "fusion"))
 
 
 def _claim(work: Path, recipe: RecipeConfig, start: Bundle | None) -> None:
@@ -162,7 +162,7 @@ def _claim_clips(work: Path, packs: Packs) -> None:
             held = " and ".join(str(packs[name]) for name in changed)
             raise InputError(
                 f"{work}: was begun with other clips than are in {held} now; to learn from these, choose another "
-                f"--work, or remove {', '.join((*APART, 'fusion'))} in this one"
+                f"--work, or remove {', '.join((*INDEPENDENT_BRANCHES, 'fusion'))} in this one"
             )
     _write(noted, json.dumps(found, indent=1).encode())
 
@@ -182,14 +182,14 @@ def _check_spelling(tokenizer: Tokenizer, packs: Packs) -> None:
                 raise TextError(f"{clip.path} ({name}): {error}, or take the clip out of the table") from error
 
 
-def lay_foundation(recipe: RecipeConfig, packs: Packs, work: Path, start: Bundle | None) -> Foundation:
-    """Make the tokenizer and measure the sound, or take both from ``start``; ``work`` keeps them."""
+def make_preprocessing(recipe: RecipeConfig, packs: Packs, work: Path, start: Bundle | None) -> Preprocessing:
+    """Train the tokenizer and measure the features, or take both from ``start``; keep them in ``work``."""
     tokenizer, features = work / TOKENIZER_FILE, work / FEATURES_FILE
     if start is not None:
         _write(tokenizer, start.tokenizer_bytes)
         _write(features, dump_config(start.config.features).encode())
     elif not (tokenizer.exists() and features.exists()):
-        corpus = PreparedCorpus(packs[CORPUS_PACK], ClipMemory(0))
+        corpus = PreparedCorpus(packs[CORPUS_PACK], MemoryBudget(0))
         clips = corpus.select(TRAIN_SPLIT)
         if not clips:
             raise InputError(f"{packs[CORPUS_PACK]}: no clip is of the split {TRAIN_SPLIT!r}; the table says which are")
@@ -197,4 +197,4 @@ def lay_foundation(recipe: RecipeConfig, packs: Packs, work: Path, start: Bundle
         heard = [clip for clip in clips if corpus.media(clip).heard]
         measured = measure_features(corpus.load(clip).audio for clip in heard[::4])
         _write(features, dump_config(measured).encode())
-    return Foundation(tokenizer.read_bytes(), load_config(features, FeatureConfig))
+    return Preprocessing(tokenizer.read_bytes(), load_config(features, FeatureConfig))

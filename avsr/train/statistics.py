@@ -10,7 +10,7 @@ from avsr.config import FeatureConfig
 from avsr.features import LogMel
 from avsr.types import NUM_MELS, FloatArray
 
-LEAST_STD = 0.1
+MIN_STD = 0.1
 """Lower bound, so that a nearly constant band is not amplified."""
 
 
@@ -22,7 +22,7 @@ def measure_features(utterances: Iterable[FloatArray]) -> FeatureConfig:
         mel = plain.parallel(torch.from_numpy(samples)).double()
         count, total, squares = count + len(mel), total + mel.sum(0), squares + mel.square().sum(0)
     mean = total / max(1, count)
-    std = (squares / max(1, count) - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_STD)
+    std = (squares / max(1, count) - mean.square()).clamp_min(0).sqrt().clamp_min(MIN_STD)
     return FeatureConfig(
         mel_mean=tuple(round(value, 4) for value in mean.tolist()),
         mel_std=tuple(round(value, 4) for value in std.tolist()),

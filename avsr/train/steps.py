@@ -17,10 +17,10 @@ from avsr.nn.attention import Window
 from avsr.train.augment.examples import Example, augment, swap_lips
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.augment.senses import without_video
-from avsr.train.augment.words import Lenders, lend_words
+from avsr.train.augment.words import WordDonors, swap_words
 from avsr.train.batch import Batch, Collator
 from avsr.train.packs.reader import Clip, ClipData, Media, PreparedCorpus
-from avsr.train.plan import Dice, Group, Source, dice, plan_epoch, share_of
+from avsr.train.plan import Group, RngPurpose, Source, make_rng, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
 from avsr.train.stopping import leave_terminal_to_parent
 from avsr.types import TICK_S
@@ -70,7 +70,7 @@ class StepMaker(Dataset[Step]):
     ) -> None:
         self._sources, self._stage, self._collator, self._noise = sources, stage, collator, noise
         self._sizes, self._rank, self._num_processes = sizes, rank, num_processes
-        self._lenders = _lenders(sources) if stage.augment.word_swap_share else {}
+        self._word_donors = _word_donors(sources) if stage.augment.word_swap_share else {}
         self._planned: tuple[int, list[list[Group]]] | None = None
 
     def num_steps(self, epoch: int) -> int:
@@ -94,25 +94,25 @@ class StepMaker(Dataset[Step]):
         return Step(len(plan), self._window(position), parts)
 
     def _window(self, position: Position) -> Window:
-        rng = dice(Dice.STEP, self._stage.seed, position.epoch, position.step)
+        rng = make_rng(RngPurpose.STEP, self._stage.seed, position.epoch, position.step)
         chunk_ticks, most = int(rng.choice(self._sizes.chunk_sizes)), self._sizes.left_context_ticks
         least = self._stage.left_context_low_ticks
         return Window(chunk_ticks, most if least is None else int(rng.integers(least, most, endpoint=True)))
 
     def _part(self, position: Position, groups: list[Group], part: int, num_parts: int) -> Part:
         place = position.epoch, position.step
-        seed = int(dice(Dice.DROPOUT, self._stage.seed, *place, part).integers(1 << 62))
+        seed = int(make_rng(RngPurpose.DROPOUT, self._stage.seed, *place, part).integers(1 << 62))
         mine = share_of(len(groups), part, num_parts)
         if not mine:
             return Part(None, seed)
-        rngs = [dice(Dice.EXAMPLE, self._stage.seed, *place, index) for index in mine]
+        rngs = [make_rng(RngPurpose.EXAMPLE, self._stage.seed, *place, index) for index in mine]
         examples = []
         for index, rng in zip(mine, rngs, strict=True):
             example = self._example(groups[index], rng)
 
             def neighbour(index: int = index) -> Example:
                 before = (index - 1) % len(groups)
-                return self._example(groups[before], dice(Dice.EXAMPLE, self._stage.seed, *place, before))
+                return self._example(groups[before], make_rng(RngPurpose.EXAMPLE, self._stage.seed, *place, before))
 
             share = self._stage.augment.lip_swap_share if len(groups) > 1 else 0.0
             examples.append(swap_lips(example, neighbour, share, rng))
@@ -125,8 +125,8 @@ class StepMaker(Dataset[Step]):
         for source, clip in group:
             said, data = clip, source.corpus.load(clip)
             if config.word_swap_share:
-                lenders = self._lenders[source.corpus]
-                said, data = lend_words(clip, data, lenders, source.corpus.load, config.word_swap_share, rng)
+                donors = self._word_donors[source.corpus]
+                said, data = swap_words(clip, data, donors, source.corpus.load, config.word_swap_share, rng)
             # Even where a word was replaced by the same word: the lips are no longer in time with it.
             if said is not clip and data.visible.any():
                 lips_match = not keeps_lips
@@ -140,7 +140,7 @@ class StepMaker(Dataset[Step]):
         return self._planned[1]
 
 
-class _Guarded(Dataset[Step | AvsrError]):
+class _ReturnsErrors(Dataset[Step | AvsrError]):
     """Returns errors instead of raising them, since DataLoader re-raises those of workers as text with a traceback."""
 
     def __init__(self, maker: StepMaker) -> None:
@@ -160,12 +160,12 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
         AvsrError: a clip is damaged, or a worker died.
     """
     loader: DataLoader[Step | AvsrError] = DataLoader(
-        _Guarded(maker),
+        _ReturnsErrors(maker),
         batch_size=None,
         sampler=maker.positions(first),
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_begin_work,
+        worker_init_fn=_init_worker,
     )
     steps = iter(loader)
     while True:
@@ -186,13 +186,13 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
         yield step
 
 
-def _lenders(sources: list[Source]) -> dict[PreparedCorpus, Lenders]:
-    """Return the lenders of each corpus: clips with sound for every word, since silence would pass for a word."""
+def _word_donors(sources: list[Source]) -> dict[PreparedCorpus, WordDonors]:
+    """Return the donors of each corpus: clips with sound for every word, since silence would pass for a word."""
     clips: dict[PreparedCorpus, list[Clip]] = {}
     for source in sources:
         heard = [clip for clip in source.clips if _is_heard(clip, source.corpus.media(clip))]
         clips.setdefault(source.corpus, []).extend(heard)
-    return {corpus: Lenders(lenders) for corpus, lenders in clips.items()}
+    return {corpus: WordDonors(donors) for corpus, donors in clips.items()}
 
 
 def _is_heard(clip: Clip, media: Media) -> bool:
@@ -201,7 +201,7 @@ def _is_heard(clip: Clip, media: Media) -> bool:
     return bool(ticks) and any(first <= min(ticks) and max(ticks) <= last for first, last in media.heard)
 
 
-def _begin_work(_: int) -> None:
+def _init_worker(_: int) -> None:
     leave_terminal_to_parent()
     cv2.setNumThreads(1)
 

@@ -25,7 +25,7 @@ SMOOTHING = 0.9
 
 
 @dataclass
-class Standing:
+class StageState:
     """Progress and results of a stage; with the weights and the optimiser, all that the next step depends on.
 
     ``step`` steps of epoch ``epoch`` are done, ``total_steps`` of the stage; ``loss_sum`` is over the former,
@@ -98,9 +98,9 @@ class Tracker:
         self._step_s: float | None = None
         self._stepped_s = time.monotonic()
 
-    def open(self, log_bytes: int, standing: Standing) -> None:
-        """Go on writing where the log had ``log_bytes`` bytes, with the step after ``standing``."""
-        self._scores = standing.scores
+    def open(self, log_bytes: int, state: StageState) -> None:
+        """Go on writing where the log had ``log_bytes`` bytes, with the step after ``state``."""
+        self._scores = state.scores
         self._stepped_s = time.monotonic()
         if self._directory is None:
             return
@@ -111,7 +111,7 @@ class Tracker:
             self._log.truncate(min(log_bytes, path.stat().st_size))
             self._log.seek(0, 2)
         try:
-            self._board = _open_board(self._directory / TENSORBOARD, standing.total_steps)
+            self._board = _open_board(self._directory / TENSORBOARD, state.total_steps)
             if self._board is None:
                 self.note("no TensorBoard logs: pip install 'avsr[train]' for them")
         except OSError as error:
@@ -135,20 +135,20 @@ class Tracker:
         self._on_report(StageNote(self._stage, text))
 
     def step(
-        self, standing: Standing, num_steps: int, loss: float, terms: Mapping[str, float], rate: float, num_clips: int
+        self, state: StageState, num_steps: int, loss: float, terms: Mapping[str, float], rate: float, num_clips: int
     ) -> None:
-        """Log the step that led to ``standing``, of an epoch of ``num_steps``: it learnt from ``num_clips``.
+        """Log the step that led to ``state``, of an epoch of ``num_steps``: it learnt from ``num_clips``.
 
         ``terms`` add up to ``loss``; they are for TensorBoard.
         """
-        epoch, step = standing.epoch + 1, standing.step
+        epoch, step = state.epoch + 1, state.step
         self._write({"epoch": epoch, "step": step, "loss": loss, "learning_rate": rate})
         parts = {f"loss_terms/{name}": value for name, value in terms.items()}
-        self._scalars({"loss": loss, "learning_rate": rate, **parts}, standing.total_steps)
+        self._scalars({"loss": loss, "learning_rate": rate, **parts}, state.total_steps)
         now_s = time.monotonic()
         took_s, self._stepped_s = now_s - self._stepped_s, now_s
         self._step_s = took_s if self._step_s is None else SMOOTHING * self._step_s + (1 - SMOOTHING) * took_s
-        steps_left = (self._num_epochs - standing.epoch) * num_steps - step
+        steps_left = (self._num_epochs - state.epoch) * num_steps - step
         self._show(
             StageProgress(
                 self._stage,
@@ -156,7 +156,7 @@ class Tracker:
                 self._num_epochs,
                 step,
                 num_steps,
-                standing.loss_sum / step,
+                state.loss_sum / step,
                 rate,
                 num_clips / max(1e-9, self._step_s),
                 steps_left * self._step_s,

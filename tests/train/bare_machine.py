@@ -17,7 +17,7 @@ def train(work: Path) -> None:
     from avsr.train.job import Job
     from avsr.train.machine import Machine
     from avsr.train.recipe import RecipeConfig
-    from avsr.train.run import lay_foundation
+    from avsr.train.run import make_preprocessing
     from avsr.train.tracking import print_notes
 
     recipe = RecipeConfig.model_validate(
@@ -25,4 +25,6 @@ def train(work: Path) -> None:
         | {"audio": STAGE, "video": STAGE, "fusion": STAGE}
     )
     packs = {"corpus": work / "packs" / "corpus"}
-    Job(recipe, packs, work, lay_foundation(recipe, packs, work, None)).trainer("audio", Machine(), print_notes).run()
+    Job(recipe, packs, work, make_preprocessing(recipe, packs, work, None)).trainer(
+        "audio", Machine(), print_notes
+    ).run()

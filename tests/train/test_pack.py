@@ -21,8 +21,8 @@ from avsr.train.packs.reader import (
     INDEX_FILE,
     Clip,
     ClipData,
-    ClipMemory,
     Media,
+    MemoryBudget,
     PreparedCorpus,
     fingerprint,
     index_line,
@@ -108,7 +108,7 @@ def test_memory_gives_what_the_pack_gives_and_holds_no_black_lips(tmp_path: Path
     blinking = replace(bare(9, heard=True, visible=True), visible=np.arange(9) % 3 > 0)
     made = [*MADE, (Clip("blinking", "s", "train", "", (), 9), blinking)]
     write_pack(tmp_path, made)
-    remembering, forgetful = PreparedCorpus(tmp_path), PreparedCorpus(tmp_path, ClipMemory(0))
+    remembering, forgetful = PreparedCorpus(tmp_path), PreparedCorpus(tmp_path, MemoryBudget(0))
     for clip in remembering.clips:
         first = remembering.load(clip)
         first.audio[:] = first.lips[:] = 0  # what is returned belongs to the caller
@@ -123,7 +123,7 @@ def test_memory_gives_what_the_pack_gives_and_holds_no_black_lips(tmp_path: Path
 def test_memory_is_bounded(tmp_path: Path) -> None:
     write_pack(tmp_path, MADE)
     num_bytes = MADE[0][1].num_bytes + MADE[1][1].num_bytes
-    corpus = PreparedCorpus(tmp_path, ClipMemory(num_bytes))
+    corpus = PreparedCorpus(tmp_path, MemoryBudget(num_bytes))
     for clip in corpus.clips:
         corpus.load(clip)
     assert sum(data.num_bytes for data in corpus._memory.values()) <= num_bytes

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avsr.train.augment.camera import (
-    COARSEST,
-    GRAINIEST,
     JPEG_QUALITIES,
+    MAX_COARSENESS,
+    MAX_GRAIN,
     RATES_FPS,
     Camera,
     film,
@@ -77,8 +77,8 @@ def test_drawn_cameras_are_poor_in_every_way_and_in_none() -> None:
     cameras = [random_camera(np.random.default_rng(seed)) for seed in range(200)]
     rates = [camera.rate_fps for camera in cameras if camera.rate_fps is not None]
     assert RATES_FPS[0] <= min(rates) < max(rates) <= RATES_FPS[1]
-    assert max(camera.coarseness for camera in cameras) <= COARSEST
-    assert 0.8 * GRAINIEST < max(camera.grain for camera in cameras) <= GRAINIEST
+    assert max(camera.coarseness for camera in cameras) <= MAX_COARSENESS
+    assert 0.8 * MAX_GRAIN < max(camera.grain for camera in cameras) <= MAX_GRAIN
     qualities = [camera.quality for camera in cameras if camera.quality is not None]
     assert JPEG_QUALITIES[0] <= min(qualities) < max(qualities) <= JPEG_QUALITIES[1]
     faults = {(c.rate_fps is None, c.coarseness == 1, c.grain == 0, c.quality is None) for c in cameras}

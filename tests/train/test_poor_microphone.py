@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from avsr.train.augment.microphone import (
     HIGHS_HZ,
     LOWS_HZ,
-    MOST_CLIPPED_DB,
-    MOST_LOST,
+    MAX_CLIPPED_DB,
+    MAX_LOST_SHARE,
     Microphone,
     random_microphone,
     record,
@@ -86,6 +86,6 @@ def test_drawn_microphones_are_poor_in_every_way_and_in_none() -> None:
     highs = [m.high_hz for m in drawn if m.high_hz is not None]
     assert LOWS_HZ[0] <= min(lows) < max(lows) <= LOWS_HZ[1]
     assert HIGHS_HZ[0] <= min(highs) < max(highs) <= HIGHS_HZ[1]
-    assert 0.8 * MOST_CLIPPED_DB < max(m.clipped_db for m in drawn) <= MOST_CLIPPED_DB
-    assert 0.8 * MOST_LOST < max(m.lost_share for m in drawn) <= MOST_LOST
+    assert 0.8 * MAX_CLIPPED_DB < max(m.clipped_db for m in drawn) <= MAX_CLIPPED_DB
+    assert 0.8 * MAX_LOST_SHARE < max(m.lost_share for m in drawn) <= MAX_LOST_SHARE
     assert len({(m.low_hz is None, m.high_hz is None, m.clipped_db == 0, m.lost_share == 0) for m in drawn}) == 16

@@ -26,15 +26,15 @@ from avsr.corpora import read_table
 from avsr.disk import lock
 from avsr.errors import InputError, TextError
 from avsr.features import LogMel
-from avsr.train import apart, gather, run
+from avsr.train import branches, gather, run
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.checkpoint import read_tensors
-from avsr.train.job import Foundation, Job, balanced_sources
+from avsr.train.job import Job, Preprocessing, balanced_sources
 from avsr.train.loop import WEIGHTS, StageSummary, Trainer
 from avsr.train.machine import Machine
 from avsr.train.packs import prepare, workers
-from avsr.train.packs.reader import Clip, ClipData, ClipMemory, PreparedCorpus
-from avsr.train.statistics import LEAST_STD, measure_features
+from avsr.train.packs.reader import Clip, ClipData, MemoryBudget, PreparedCorpus
+from avsr.train.statistics import MIN_STD, measure_features
 from avsr.train.tracking import print_notes
 from avsr.types import FloatArray
 
@@ -53,7 +53,7 @@ def test_measured_statistics_normalise_what_they_were_measured_on() -> None:
 
 
 def test_silence_has_statistics_too() -> None:
-    assert measure_features([np.zeros(6400, np.float32)]).mel_std[0] == LEAST_STD
+    assert measure_features([np.zeros(6400, np.float32)]).mel_std[0] == MIN_STD
     assert len(measure_features([]).mel_mean) == 80
 
 
@@ -85,7 +85,7 @@ def prepare_toy(data: Path, packs: Path) -> Path:
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried here is the way of the data, not the processes."""
     monkeypatch.setattr(workers, "open_executor", ThreadPoolExecutor)
-    monkeypatch.setattr(apart, "num_cores", lambda: 1)
+    monkeypatch.setattr(branches, "num_cores", lambda: 1)
 
 
 @pytest.mark.usefixtures("_in_this_process")
@@ -142,9 +142,9 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
         run.run_recipe(recipe_of(vocab_size=45), data, work, bundle)
     (tmp_path / "further").mkdir()
     packs = {"corpus": work / "corpus"}
-    foundation = run.lay_foundation(recipe, packs, tmp_path / "further", start)
-    assert foundation == Foundation(start.tokenizer_bytes, start.config.features)
-    job = Job(recipe, packs, tmp_path / "further", foundation, start)
+    preprocessing = run.make_preprocessing(recipe, packs, tmp_path / "further", start)
+    assert preprocessing == Preprocessing(start.tokenizer_bytes, start.config.features)
+    job = Job(recipe, packs, tmp_path / "further", preprocessing, start)
     beginner = job.trainer("audio", Machine(), print_notes)
     assert all(torch.equal(value, loaded[name]) for name, value in beginner.model.state_dict().items())
     with pytest.raises(InputError, match="of other sizes"):
@@ -162,7 +162,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
     packs = gather.gather_packs(recipe, data, tmp_path)
-    job = Job(recipe, packs, tmp_path, run.lay_foundation(recipe, packs, tmp_path, None))
+    job = Job(recipe, packs, tmp_path, run.make_preprocessing(recipe, packs, tmp_path, None))
     corpus = PreparedCorpus(packs["corpus"])
     for branch, hears_speech in {"audio": True, "video": False, "fusion": False}.items():
         clips = [clip for source in job.sources(branch, corpus) for clip in source.clips]
@@ -177,7 +177,7 @@ def test_sentences_without_a_face_teach_all_but_the_eye(pack: Path, tmp_path: Pa
     for name, directory in packs.items():
         write_pack(directory, [(replace(clip, speaker=name), heard)])
     recipe = recipe_of(num_voices=1, num_talkers=1, audio={"epochs": 1, "voice_repeat": 3.0})
-    job = Job(recipe, packs, tmp_path, Foundation(b"", FEATURES))
+    job = Job(recipe, packs, tmp_path, Preprocessing(b"", FEATURES))
     repeats = {
         branch: {source.clips[0].speaker: source.repeat for source in job.sources(branch, PreparedCorpus(pack))}
         for branch in ("audio", "video", "fusion")
@@ -196,15 +196,15 @@ def test_all_packs_of_a_stage_share_one_room_in_a_worker_as_well(pack: Path, tmp
     packs = {name: tmp_path / name for name in ("voices", "talkers")}
     for directory in packs.values():
         write_pack(directory, [(clip, made)])
-    job = Job(recipe_of(num_voices=1, num_talkers=1), packs, tmp_path, Foundation(b"", FEATURES))
-    room = ClipMemory(made.num_bytes)
-    sources = job.sources("audio", PreparedCorpus(pack, room))
+    job = Job(recipe_of(num_voices=1, num_talkers=1), packs, tmp_path, Preprocessing(b"", FEATURES))
+    budget = MemoryBudget(made.num_bytes)
+    sources = job.sources("audio", PreparedCorpus(pack, budget))
     assert len(sources) == 3
     for read in (sources, pickle.loads(pickle.dumps(sources))):
         corpora = [source.corpus for source in read]
         for source in reversed(read):
             source.corpus.load(source.clips[0])
-        assert len({id(corpus.room) for corpus in corpora}) == 1
+        assert len({id(corpus.budget) for corpus in corpora}) == 1
         assert [len(corpus._memory) for corpus in corpora] == [0, 0, 1]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avsr.train.augment.senses import LONGEST_ABSENCE_TICKS, lose_a_sense
+from avsr.train.augment.senses import LONGEST_ABSENCE_TICKS, drop_a_sense
 from avsr.train.packs.reader import ClipData, spans_of
 from avsr.types import LIP_SIZE, TICK_SAMPLES
 
@@ -26,7 +26,7 @@ def clip(num_ticks: int) -> ClipData:
 def test_a_tick_that_had_a_sense_keeps_one(seed: int, present: list[tuple[bool, bool]]) -> None:
     heard, visible = (np.array(column, np.bool_) for column in zip(*present, strict=True))
     whole = replace(clip(len(present)), heard=heard, visible=visible)
-    lost = lose_a_sense(
+    lost = drop_a_sense(
         whole, np.random.default_rng(seed), drop_audio=0.25, drop_video=0.25, vanish_audio=0.25, vanish_video=0.25
     )
     assert ((lost.heard | lost.visible) == (heard | visible)).all()
@@ -41,7 +41,7 @@ def test_a_tick_that_had_a_sense_keeps_one(seed: int, present: list[tuple[bool, 
 def test_each_loss_comes_as_often_as_asked() -> None:
     rng = np.random.default_rng(1)
     shares = {"drop_audio": 0.1, "drop_video": 0.2, "vanish_audio": 0.3, "vanish_video": 0.25}
-    drawn = [lose_a_sense(clip(100), rng, **shares) for _ in range(600)]
+    drawn = [drop_a_sense(clip(100), rng, **shares) for _ in range(600)]
     kinds = [(data.heard.mean(), data.visible.mean()) for data in drawn]
     assert np.mean([heard == 0 for heard, _ in kinds]) == pytest.approx(0.1, abs=0.04)
     assert np.mean([visible == 0 for _, visible in kinds]) == pytest.approx(0.2, abs=0.05)
@@ -54,7 +54,7 @@ def test_each_loss_comes_as_often_as_asked() -> None:
 def test_a_sense_that_vanishes_is_gone_for_one_while(sense: str) -> None:
     lengths = []
     for seed in range(100):
-        lost = lose_a_sense(clip(120), np.random.default_rng(seed), **(NONE | {f"vanish_{sense}": 1.0}))
+        lost = drop_a_sense(clip(120), np.random.default_rng(seed), **(NONE | {f"vanish_{sense}": 1.0}))
         [(first, last)] = spans_of(~(lost.heard if sense == "audio" else lost.visible))
         assert (lost.visible if sense == "audio" else lost.heard).all()
         lengths.append(last - first)
@@ -64,4 +64,4 @@ def test_a_sense_that_vanishes_is_gone_for_one_while(sense: str) -> None:
 
 def test_nothing_is_lost_where_nothing_is_asked_for() -> None:
     whole = clip(7)
-    assert lose_a_sense(whole, np.random.default_rng(1), **NONE) is whole
+    assert drop_a_sense(whole, np.random.default_rng(1), **NONE) is whole

@@ -24,10 +24,10 @@ from avsr.errors import AvsrError, InputError
 from avsr.train.augment.examples import AugmentConfig
 from avsr.train.augment.noise import NoiseSource
 from avsr.train.augment.spectrum import MaskConfig
-from avsr.train.augment.words import Lenders
+from avsr.train.augment.words import WordDonors
 from avsr.train.batch import Batch, Collator
 from avsr.train.packs.reader import PreparedCorpus, shard_path
-from avsr.train.plan import Dice, Source, dice, plan_epoch, share_of
+from avsr.train.plan import RngPurpose, Source, make_rng, plan_epoch, share_of
 from avsr.train.recipe import StageConfig
 from avsr.train.steps import Position, Step, StepMaker, make_steps
 
@@ -204,9 +204,13 @@ def test_an_epoch_draws_every_clip_and_fractions_anew(corpus: PreparedCorpus) ->
 
 def test_no_two_places_have_the_same_dice() -> None:
     places = [
-        (purpose, 1, epoch, step, index) for purpose in Dice for epoch in (0, 1) for step in (0, 1) for index in (0, 1)
+        (purpose, 1, epoch, step, index)
+        for purpose in RngPurpose
+        for epoch in (0, 1)
+        for step in (0, 1)
+        for index in (0, 1)
     ]
-    assert len({int(dice(*place).integers(1 << 62)) for place in places}) == len(places)
+    assert len({int(make_rng(*place).integers(1 << 62)) for place in places}) == len(places)
 
 
 @settings(deadline=None, max_examples=50)
@@ -248,7 +252,7 @@ def test_a_voice_without_a_face_never_contradicts_its_lips(tmp_path: Path, maker
     write_pack(tmp_path, [(clip, replace(data, visible=dark[: clip.num_ticks])) for clip, data in made[:1]] + made[1:])
     source = Source(corpus := PreparedCorpus(tmp_path), list(corpus.clips))
     maker = maker_of(augment=AugmentConfig(word_swap_share=1.0, kept_lips_share=1.0))
-    maker._lenders = {corpus: Lenders(corpus.clips)}
+    maker._word_donors = {corpus: WordDonors(corpus.clips)}
     for seed in range(10):
         assert maker._example([(source, corpus.clips[0])], np.random.default_rng(seed)).lips_match
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toy_clips import WORDS, make_clip
 
 from avsr.corpora import AlignedWord
-from avsr.train.augment.words import Lenders, lend_words, replace_word
+from avsr.train.augment.words import WordDonors, replace_word, swap_words
 from avsr.train.packs.reader import Clip, ClipData
 from avsr.types import LIP_SIZE, SAMPLE_RATE, TICK_S, TICK_SAMPLES, FloatArray
 
@@ -40,10 +40,10 @@ def test_every_word_is_heard_where_it_is_said_to_be(
     own: list[str], lent: list[str], place: int, ticks: float, index: int
 ) -> None:
     clip, data = make_clip(own, index)
-    lender, lender_data = make_clip(lent, index + 1)
-    lender = shortened(lender, place, ticks)
+    donor, donor_data = make_clip(lent, index + 1)
+    donor = shortened(donor, place, ticks)
     before = data.copy()
-    changed, made = replace_word(clip, data, place, lender, lender_data)
+    changed, made = replace_word(clip, data, place, donor, donor_data)
     expected = [*own[:place], lent[place], *own[place + 1 :]]
     assert changed.text.split() == [word.text for word in changed.words] == expected
     assert changed.num_ticks == made.num_ticks == len(made.heard) == pytest.approx(clip.num_ticks - ticks, abs=0.51)
@@ -60,12 +60,12 @@ def test_every_word_is_heard_where_it_is_said_to_be(
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2), st.floats(-7, 7))
 def test_pictures_go_slower_or_faster_in_a_lent_word_and_on_as_before(place: int, ticks: float) -> None:
-    (clip, data), (lender, lender_data) = MADE[0], MADE[1]
+    (clip, data), (donor, donor_data) = MADE[0], MADE[1]
     numbered = np.broadcast_to(np.arange(clip.num_ticks, dtype=np.uint8)[:, None, None], data.lips.shape)
     if ticks < 0:  # the other way round: the old word is the short one
         clip = shortened(clip, place, -ticks)
-    lender = shortened(lender, place, max(0.0, ticks))
-    changed, made = replace_word(clip, replace(data, lips=numbered), place, lender, lender_data)
+    donor = shortened(donor, place, max(0.0, ticks))
+    changed, made = replace_word(clip, replace(data, lips=numbered), place, donor, donor_data)
     shown = made.lips[:, 0, 0].astype(int)
     longer = changed.num_ticks - clip.num_ticks
     middles_s = (np.arange(changed.num_ticks) + 0.5) * TICK_S
@@ -98,11 +98,11 @@ def test_words_stay_where_they_are_said_to_be_when_every_one_is_replaced(
     """Each is a bit shorter than the last; what is rounded must not add up."""
     clip, data = make_clip(sentence, 0)
     lent = [str(word) for word in np.random.default_rng(seed).permutation(sentence)]
-    lender, lender_data = make_clip(lent, 1)
+    donor, donor_data = make_clip(lent, 1)
     for place in range(len(sentence)):
-        lender = shortened(lender, place, ticks + place % 2)
+        donor = shortened(donor, place, ticks + place % 2)
     for place in range(len(sentence)):
-        clip, data = replace_word(clip, data, place, lender, lender_data)
+        clip, data = replace_word(clip, data, place, donor, donor_data)
     assert clip.text.split() == lent
     assert clip.num_ticks == data.num_ticks and len(data.audio) == TICK_SAMPLES * data.num_ticks
     for word in clip.words:
@@ -115,13 +115,13 @@ def test_words_stay_where_they_are_said_to_be_when_every_one_is_replaced(
 def test_words_may_be_of_any_length_and_anywhere_in_their_clips(
     times: tuple[float, float, float, float], own: int, lent: int
 ) -> None:
-    (clip, data), (lender, lender_data) = MADE[own], MADE[lent]
+    (clip, data), (donor, donor_data) = MADE[own], MADE[lent]
     spans = [sorted(times[:2]), sorted(times[2:])]
     timed = [
         replace(each, text="bin", words=(AlignedWord("bin", *(share * each.num_ticks * TICK_S for share in span)),))
-        for each, span in zip((clip, lender), spans, strict=True)
+        for each, span in zip((clip, donor), spans, strict=True)
     ]
-    changed, made = replace_word(timed[0], data, 0, timed[1], lender_data)
+    changed, made = replace_word(timed[0], data, 0, timed[1], donor_data)
     assert changed.num_ticks == made.num_ticks == len(made.lips) == len(made.visible)
     assert made.audio.shape == (TICK_SAMPLES * made.num_ticks,)
     assert np.isfinite(made.audio).all()
@@ -130,25 +130,25 @@ def test_words_may_be_of_any_length_and_anywhere_in_their_clips(
 
 
 def test_words_are_lent_as_loud_as_the_speech_around_them() -> None:
-    (clip, data), (lender, lender_data) = MADE[0], MADE[1]
-    whispered = replace(lender_data, audio=lender_data.audio / 3)
-    _, made = replace_word(clip, data, 0, lender, whispered)
-    _, usual = replace_word(clip, data, 0, lender, lender_data)
+    (clip, data), (donor, donor_data) = MADE[0], MADE[1]
+    whispered = replace(donor_data, audio=donor_data.audio / 3)
+    _, made = replace_word(clip, data, 0, donor, whispered)
+    _, usual = replace_word(clip, data, 0, donor, donor_data)
     assert np.allclose(made.audio, usual.audio, atol=1e-4)
 
 
 def test_a_word_is_heard_where_it_is_lent_and_what_was_silent_around_it_stays_so() -> None:
-    (clip, data), (lender, lender_data) = MADE[0], MADE[1]
+    (clip, data), (donor, donor_data) = MADE[0], MADE[1]
     silent = replace(data, heard=np.zeros(clip.num_ticks, np.bool_))
-    changed, made = replace_word(clip, silent, 1, lender, lender_data)
+    changed, made = replace_word(clip, silent, 1, donor, donor_data)
     word = changed.words[1]
     middles_s = (np.arange(made.num_ticks) + 0.5) * TICK_S
     assert np.array_equal(made.heard, (middles_s >= word.start_s) & (middles_s < word.end_s))
 
 
 def test_who_is_no_lender_borrows_nothing() -> None:
-    (clip, data), (lender, lender_data) = MADE[0], MADE[1]
-    lent = lend_words(clip, data, Lenders([lender]), lambda _: lender_data, 1.0, np.random.default_rng(0))
+    (clip, data), (donor, donor_data) = MADE[0], MADE[1]
+    lent = swap_words(clip, data, WordDonors([donor]), lambda _: donor_data, 1.0, np.random.default_rng(0))
     assert lent == (clip, data)
 
 
@@ -156,10 +156,10 @@ def test_whoever_speaks_may_say_any_word() -> None:
     """Of two speakers each has a first word of its own; after lending, neither gives it away."""
     clips = [replace(clip, speaker=f"s{index}") for index, (clip, _) in enumerate(MADE[:2])]
     data = dict(zip(clips, (data for _, data in MADE), strict=False))
-    lenders = Lenders(clips)
+    donors = WordDonors(clips)
     rng = np.random.default_rng(0)
     said = Counter(
-        lend_words(clips[0], data[clips[0]], lenders, data.__getitem__, 1.0, rng)[0].words[0].text for _ in range(200)
+        swap_words(clips[0], data[clips[0]], donors, data.__getitem__, 1.0, rng)[0].words[0].text for _ in range(200)
     )
     assert set(said) == {"bin", "blue"}
     assert 60 < said["bin"] < 140
@@ -167,18 +167,18 @@ def test_whoever_speaks_may_say_any_word() -> None:
 
 def test_places_with_few_words_to_choose_from_are_seldom_changed() -> None:
     clips = [clip for clip, _ in (make_clip(["bin", word, "lay"], index) for index, word in enumerate(WORDS))]
-    lenders, asked = Lenders(clips), Counter[int]()
+    donors, asked = WordDonors(clips), Counter[int]()
 
-    class Counting(Lenders):
+    class Counting(WordDonors):
         def choose(self, length: int, place: int, rng: np.random.Generator) -> Clip:
             asked[place] += 1
-            return lenders.choose(length, place, rng)
+            return donors.choose(length, place, rng)
 
     clip, data = make_clip(["bin", "blue", "lay"], 1)
-    assert clip in lenders
+    assert clip in donors
     rng = np.random.default_rng(0)
     for _ in range(200):
-        lend_words(clip, data, Counting(clips), lambda lender: make_clip(lender.text.split(), 0)[1], 0.8, rng)
+        swap_words(clip, data, Counting(clips), lambda donor: make_clip(donor.text.split(), 0)[1], 0.8, rng)
     assert 130 < asked[1] < 190
     assert 20 < asked[0] < 60 and 20 < asked[2] < 60
 
@@ -190,5 +190,5 @@ def test_clips_without_a_time_for_every_word_neither_lend_nor_borrow() -> None:
     def never(_: Clip) -> ClipData:
         raise AssertionError("nothing is to be loaded")
 
-    assert lend_words(untimed, data, Lenders([clip]), never, 1.0, np.random.default_rng(0)) == (untimed, data)
-    assert lend_words(clip, data, Lenders([untimed]), never, 1.0, np.random.default_rng(0)) == (clip, data)
+    assert swap_words(untimed, data, WordDonors([clip]), never, 1.0, np.random.default_rng(0)) == (untimed, data)
+    assert swap_words(clip, data, WordDonors([untimed]), never, 1.0, np.random.default_rng(0)) == (clip, data)

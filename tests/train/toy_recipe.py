@@ -9,7 +9,7 @@ from toy_clips import WORDS
 from toy_training import FEATURES
 
 from avsr.decode import train_tokenizer
-from avsr.train.job import Foundation, Job
+from avsr.train.job import Job, Preprocessing
 from avsr.train.recipe import RecipeConfig
 
 SIZES = tiny_sizes(1)
@@ -30,4 +30,4 @@ def recipe_of(**changes: object) -> RecipeConfig:
 def toy_job(pack: Path, directory: Path, recipe: RecipeConfig) -> Job:
     """Return the job of ``recipe`` on the toy clips of ``pack``, all of it under ``directory``."""
     packs = {"corpus": pack, "noise": directory / "noise"}
-    return Job(recipe, packs, directory, Foundation(train_tokenizer([" ".join(WORDS)] * 4, 48), FEATURES))
+    return Job(recipe, packs, directory, Preprocessing(train_tokenizer([" ".join(WORDS)] * 4, 48), FEATURES))

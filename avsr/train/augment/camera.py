@@ -15,9 +15,9 @@ import numpy.typing as npt
 from avsr.types import TICK_S, ByteArray
 
 RATES_FPS = (6.0, 18.0)
-COARSEST = 3.0
+MAX_COARSENESS = 3.0
 """How many pixels of the crop become one, at most."""
-GRAINIEST = 25.0
+MAX_GRAIN = 25.0
 """Standard deviation of the grain, at most; levels of 255."""
 JPEG_QUALITIES = (5, 60)
 
@@ -42,8 +42,8 @@ def random_camera(rng: np.random.Generator) -> Camera:
     return Camera(
         rate_fps=rng.uniform(*RATES_FPS) if slow else None,
         phase=rng.random(),
-        coarseness=rng.uniform(1, COARSEST) if coarse else 1.0,
-        grain=rng.uniform(0, GRAINIEST) if grainy else 0.0,
+        coarseness=rng.uniform(1, MAX_COARSENESS) if coarse else 1.0,
+        grain=rng.uniform(0, MAX_GRAIN) if grainy else 0.0,
         quality=int(rng.integers(*JPEG_QUALITIES, endpoint=True)) if compressed else None,
     )
 

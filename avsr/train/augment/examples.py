@@ -37,7 +37,7 @@ from avsr.train.augment.lips import (
 from avsr.train.augment.microphone import random_microphone, record
 from avsr.train.augment.noise import NoiseSource, NoiseWeights
 from avsr.train.augment.reverberation import random_room, reverberate
-from avsr.train.augment.senses import lose_a_sense, without_video
+from avsr.train.augment.senses import drop_a_sense, without_video
 from avsr.train.augment.spectrum import MaskConfig
 from avsr.train.augment.speed import change_speed, shift_pitch
 from avsr.train.augment.timbre import equalise, random_band_gains, shift_formants
@@ -162,7 +162,7 @@ def augment(
     data = _change_pictures(data, config, rng)
     if not lips_match and snr_db < CLEAR_SNR_DB:
         data = without_video(data, data.visible)
-    data = lose_a_sense(
+    data = drop_a_sense(
         data,
         rng,
         drop_audio=config.drop_audio_share * lips_match,

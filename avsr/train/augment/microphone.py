@@ -16,8 +16,8 @@ LOWS_HZ, HIGHS_HZ = (50.0, 450.0), (2800.0, 7000.0)
 """The lowest and the highest frequency that pass; a telephone's are 300 and 3400."""
 ORDER = 4
 """Butterworth: 24 dB an octave."""
-MOST_CLIPPED_DB = 24.0
-MOST_LOST = 0.15
+MAX_CLIPPED_DB = 24.0
+MAX_LOST_SHARE = 0.15
 PACKETS_S = (0.01, 0.06)
 
 
@@ -38,8 +38,8 @@ def random_microphone(rng: np.random.Generator) -> Microphone:
     return Microphone(
         low_hz=rng.uniform(*LOWS_HZ) if low else None,
         high_hz=rng.uniform(*HIGHS_HZ) if high else None,
-        clipped_db=rng.uniform(0, MOST_CLIPPED_DB) if clips else 0.0,
-        lost_share=rng.uniform(0, MOST_LOST) if loses else 0.0,
+        clipped_db=rng.uniform(0, MAX_CLIPPED_DB) if clips else 0.0,
+        lost_share=rng.uniform(0, MAX_LOST_SHARE) if loses else 0.0,
         packet_s=rng.uniform(*PACKETS_S),
     )
 

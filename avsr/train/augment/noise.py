@@ -12,7 +12,7 @@ from avsr.errors import InputError
 from avsr.media.noise import babble, coloured_noise, looped, loud_start
 from avsr.types import FloatArray
 
-STEEPEST = 1.2
+MAX_SLOPE = 1.2
 """Power falls with frequency at most like f^-1.2: a little more than pink."""
 
 
@@ -51,7 +51,7 @@ class NoiseSource:
             (weights.babble * bool(voices), lambda: babble(voices, num_samples, rng)),
             (weights.talker * bool(voices), lambda: _excerpt(voices, num_samples, rng)),
             (weights.recorded * bool(noises), lambda: _excerpt(noises, num_samples, rng)),
-            (weights.coloured, lambda: coloured_noise(num_samples, rng.uniform(0, STEEPEST), rng)),
+            (weights.coloured, lambda: coloured_noise(num_samples, rng.uniform(0, MAX_SLOPE), rng)),
         ]
         total = sum(weight for weight, _ in kinds)
         if not total:

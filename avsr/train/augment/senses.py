@@ -13,7 +13,7 @@ SHORTEST_ABSENCE_TICKS, LONGEST_ABSENCE_TICKS = 5, 75
 """0.2 to 3 s; it may outlast the clip."""
 
 
-def lose_a_sense(
+def drop_a_sense(
     data: ClipData,
     rng: np.random.Generator,
     *,

@@ -28,7 +28,7 @@ MAX_GAIN = 4.0
 """Limit of the gain by which a borrowed word is matched to the loudness of the clip."""
 
 
-class Lenders:
+class WordDonors:
     """Clips that words are borrowed from: those of ``clips`` with word times; all of them must have sound."""
 
     def __init__(self, clips: Iterable[Clip]) -> None:
@@ -56,10 +56,10 @@ class Lenders:
         return _any_of(by_speaker[_any_of(sorted(by_speaker), rng)], rng)
 
 
-def lend_words(
+def swap_words(
     clip: Clip,
     data: ClipData,
-    lenders: Lenders,
+    donors: WordDonors,
     load: Callable[[Clip], ClipData],
     share: float,
     rng: np.random.Generator,
@@ -67,30 +67,30 @@ def lend_words(
     """Replace words by those at the same places of other clips: of one grammar, so that sentences stay sentences.
 
     ``share`` is the probability at the place with the most different words; at others it is smaller in proportion to
-    their number, since every speaker has said the few words there often. A clip that is not one of ``lenders`` stays
+    their number, since every speaker has said the few words there often. A clip that is not one of ``donors`` stays
     unchanged.
     """
-    if clip not in lenders:
+    if clip not in donors:
         return clip, data
     length = len(clip.words)
-    nums_words = [lenders.num_words(length, place) for place in range(length)]
+    nums_words = [donors.num_words(length, place) for place in range(length)]
     for place, num_words in enumerate(nums_words):
         if rng.random() < share * num_words / max(nums_words):
-            lender = lenders.choose(length, place, rng)
-            if lender.path != clip.path:
-                clip, data = replace_word(clip, data, place, lender, load(lender))
+            donor = donors.choose(length, place, rng)
+            if donor.path != clip.path:
+                clip, data = replace_word(clip, data, place, donor, load(donor))
     return clip, data
 
 
-def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_data: ClipData) -> tuple[Clip, ClipData]:
-    """Replace the word at ``place`` by the one at the same place of ``lender``; the pictures still show the old one.
+def replace_word(clip: Clip, data: ClipData, place: int, donor: Clip, donor_data: ClipData) -> tuple[Clip, ClipData]:
+    """Replace the word at ``place`` by the one at the same place of ``donor``; the pictures still show the old one.
 
     The length changes by whole ticks, so that ticks stay aligned with the sound however often this is done; the end of
     the borrowed word is moved by up to half a tick for it. During the word the pictures are slowed down or sped up.
     """
-    old, new = clip.words[place], lender.words[place]
+    old, new = clip.words[place], donor.words[place]
     old_s = old.end_s - old.start_s
-    longest = math.floor((lender.num_ticks * TICK_S - new.start_s - old_s) / TICK_S)
+    longest = math.floor((donor.num_ticks * TICK_S - new.start_s - old_s) / TICK_S)
     longer_ticks = max(math.ceil(-old_s / TICK_S), min(longest, round((new.end_s - new.start_s - old_s) / TICK_S)))
     longer_s = longer_ticks * TICK_S
 
@@ -100,12 +100,12 @@ def replace_word(clip: Clip, data: ClipData, place: int, lender: Clip, lender_da
     after_s = np.where(is_new, old.start_s + in_word_s, middles_s - longer_s)
     own = _ticks_at(np.where(middles_s < old.start_s, middles_s, after_s), data)
 
-    loudness = _loudness(clip.words, data.audio), _loudness(lender.words, lender_data.audio)
+    loudness = _loudness(clip.words, data.audio), _loudness(donor.words, donor_data.audio)
     gain = min(MAX_GAIN, loudness[0] / loudness[1]) if min(loudness) > 0 else 1.0
     first, last = round(old.start_s * SAMPLE_RATE), round(old.end_s * SAMPLE_RATE)
     lent_first = round(new.start_s * SAMPLE_RATE)
     lent_last = lent_first + last - first + longer_ticks * TICK_SAMPLES
-    word = np.float32(gain) * _cut(lender_data.audio, lent_first, lent_last)
+    word = np.float32(gain) * _cut(donor_data.audio, lent_first, lent_last)
     changed = ClipData(
         audio=_fade_together([_cut(data.audio, 0, first), word, _cut(data.audio, last, len(data.audio))]),
         lips=data.lips[own],

@@ -11,8 +11,8 @@ from avsr.corpora import AlignedWord
 from avsr.errors import InputError
 from avsr.evaluate.sphinx import SphinxAligner, require_pocketsphinx
 from avsr.train.packs.codec import require_soundfile
-from avsr.train.packs.reader import INDEX_FILE, Clip, ClipMemory, Media, PreparedCorpus
-from avsr.train.packs.workers import num_cores, work_on
+from avsr.train.packs.reader import INDEX_FILE, Clip, Media, MemoryBudget, PreparedCorpus
+from avsr.train.packs.workers import map_in_processes, num_cores
 from avsr.train.packs.writer import PackWriter
 
 KEEP_EVERY = 500
@@ -50,7 +50,7 @@ def align(
         on_progress(0, len(untimed))
         try:
             for num_done, (clip, words) in enumerate(
-                work_on(untimed, partial(_align, directory), jobs or num_cores()), 1
+                map_in_processes(untimed, partial(_align, directory), jobs or num_cores()), 1
             ):
                 if isinstance(words, tuple):
                     found[clip] = replace(clip, words=words)
@@ -91,4 +91,4 @@ def _align(directory: Path, clip: Clip) -> tuple[AlignedWord, ...] | str:
 @cache
 def _open(directory: Path) -> tuple[PreparedCorpus, SphinxAligner]:
     """Open both once a process."""
-    return PreparedCorpus(directory, ClipMemory(0)), SphinxAligner()
+    return PreparedCorpus(directory, MemoryBudget(0)), SphinxAligner()

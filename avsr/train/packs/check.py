@@ -14,12 +14,12 @@ import numpy as np
 
 from avsr.lips.sync import best_lag, is_outlier
 from avsr.train.packs.prepare import FAILED_FILE
-from avsr.train.packs.reader import AGAIN, Clip, Media, Spans, is_timed, read_told, shard_path
+from avsr.train.packs.reader import REPAIR_HINT, Clip, Media, Spans, is_timed, read_raw_index, shard_path
 from avsr.types import TICK_MS, TICK_S
 
 FACE_SHARE = 0.8
 """Filmed clips with a face for a smaller share of their time are reported."""
-CURVES_FOR_A_SPEAKER = 8
+MIN_CURVES_PER_SPEAKER = 8
 """Clips needed to estimate a speaker's own offset between lips and sound; with fewer it is taken to be 0."""
 SPEAKER_MARGIN = 0.1
 """By how much the mean correlation at another offset must be better: about twice its standard error."""
@@ -56,12 +56,12 @@ def check_pack(directory: Path) -> PackReport:
     Raises:
         InputError: there is no pack.
     """
-    entries = read_told(directory)
+    entries = read_raw_index(directory)
     splits = sorted({clip.split for clip, _ in entries})
     return PackReport(
         tuple(_split_report(split, [entry for entry in entries if entry[0].split == split]) for split in splits),
         sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
-        (*_losses(directory, entries), *_faces(entries), *_offsets(entries), *_times(directory, entries)),
+        (*_damage(directory, entries), *_faces(entries), *_offsets(entries), *_times(directory, entries)),
         _read_failed(directory / FAILED_FILE),
     )
 
@@ -72,10 +72,10 @@ def unused_times(directory: Path) -> tuple[tuple[str, str], ...]:
     Raises:
         InputError: there is no pack.
     """
-    return tuple(_times(directory, read_told(directory)))
+    return tuple(_times(directory, read_raw_index(directory)))
 
 
-def _losses(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
+def _damage(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
     if not (directory / FAILED_FILE).exists():
         yield str(directory), "is not finished; run what prepared it again, which goes on where it was"
     shards: dict[int, list[tuple[Clip, Media]]] = defaultdict(list)
@@ -84,24 +84,24 @@ def _losses(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[
     for shard, expected in sorted(shards.items()):
         path = shard_path(directory, shard)
         try:
-            lost = _lost(path, expected)
+            damaged = _damaged_clips(path, expected)
         except OSError as error:
-            yield path.name, f"cannot be read ({error.strerror}), with {len(expected)} clips in it; {AGAIN}"
+            yield path.name, f"cannot be read ({error.strerror}), with {len(expected)} clips in it; {REPAIR_HINT}"
             continue
-        if lost:
-            which = f"{len(lost)} of the {len(expected)} clips in it are damaged or cut off (first: {lost[0]})"
-            yield path.name, f"{which}; {AGAIN}"
+        if damaged:
+            which = f"{len(damaged)} of the {len(expected)} clips in it are damaged or cut off (first: {damaged[0]})"
+            yield path.name, f"{which}; {REPAIR_HINT}"
 
 
-def _lost(path: Path, expected: Sequence[tuple[Clip, Media]]) -> list[str]:
+def _damaged_clips(path: Path, expected: Sequence[tuple[Clip, Media]]) -> list[str]:
     """Return the clips of which the shard ``path`` does not have the bytes."""
-    lost = []
+    damaged = []
     with path.open("rb") as shard:
         for clip, media in expected:
             shard.seek(media.offset_bytes)
             if zlib.crc32(shard.read(media.end_bytes - media.offset_bytes)) != media.crc32:
-                lost.append(clip.path)
-    return lost
+                damaged.append(clip.path)
+    return damaged
 
 
 def _times(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
@@ -147,15 +147,15 @@ def _offsets(entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]
             curves[clip.speaker].append((clip.path, media.sync_percent))
     for speaker, found in sorted(curves.items()):
         expected_lag, together = 0, np.mean([curve for _, curve in found], axis=0).tolist()
-        if len(found) >= CURVES_FOR_A_SPEAKER and is_outlier(together, 0, SPEAKER_MARGIN):
+        if len(found) >= MIN_CURVES_PER_SPEAKER and is_outlier(together, 0, SPEAKER_MARGIN):
             expected_lag = best_lag(together)
-            yield f"speaker {speaker}", f"lips {_late(expected_lag)} in all {len(found)} clips together"
+            yield f"speaker {speaker}", f"lips {_describe_lag(expected_lag)} in all {len(found)} clips together"
         for path, curve in found:
             if is_outlier(curve, expected_lag):
-                yield path, f"lips perhaps {_late(best_lag(curve))}"
+                yield path, f"lips perhaps {_describe_lag(best_lag(curve))}"
 
 
-def _late(lag_ticks: int) -> str:
+def _describe_lag(lag_ticks: int) -> str:
     return f"{abs(lag_ticks) * TICK_MS} ms {'late' if lag_ticks > 0 else 'early'}"
 
 

@@ -16,7 +16,7 @@ from avsr.frontend import SenseTicks
 from avsr.lips.sync import QUIET_DB, correlate
 from avsr.train.packs.codec import encode_audio, encode_lips
 from avsr.train.packs.reader import Clip, is_timed, spans_of
-from avsr.train.packs.workers import num_cores, work_on
+from avsr.train.packs.workers import map_in_processes, num_cores
 from avsr.train.packs.writer import EncodedClip, PackWriter
 from avsr.types import TICK_S, FloatArray
 
@@ -88,7 +88,7 @@ def prepare(
         num_dropped = sum(clip.path not in files and clip.path not in failed for clip in there)
         on_progress(Progress(num_untold + len(ready), num_files, failed, num_dropped))
         for num_done, (path, result) in enumerate(
-            work_on(list(paths), _try_to_encode, jobs or num_cores()), num_untold + len(ready) + 1
+            map_in_processes(list(paths), _try_to_encode, jobs or num_cores()), num_untold + len(ready) + 1
         ):
             name = paths[path]
             if not isinstance(result, EncodedClip):

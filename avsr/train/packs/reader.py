@@ -32,9 +32,9 @@ from avsr.types import TICK_S, TICK_SAMPLES, BoolArray, ByteArray, FloatArray
 
 INDEX_FILE = "index.jsonl"
 HEADER = {"avsr_pack": 1}
-AGAIN = "copy the pack again, or remove it and prepare it anew"
+REPAIR_HINT = "copy the pack again, or remove it and prepare it anew"
 MEMORY_BYTES = 2 << 30
-"""Decoded clips that are kept, unless told otherwise: an hour takes about 1 GB with lips, 230 MB without."""
+"""Decoded clips that are kept, by default: an hour takes about 1 GB with lips, 230 MB without."""
 
 Spans = tuple[tuple[int, int], ...]
 """Where something is so: from tick to before tick."""
@@ -108,7 +108,7 @@ class ClipData:
         return ClipData(self.audio.copy(), self.lips.copy(), self.heard.copy(), self.visible.copy())
 
 
-class ClipMemory:
+class MemoryBudget:
     """A budget of memory for decoded clips. Readers may share one, which bounds a process that reads many packs."""
 
     def __init__(self, num_bytes: int = MEMORY_BYTES) -> None:
@@ -122,15 +122,15 @@ class ClipMemory:
 
 
 class PreparedCorpus:
-    """Reads a pack. Decoded clips stay in memory as far as the budget ``room`` allows (None: a budget of its own)."""
+    """Reads a pack. Decoded clips stay in memory as far as ``budget`` allows (None: a budget of its own)."""
 
-    def __init__(self, directory: Path, room: ClipMemory | None = None) -> None:
+    def __init__(self, directory: Path, budget: MemoryBudget | None = None) -> None:
         # Sorted, since the order in which parallel processes prepared the clips is random.
         self._media = dict(sorted(read_index(directory), key=lambda entry: _order(entry[0])))
         self.clips = tuple(self._media)
         self._directory = directory
         self._memory: dict[Clip, ClipData] = {}  # with the lips of visible ticks only
-        self.room = ClipMemory() if room is None else room
+        self.budget = MemoryBudget() if budget is None else budget
 
     def select(self, *splits: str) -> list[Clip]:
         """Return the clips of these splits."""
@@ -154,7 +154,7 @@ class PreparedCorpus:
             return ClipData(kept.audio.copy(), lips, kept.heard.copy(), kept.visible.copy())
         data = self._decode(clip, self._media[clip])
         kept = replace(data, lips=data.lips[data.visible])  # most of a recording without a picture would be black
-        if self.room.take(kept.num_bytes):
+        if self.budget.take(kept.num_bytes):
             self._memory[clip] = kept.copy()
         return data
 
@@ -186,13 +186,13 @@ class PreparedCorpus:
                 shard.seek(media.offset_bytes)
                 data = shard.read(media.num_audio_bytes + media.num_lips_bytes)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error}); {AGAIN}") from error
+            raise InputError(f"{path}: cannot be read ({error}); {REPAIR_HINT}") from error
         if zlib.crc32(data) != media.crc32:
-            raise InputError(f"{path}: {clip.path} is damaged in it; {AGAIN}")
+            raise InputError(f"{path}: {clip.path} is damaged in it; {REPAIR_HINT}")
         try:
             yield data
         except InputError as error:
-            raise InputError(f"{path}: {clip.path}: {error}; {AGAIN}") from error
+            raise InputError(f"{path}: {clip.path}: {error}; {REPAIR_HINT}") from error
 
 
 def read_index(directory: Path) -> list[tuple[Clip, Media]]:
@@ -201,11 +201,11 @@ def read_index(directory: Path) -> list[tuple[Clip, Media]]:
     Raises:
         InputError: there is no pack, or it is of another format, or a line is no clip.
     """
-    return [(clip if is_timed(clip) else replace(clip, words=()), media) for clip, media in read_told(directory)]
+    return [(clip if is_timed(clip) else replace(clip, words=()), media) for clip, media in read_raw_index(directory)]
 
 
-def read_told(directory: Path) -> list[tuple[Clip, Media]]:
-    """Do the same, but keep words whose times cannot be used.
+def read_raw_index(directory: Path) -> list[tuple[Clip, Media]]:
+    """Read what `read_index` does, but keep words whose times cannot be used.
 
     Raises:
         InputError: as `read_index`.
@@ -221,7 +221,7 @@ def read_told(directory: Path) -> list[tuple[Clip, Media]]:
     try:
         return [_read_line(line) for line in lines[1:]]
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: a line is not a clip ({error}); {AGAIN}") from error
+        raise InputError(f"{path}: a line is not a clip ({error}); {REPAIR_HINT}") from error
 
 
 def fingerprint(directory: Path, splits: Collection[str]) -> str:
@@ -230,13 +230,15 @@ def fingerprint(directory: Path, splits: Collection[str]) -> str:
     Raises:
         InputError: as for `read_index`.
     """
-    told = (_told(clip) | {"crc32": media.crc32} for clip, media in read_index(directory) if clip.split in splits)
-    return hashlib.sha256("\n".join(sorted(map(json.dumps, told))).encode()).hexdigest()[:16]
+    fields = (
+        _clip_fields(clip) | {"crc32": media.crc32} for clip, media in read_index(directory) if clip.split in splits
+    )
+    return hashlib.sha256("\n".join(sorted(map(json.dumps, fields))).encode()).hexdigest()[:16]
 
 
 def index_line(clip: Clip, media: Media) -> str:
     """Return the line that `read_index` reads back."""
-    return json.dumps(_told(clip) | asdict(media)) + "\n"
+    return json.dumps(_clip_fields(clip) | asdict(media)) + "\n"
 
 
 def shard_path(directory: Path, shard: int) -> Path:
@@ -255,7 +257,7 @@ def is_timed(clip: Clip) -> bool:
     return are_timed(clip.words, clip.text, clip.num_ticks * TICK_S)
 
 
-def _told(clip: Clip) -> dict[str, Any]:
+def _clip_fields(clip: Clip) -> dict[str, Any]:
     """Return the fields of ``clip`` in a line of the index."""
     return asdict(clip) | {"words": [(word.text, word.start_s, word.end_s) for word in clip.words]}
 

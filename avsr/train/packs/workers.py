@@ -18,7 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def work_on(items: Sequence[T], work: Callable[[T], R], jobs: int) -> Iterator[tuple[T, R | None]]:
+def map_in_processes(items: Sequence[T], work: Callable[[T], R], jobs: int) -> Iterator[tuple[T, R | None]]:
     """Yield each item with the result of ``work`` in one of ``jobs`` processes; None if the item killed its process.
 
     When a process dies, all items in progress are tried again, each in a process of its own, so that no other item

@@ -12,7 +12,17 @@ from typing import IO
 
 from avsr.disk import lock, whole_file, writing
 from avsr.errors import InputError
-from avsr.train.packs.reader import AGAIN, HEADER, INDEX_FILE, Clip, Media, Spans, index_line, read_index, shard_path
+from avsr.train.packs.reader import (
+    HEADER,
+    INDEX_FILE,
+    REPAIR_HINT,
+    Clip,
+    Media,
+    Spans,
+    index_line,
+    read_index,
+    shard_path,
+)
 
 SHARD_BYTES = 60_000_000
 
@@ -50,7 +60,7 @@ class PackWriter:
         self.entries = [(clip, media) for clip, media in found if media.end_bytes <= sizes[media.shard]]
         if must_be_whole and (num_lost := len(found) - len(self.entries)):
             self._lock.close()
-            raise InputError(f"{directory}: its shards lack {num_lost} of its {len(found)} clips; {AGAIN}")
+            raise InputError(f"{directory}: its shards lack {num_lost} of its {len(found)} clips; {REPAIR_HINT}")
         self._shard = max((media.shard for _, media in self.entries), default=0)
         self._end_bytes = max((media.end_bytes for _, media in self.entries if media.shard == self._shard), default=0)
         self.keep(self.entries)

@@ -19,8 +19,8 @@ import pytest
 from toy_recipe import recipe_of, toy_job
 
 from avsr.errors import AvsrError
-from avsr.train import apart
-from avsr.train.apart import _listen, _train_side_by_side, _Worker
+from avsr.train import branches
+from avsr.train.branches import _listen, _train_side_by_side, _Worker
 from avsr.train.job import Job
 from avsr.train.loop import finished_summary
 from avsr.train.machine import Machine
@@ -30,7 +30,7 @@ from avsr.train.tracking import Report, StageNote
 
 @pytest.fixture(autouse=True)
 def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "num_cores", lambda: 2)
+    monkeypatch.setattr(branches, "num_cores", lambda: 2)
 
 
 @pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
@@ -52,7 +52,7 @@ def test_a_branch_that_is_killed_is_named_and_the_other_is_done(
             killed.append(process.pid)
 
     with pytest.raises(AvsrError, match=r"^video: its process was killed by signal 9; run the command again"):
-        apart.train_branches(job, Machine(), kill_video)
+        branches.train_branches(job, Machine(), kill_video)
     assert killed
     assert [note.stage for note in notes if "failed: video: its process was killed" in note.text] == ["video"]
     assert finished_summary(tmp_path / "audio") is not None
@@ -126,11 +126,11 @@ def test_a_branch_that_has_begun_is_not_left_alone_where_the_other_cannot_begin(
 def test_a_branch_that_cannot_be_trained_says_why_at_once_and_at_the_end(
     pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "leave_terminal_to_parent", lambda: None)
-    monkeypatch.setattr(apart.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(branches, "leave_terminal_to_parent", lambda: None)
+    monkeypatch.setattr(branches.torch, "set_num_threads", lambda _: None)
     job = toy_job(pack, tmp_path, recipe_of(video={"epochs": 1, "augment": {"noise_share": 1.0}}))
     worker, mouth = worker_of("video", 0)
-    apart._train_alone(job, "video", Machine(), 1, mouth)
+    branches._train_alone(job, "video", Machine(), 1, mouth)
     mouth.close()
     heard: list[Report] = []
     (failure,) = _listen([worker], heard.append)
@@ -144,12 +144,12 @@ def test_a_branch_that_was_told_to_stop_is_not_taken_for_done(
     error: type[BaseException] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_to_parent = Mock()
-    monkeypatch.setattr(apart, "leave_terminal_to_parent", left_to_parent)
-    monkeypatch.setattr(apart.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(branches, "leave_terminal_to_parent", left_to_parent)
+    monkeypatch.setattr(branches.torch, "set_num_threads", lambda _: None)
     trainer = SimpleNamespace(run=Mock(side_effect=error))
     job, mouth = SimpleNamespace(trainer=lambda *_: trainer), SimpleNamespace(send=print)
     with pytest.raises(SystemExit) if error else nullcontext():
-        apart._train_alone(cast(Job, job), "audio", Machine(), 1, cast(Connection, mouth))
+        branches._train_alone(cast(Job, job), "audio", Machine(), 1, cast(Connection, mouth))
     assert trainer.run.called
     assert left_to_parent.called
 
@@ -162,5 +162,5 @@ def test_a_branch_without_epochs_is_not_trained(monkeypatch: pytest.MonkeyPatch,
         return SimpleNamespace(run=lambda: None)
 
     job = SimpleNamespace(recipe=recipe_of(audio={"epochs": 0}), work=tmp_path, trainer=trainer)
-    apart.train_branches(cast(Job, job), Machine(), lambda _: None)
+    branches.train_branches(cast(Job, job), Machine(), lambda _: None)
     assert begun == ["video"]

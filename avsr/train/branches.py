@@ -1,4 +1,4 @@
-"""The two branches are independent: on a CPU each is trained in a process of its own, side by side."""
+"""Training of the audio and lip branches, which are independent: on a CPU in two processes, in parallel."""
 
 from __future__ import annotations
 
