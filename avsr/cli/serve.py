@@ -78,7 +78,7 @@ def run(
     from avsr.recognizer import load_model
     from avsr.serve.app import create_app
     from avsr.serve.service import Service
-    from avsr.serve.wire import web_config
+    from avsr.serve.transport import web_config
 
     listener = listen(host, port)  # before the model is loaded, which takes a while: a port may be taken
     recognizer = load_model(model, lm=lm, device=device, threads=threads)

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.base import RequestResponseEndpoint
 
-from avsr.serve.connection import converse
+from avsr.serve.connection import serve_client
 from avsr.serve.logs import log
 from avsr.serve.service import Service
 
@@ -72,7 +72,7 @@ def create_app(service: Service, *, allowed_origins: Collection[str] = ()) -> Fa
             service.metrics.add("avsr_connections_refused_total")
             await websocket.send_denial_response(PlainTextResponse("too many connections\n", status_code=503))
             return
-        await converse(websocket, service)
+        await serve_client(websocket, service)
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app

@@ -191,7 +191,7 @@ class Client:
                 async with connect(
                     self._url, max_size=None, compression=None, ping_timeout=PONG_S, proxy=None
                 ) as socket:
-                    await self._converse(socket, config, outgoing)
+                    await self._run_connection(socket, config, outgoing)
             except (ConnectionClosed, _TryAgainError) as error:
                 problem = f"the connection to {self._name} was lost: {error}"
             except ssl.SSLCertVerificationError as error:
@@ -213,7 +213,9 @@ class Client:
                 raise AvsrError(problem)
             await asyncio.sleep(min(0.25 * 2**num_tries, 5.0))
 
-    async def _converse(self, socket: ClientConnection, config: Config, outgoing: Iterator[Sound | Picture]) -> None:
+    async def _run_connection(
+        self, socket: ClientConnection, config: Config, outgoing: Iterator[Sound | Picture]
+    ) -> None:
         """Hold one connection until the stream is done; raises ConnectionClosed when it is lost."""
         if self._ready is not None:
             resume = Resume(session=self._ready.session, next_segment=self._next_segment - self._base.segment)
@@ -244,7 +246,7 @@ class Client:
         if event is None:
             return
         if isinstance(event, ErrorEvent):
-            self._refused(event)
+            self._handle_error(event)
         event = self._base.placed(event)
         if isinstance(event, Ready):
             self._ready, self._has_begun = event, True
@@ -258,15 +260,15 @@ class Client:
             spoken = self._partial if self._partial and self._partial.words else None
             begun_s = min(event.time, spoken.start) if spoken else event.time
             self._forget_before(max(self._final_end_s, begun_s - LEAD_S))
-        self._tell(event)
+        self._deliver(event)
 
-    def _tell(self, event: AnyEvent) -> None:
+    def _deliver(self, event: AnyEvent) -> None:
         try:
             self._on_event(event)
         except Exception as error:
             raise _ListenerError(error) from error
 
-    def _refused(self, event: ErrorEvent) -> None:
+    def _handle_error(self, event: ErrorEvent) -> None:
         """Raise `_TryAgainError` if a new stream or a later attempt may work, else AvsrError."""
         if self._has_begun and event.code in ("unknown_session", "time_limit", "idle"):
             first_s = self._kept[0].t_s if self._kept else self._final_end_s
@@ -275,14 +277,14 @@ class Client:
                 begun_s, ended_s = self._forgotten
                 self._missed_s += max(0.0, ended_s - max(begun_s, self._final_end_s))
                 self._forgotten = None
-            self._base = _Base(max(self._final_end_s, first_s), self._next_segment, self._take_back())
+            self._base = _Base(max(self._final_end_s, first_s), self._next_segment, self._withdraw_partial())
             self._ready = None
             raise _TryAgainError(event.message)
         if self._has_begun and event.retry:
             raise _TryAgainError(event.message)
         raise AvsrError(f"{self._name}: {event.message}")
 
-    def _take_back(self) -> int:
+    def _withdraw_partial(self) -> int:
         """Withdraw the last partial, if there is one; return the number of captions that its segment has had."""
         partial, self._partial = self._partial, None
         if partial is None:
@@ -290,7 +292,7 @@ class Client:
         if partial.words:
             update = {"revision": partial.revision + 1, "text": "", "stable_chars": 0, "words": ()}
             partial = partial.model_copy(update=update)
-            self._tell(partial)
+            self._deliver(partial)
         return partial.revision + 1
 
     async def _send_media(self, socket: ClientConnection, outgoing: Iterator[Sound | Picture]) -> None:

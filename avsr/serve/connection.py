@@ -25,15 +25,15 @@ from avsr.serve.protocol import (
 )
 from avsr.serve.service import Seat, Service
 
-RULE_BROKEN = 1008
-GOODBYE_S = 2.0
+POLICY_VIOLATION = 1008
+CLOSE_TIMEOUT_S = 2.0
 """How long closing a websocket may take."""
 TAKEN_OVER = "another connection has resumed this stream"
-GONE = (WebSocketDisconnect, StalledClientError, asyncio.CancelledError)
+CLIENT_GONE = (WebSocketDisconnect, StalledClientError, asyncio.CancelledError)
 """Raised when the client is gone or does not read."""
 
 
-async def converse(websocket: WebSocket, service: Service) -> None:
+async def serve_client(websocket: WebSocket, service: Service) -> None:
     """Serve one client until either side ends the connection; its errors do not affect others."""
     service.num_connections += 1
     connection = Connection(websocket, service)
@@ -45,7 +45,7 @@ async def converse(websocket: WebSocket, service: Service) -> None:
     except StalledClientError:
         service.metrics.add("avsr_stalled_total")
         log("client_stalled", session=connection.number)
-        await _close(websocket, RULE_BROKEN)
+        await _close(websocket, POLICY_VIOLATION)
     finally:
         service.num_connections -= 1
 
@@ -65,7 +65,7 @@ class Connection:
             websocket.send_text, stalled_s=service.limits.stalled_s, max_waiting=service.limits.max_waiting_events
         )
         self._next_segment = 0
-        self._told: tuple[CaptionEvent | Status | None, ...] = ()
+        self._sent: tuple[CaptionEvent | Status | None, ...] = ()
         self.number: int | None = None
 
     async def run(self) -> None:
@@ -94,7 +94,7 @@ class Connection:
             await self._stream()
         except ProtocolError as error:
             return self._refuse(error)
-        except GONE:
+        except CLIENT_GONE:
             raise
         except Exception as error:
             log("fault", session=self.number, error=repr(error))
@@ -112,15 +112,15 @@ class Connection:
                 self._next_segment = config.resume.next_segment
                 await self._catch_up(seat)
             while not await self._take(seat):
-                self._tell(seat)
+                self._send_new(seat)
             done = await self._service.finish(seat)
-            self._tell(seat)
+            self._send_new(seat)
             self._outbox.put(done)
             await self._deliver()
         except ProtocolError as error:
             keep = error.code == "taken_over"
             raise
-        except GONE:
+        except CLIENT_GONE:
             keep = True  # the client may come back
             raise
         finally:
@@ -171,7 +171,7 @@ class Connection:
             if receiving.done() and not is_over:
                 return receiving.result()
             await self._service.finish(seat)
-            self._tell(seat)
+            self._send_new(seat)
             await self._deliver()
             if is_over:
                 raise ProtocolError("time_limit", f"a stream may last {self._limits.total_s:g} s here; begin a new one")
@@ -189,35 +189,35 @@ class Connection:
 
     async def _catch_up(self, seat: Seat) -> None:
         """Send what was missed, unless another connection resumes the stream meanwhile."""
-        telling = asyncio.create_task(self._tell_missed(seat))
+        sending_missed = asyncio.create_task(self._send_missed(seat))
         leaving = asyncio.create_task(seat.must_leave.wait())
         try:
-            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not telling.done():
+            await asyncio.wait({sending_missed, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not sending_missed.done():
                 raise ProtocolError("taken_over", TAKEN_OVER)
-            telling.result()
+            sending_missed.result()
         finally:
-            telling.cancel()
+            sending_missed.cancel()
             leaving.cancel()
 
-    async def _tell_missed(self, seat: Seat) -> None:
+    async def _send_missed(self, seat: Seat) -> None:
         """Queue each final after the last one is sent: there may be more than the outbox holds."""
         for final in seat.session.finals_from(self._next_segment):
-            self._tell_final(final)
+            self._send_final(final)
             await self._outbox.emptied()
-        self._tell(seat)
+        self._send_new(seat)
 
-    def _tell(self, seat: Seat) -> None:
+    def _send_new(self, seat: Seat) -> None:
         """Queue what is new in the session since the last call."""
         session = seat.session
         for final in session.finals_from(self._next_segment):
-            self._tell_final(final)
+            self._send_final(final)
         for event in (session.partial, session.status):
-            if event is not None and all(event is not told for told in self._told):
+            if event is not None and all(event is not sent for sent in self._sent):
                 self._outbox.put(event)
-        self._told = (session.partial, session.status)
+        self._sent = (session.partial, session.status)
 
-    def _tell_final(self, final: CaptionEvent) -> None:
+    def _send_final(self, final: CaptionEvent) -> None:
         self._next_segment = final.segment + 1
         self._outbox.put(final)
 
@@ -225,7 +225,7 @@ class Connection:
         self._service.metrics.add("avsr_errors_total", code=error.code)
         log("refused", session=self.number, code=error.code, message=str(error))
         self._outbox.put(ErrorEvent(code=error.code, message=str(error), retry=error.retry))
-        return CLOSE_CODES.get(error.code, RULE_BROKEN)
+        return CLOSE_CODES.get(error.code, POLICY_VIOLATION)
 
 
 async def _receive(websocket: WebSocket) -> str | bytes:
@@ -240,4 +240,4 @@ async def _receive(websocket: WebSocket) -> str | bytes:
 async def _close(websocket: WebSocket, code: int) -> None:
     if websocket.application_state is WebSocketState.CONNECTED:
         with suppress(asyncio.TimeoutError, RuntimeError, WebSocketDisconnect):  # it may have gone already
-            await asyncio.wait_for(websocket.close(code), GOODBYE_S)
+            await asyncio.wait_for(websocket.close(code), CLOSE_TIMEOUT_S)

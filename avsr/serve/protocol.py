@@ -63,7 +63,7 @@ class Message(BaseModel):
 
 
 class Event(BaseModel):
-    """What the server says: fields that a later version adds are passed over."""
+    """What the server says: unknown fields, which a later version may add, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 

@@ -21,7 +21,7 @@ from avsr.serve.client import Client
 from avsr.serve.limits import Limits
 from avsr.serve.protocol import AnyEvent, Config
 from avsr.serve.service import Service
-from avsr.serve.wire import web_config
+from avsr.serve.transport import web_config
 
 CONFIG = json.dumps({"type": "config"})
 """The shortest beginning."""

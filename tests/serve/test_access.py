@@ -120,7 +120,7 @@ def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
 def test_who_takes_long_over_a_request_is_hung_up_on(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr("avsr.serve.wire.REQUEST_S", 0.5)
+    monkeypatch.setattr("avsr.serve.transport.REQUEST_S", 0.5)
     server = serve()
     with server.talk() as client, socket.create_connection(server.address.split(":"), timeout=20) as slow:
         say(client, type="config")

@@ -105,7 +105,7 @@ def test_only_what_was_not_recognised_yet_counts_as_missed(monkeypatch: pytest.M
     client._has_begun = True
     for _ in range(2):
         with pytest.raises(_TryAgainError):
-            client._refused(begins_anew)
+            client._handle_error(begins_anew)
     assert client.notes == ("3.0 s have no captions: the server began anew, and they were no longer kept",)
 
 
@@ -117,7 +117,7 @@ def test_what_a_lost_server_said_last_is_taken_back() -> None:
 
     def lose() -> None:
         with pytest.raises(_TryAgainError):
-            client._refused(begins_anew)
+            client._handle_error(begins_anew)
 
     client._take(said("bin", 0, 0).model_dump_json())
     client._take(said("bin blue", 0, 1).model_dump_json())

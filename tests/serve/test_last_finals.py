@@ -19,7 +19,7 @@ from test_batcher import rounded
 from test_server import captions_of, packed
 
 from avsr.recognizer import Recognizer
-from avsr.serve.connection import converse
+from avsr.serve.connection import serve_client
 from avsr.serve.protocol import Absent, Config
 from avsr.serve.service import Service
 from avsr.serve.session import Session
@@ -59,10 +59,10 @@ def test_a_connection_lost_between_the_end_and_the_last_finals_costs_none_of_the
     async def run() -> list[dict[str, Any]]:
         service = Service(engine, FAST, open_landmarker=LampFace)
         first = Line([CONFIG, *packed(clip), end], is_broken=True)
-        await converse(first, service)  # type: ignore[arg-type]
+        await serve_client(first, service)  # type: ignore[arg-type]
         resume = {"session": first.heard[0]["session"]}
         second = Line([json.dumps({"type": "config", "resume": resume}), end], is_broken=False)
-        await converse(second, service)  # type: ignore[arg-type]
+        await serve_client(second, service)  # type: ignore[arg-type]
         await service.close()
         assert {event["segment"] for event in first.heard if event["type"] == "final"}  # which are told twice
         assert service.metrics.value("avsr_finals_total") == len(expected.finals)
@@ -114,13 +114,13 @@ def test_who_comes_back_anew_waits_for_no_line_that_is_still_told_what_it_missed
     async def run() -> list[dict[str, Any]]:
         service = Service(engine, replace(FAST, stalled_s=60.0), open_landmarker=LampFace)
         first = Line([CONFIG, *packed(clip), end], is_broken=True)
-        await converse(first, service)  # type: ignore[arg-type]
+        await serve_client(first, service)  # type: ignore[arg-type]
         resume = json.dumps({"type": "config", "resume": {"session": first.heard[0]["session"]}})
         slow, last = SlowLine([resume], is_broken=False), Line([resume, end], is_broken=False)
-        telling = asyncio.create_task(converse(slow, service))  # type: ignore[arg-type]
+        telling = asyncio.create_task(serve_client(slow, service))  # type: ignore[arg-type]
         while not any(event["type"] == "final" for event in slow.heard):
             await asyncio.sleep(0.01)
-        await asyncio.wait_for(converse(last, service), 20)  # type: ignore[arg-type]
+        await asyncio.wait_for(serve_client(last, service), 20)  # type: ignore[arg-type]
         telling.cancel()
         await asyncio.wait({telling})
         await service.close()

@@ -21,8 +21,8 @@ def web_config(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Config:
     """Return uvicorn's settings for ``app``; ``options`` say where to listen and what is logged."""
     return uvicorn.Config(
         app,
-        http=Door,
-        ws=Wire,
+        http=RequestTimeoutProtocol,
+        ws=WebSocketProtocol,
         ws_max_size=limits.max_message_bytes,
         ws_per_message_deflate=False,  # media gain nothing, and a small message could unpack to a large one
         # No pings: the answer queues behind all media that are not read yet, so a fast client would be taken for dead.
@@ -34,45 +34,45 @@ def web_config(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Config:
     )
 
 
-class Door(H11Protocol):
+class RequestTimeoutProtocol(H11Protocol):
     """Cuts clients that take too long over the head of a request, for which uvicorn would wait without limit."""
 
-    _due: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
-        self._await_request()
+        self._start_timer()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
+        """Start the timer for the next request."""
         super().on_response_complete()
-        self._await_request()
+        self._start_timer()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Stop waiting, since the timer would keep this object alive; the websocket takes over."""
+        """Cancel the timer, which would keep this object alive; the websocket takes over."""
         super().handle_websocket_upgrade(event)
-        self._wait_no_longer()
+        self._cancel_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Cancel the timer."""
         super().connection_lost(exc)
-        self._wait_no_longer()
+        self._cancel_timer()
 
-    def _wait_no_longer(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _await_request(self) -> None:
-        self._wait_no_longer()
-        self._due = self.loop.call_later(REQUEST_S, self._give_up)
+    def _start_timer(self) -> None:
+        self._cancel_timer()
+        self._timer = self.loop.call_later(REQUEST_S, self._on_timeout)
 
-    def _give_up(self) -> None:
+    def _on_timeout(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 
 
-class Wire(WebSocketsSansIOProtocol):
+class WebSocketProtocol(WebSocketsSansIOProtocol):
     """Cuts a connection whose conversation is over while the client has not read what it was sent.
 
     An orderly close would wait for the client to read, perhaps for ever. A client that sends pings without reading is
