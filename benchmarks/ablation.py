@@ -23,7 +23,7 @@ from _fusion_training import KINDS, Trained, num_learnt, train_fusions
 
 from avsr.bundle import Bundle, load_bundle, save_bundle
 from avsr.config import FusionKind
-from avsr.corpora import unfit_to_test
+from avsr.corpora import noise_seen_in_training
 from avsr.errors import AvsrError
 from avsr.evaluate import markdown
 from avsr.evaluate.bench import Plan, Selection, clip_fingerprints, run, select_clips
@@ -34,7 +34,7 @@ from avsr.evaluate.noises import BABBLE, NoiseLibrary, parse_noises
 from avsr.evaluate.plots import as_png, plot_wer, require_matplotlib
 from avsr.evaluate.report import MIXING_RULE
 from avsr.evaluate.scores import INTERVAL_RULE, Score, compare_texts, score
-from avsr.evaluate.systems import EngineSystem, Hearing
+from avsr.evaluate.systems import EngineSystem, Recognition
 from avsr.evaluate.tables import wer_tables
 from avsr.recognizer import load_model
 from avsr.train.augment.examples import AugmentConfig
@@ -78,19 +78,19 @@ class NamedSystem:
     engine: EngineSystem
 
     @property
-    def hears(self) -> bool:
+    def uses_sound(self) -> bool:
         """As the engine."""
-        return self.engine.hears
+        return self.engine.uses_sound
 
     @property
     def settings(self) -> dict[str, Any]:
         """As the engine."""
         return self.engine.settings
 
-    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
+    def recognise(self, clip: ClipUnderTest, sound: FloatArray) -> Recognition:
         """As the engine."""
-        hearing = self.engine.hear(clip, sound)
-        return hearing if self.name == "gated" else replace(hearing, audio_weight=None)
+        recognition = self.engine.recognise(clip, sound)
+        return recognition if self.name == "gated" else replace(recognition, audio_weight=None)
 
 
 def main() -> None:
@@ -143,7 +143,7 @@ def make_plan(work: Path, data: Path, selection: Selection, snrs: str) -> Plan:
     systems = [NamedSystem(kind, TITLES[kind], EngineSystem(models[kind], "av", chunk_ms)) for kind in KINDS]
     systems.append(NamedSystem("audio", "audio only", EngineSystem(models["gated"], "audio", chunk_ms)))
     systems.append(NamedSystem("video", "lips only", EngineSystem(models["gated"], "video", chunk_ms)))
-    kinds = parse_noises([f"{BABBLE}={data / 'speech.tsv'}"], unfit_to_test(data))
+    kinds = parse_noises([f"{BABBLE}={data / 'speech.tsv'}"], noise_seen_in_training(data))
     return Plan(selection.clips, systems, grid([BABBLE], parse_snrs(snrs)), NoiseLibrary(kinds, NOISE_SEED))
 
 

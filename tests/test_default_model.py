@@ -13,9 +13,9 @@ import torch
 
 import avsr
 from avsr import Caption, Recognizer, load_model
-from avsr.corpora import read_clip, read_senses, read_table, unfit_to_test
+from avsr.corpora import noise_seen_in_training, read_clip, read_senses, read_table
 from avsr.evaluate.bench import Plan, run, select_clips
-from avsr.evaluate.clips import RememberedFaces
+from avsr.evaluate.clips import CachedFaces
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.journal import Journal
 from avsr.evaluate.noises import NoiseKind, NoiseLibrary, parse_noises
@@ -42,9 +42,9 @@ def clip() -> tuple[FloatArray, list[VideoFrame]]:
 
 
 @pytest.fixture(scope="module")
-def faces() -> Iterator[RememberedFaces]:
+def faces() -> Iterator[CachedFaces]:
     with FaceMesh(2) as mesh:
-        yield RememberedFaces(mesh)
+        yield CachedFaces(mesh)
 
 
 @torch.inference_mode()
@@ -81,7 +81,7 @@ def test_a_quiet_microphone_is_understood(model: Recognizer) -> None:
 
 
 def test_captions_are_the_same_however_the_clip_is_cut(
-    model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: RememberedFaces
+    model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: CachedFaces
 ) -> None:
     heard = [_finals(model, clip, faces, np.random.default_rng(seed)) for seed in range(8)]
     assert len(heard[0][0].words) >= 5
@@ -91,7 +91,7 @@ def test_captions_are_the_same_however_the_clip_is_cut(
 def _finals(
     model: Recognizer,
     clip: tuple[FloatArray, list[VideoFrame]],
-    faces: RememberedFaces,
+    faces: CachedFaces,
     rng: np.random.Generator,
 ) -> list[Caption]:
     """Cut the sound anywhere, deliver it up to 1 s before or after its pictures; read captions now and then."""
@@ -119,7 +119,7 @@ def _without_timing(caption: Caption) -> Caption:
 
 
 def test_recorded_steps_never_change_captions(
-    model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: RememberedFaces
+    model: Recognizer, clip: tuple[FloatArray, list[VideoFrame]], faces: CachedFaces
 ) -> None:
     def listen(network: Network) -> list[Caption]:
         samples, frames = clip
@@ -166,7 +166,7 @@ def test_lips_are_read_in_dim_light(model: Recognizer, shared_data: Path) -> Non
 def test_real_faces_are_read_and_lips_help_in_babble(model: Recognizer, shared_data: Path, tmp_path: Path) -> None:
     """A smoke test on few clips; `avsr bench` measures."""
     clips = select_clips(shared_data / "grid.tsv", "test", limit=2).clips
-    (voices,) = parse_noises([f"babble={shared_data / 'speech.tsv'}"], unfit_to_test(shared_data))
+    (voices,) = parse_noises([f"babble={shared_data / 'speech.tsv'}"], noise_seen_in_training(shared_data))
     shortest = sorted(voices.files, key=lambda file: file[1].stat().st_size)[:8]  # all are decoded
     babble = NoiseKind("babble", tuple(shortest))
     systems = [EngineSystem(model, modality, 320) for modality in ("audio", "video", "av")]

@@ -101,7 +101,7 @@ def run(
     the last word to the last final caption. In stream time, and with the time that the work takes when packets come in
     real time.
     """
-    from avsr.corpora import unfit_to_test
+    from avsr.corpora import noise_seen_in_training
     from avsr.disk import prepare_directory
     from avsr.evaluate.adapters import POCKETSPHINX, open_adapters
     from avsr.evaluate.bench import Plan, clip_fingerprints, select_clips
@@ -118,10 +118,10 @@ def run(
     if grammar and POCKETSPHINX not in (compare or []):
         raise InputError(f"--grammar is for PocketSphinx; add --compare {POCKETSPHINX}")
     selection = select_clips(source, split, limit)
-    if selection.num_untold and not quiet:
+    if selection.num_without_transcript and not quiet:
         first = f"; {len(selection.problems)} cannot be used: {selection.problems[0]}" if selection.problems else ""
-        note(f"passed over {selection.num_untold} clips without a transcript{first}")
-    kinds = parse_noises(noise or [], unfit_to_test(held_out) if held_out else set())
+        note(f"skipped {selection.num_without_transcript} clips without a transcript{first}")
+    kinds = parse_noises(noise or [], noise_seen_in_training(held_out) if held_out else set())
     snrs_db = parse_snrs(snr if snr is not None else ALL_SNRS if kinds else CLEAN_NAME)
     conditions = grid([kind.name for kind in kinds], snrs_db)
     modalities = _modalities(modality)
@@ -150,9 +150,9 @@ def run(
         left_out = _measure(plan, journal, output, quiet=quiet)
         for clip, reason in left_out.items():
             note(f"left out: {clip}: {reason}")
-        told = {**settings, "clips": fingerprint(clips, [])}
+        all_settings = {**settings, "clips": fingerprint(clips, [])}
         report = make_report(
-            plan, journal, left_out, text_norm, manifest=str(source), split=split, limit=limit, settings=told
+            plan, journal, left_out, text_norm, manifest=str(source), split=split, limit=limit, settings=all_settings
         )
         paths = write_report(report, output)
     if not quiet:

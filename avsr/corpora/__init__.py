@@ -8,9 +8,9 @@ from avsr.corpora.tables import (
     are_timed,
     name_in,
     noise_files,
+    noise_seen_in_training,
     of_split,
     read_table,
-    unfit_to_test,
 )
 
 __all__ = [
@@ -19,11 +19,11 @@ __all__ = [
     "are_timed",
     "name_in",
     "noise_files",
+    "noise_seen_in_training",
     "of_split",
     "read_clip",
     "read_corpus",
     "read_senses",
     "read_sound",
     "read_table",
-    "unfit_to_test",
 ]

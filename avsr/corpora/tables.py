@@ -158,7 +158,7 @@ def noise_files(data: Path) -> tuple[list[Path], list[Path]]:
     return voices, noises
 
 
-def unfit_to_test(data: Path) -> set[Path]:
+def noise_seen_in_training(data: Path) -> set[Path]:
     """Return, as resolved paths, the training noise, and all files of the same voices and recordings."""
     unfit: set[Path] = set()
     for files in _listed(data):

@@ -14,7 +14,7 @@ from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.fingerprint import fingerprint
 from avsr.evaluate.journal import Journal, Mix, Result
 from avsr.evaluate.noises import NoiseLibrary
-from avsr.evaluate.systems import Hearing, System
+from avsr.evaluate.systems import Recognition, System
 from avsr.media import active_rms, mix_at_snr
 from avsr.media.noise import rms
 from avsr.types import FloatArray
@@ -31,13 +31,13 @@ class Plan:
 
     def conditions_of(self, system: System) -> Sequence[Condition]:
         """The conditions of ``system``: clean alone if it does not use the sound."""
-        return self.conditions if system.hears else (CLEAN,)
+        return self.conditions if system.uses_sound else (CLEAN,)
 
     def rows(self) -> Iterator[tuple[str, Condition, System]]:
         """Yield everything that is to be measured, clip by clip, and systems side by side in a condition."""
-        deaf = [] if CLEAN in self.conditions else [CLEAN]
+        unmixed = [] if CLEAN in self.conditions else [CLEAN]
         for clip in self.clips:
-            for condition in (*deaf, *self.conditions):
+            for condition in (*unmixed, *self.conditions):
                 for system in self.systems:
                     if condition in self.conditions_of(system):
                         yield clip, condition, system
@@ -51,7 +51,7 @@ class Selection:
     """
 
     clips: dict[str, Utterance]
-    num_untold: int
+    num_without_transcript: int
     problems: tuple[str, ...] = ()
 
 
@@ -66,20 +66,20 @@ def select_clips(corpus: Path, split: str | None = None, limit: int | None = Non
     """
     chosen = of_split(read_corpus(corpus), split, corpus)
     root = corpus if corpus.is_dir() else corpus.parent
-    told = [u for u in chosen if u.text.strip()]
+    transcribed = [u for u in chosen if u.text.strip()]
     problems = tuple(u.problem for u in chosen if u.problem is not None)
-    if not told:
+    if not transcribed:
         first = f" ({problems[0]})" if problems else ""
         raise InputError(
             f"{corpus}: no clip has a transcript to compare with{first}; choose another one, or another --split"
         )
     clips: dict[str, Utterance] = {}
-    for utterance in told[:limit]:
+    for utterance in transcribed[:limit]:
         name = name_in(root, utterance.path)
         if name in clips:
             raise InputError(f"{corpus}: lists {name} twice; a clip is measured once")
         clips[name] = utterance
-    return Selection(clips, len(chosen) - len(told), problems)
+    return Selection(clips, len(chosen) - len(transcribed), problems)
 
 
 def clip_fingerprints(clips: Mapping[str, Utterance]) -> dict[str, str | None]:
@@ -88,9 +88,9 @@ def clip_fingerprints(clips: Mapping[str, Utterance]) -> dict[str, str | None]:
 
 
 def _fingerprint(utterance: Utterance) -> str | None:
-    told = [utterance.text, [astuple(word) for word in utterance.words], utterance.seconds]
+    metadata = [utterance.text, [astuple(word) for word in utterance.words], utterance.seconds]
     try:
-        return fingerprint(told, [utterance.path])
+        return fingerprint(metadata, [utterance.path])
     except (OSError, ValueError):  # such as a name that no file can have
         return None
 
@@ -114,12 +114,12 @@ def run(plan: Plan, journal: Journal, on_progress: Callable[[str], None] = lambd
     for name, conditions in todo.items():
         try:
             with ClipUnderTest(plan.clips[name]) as clip:
-                if clip.lack is not None:
-                    journal.add_lack(name, clip.lack)
-                for condition, hearers in conditions.items():
+                if clip.defect is not None:
+                    journal.add_defect(name, clip.defect)
+                for condition, systems in conditions.items():
                     sound = _mixed(name, clip, condition, plan.noises, journal)
-                    for system in hearers:
-                        result = _result(system.hear(clip, sound), clip)
+                    for system in systems:
+                        result = _result(system.recognise(clip, sound), clip)
                         journal.add_result(name, condition, system.name, result)
                         on_progress(name)
         except MediaError as error:
@@ -136,17 +136,17 @@ def _mixed(name: str, clip: ClipUnderTest, condition: Condition, noises: NoiseLi
     return mix_at_snr(clip.samples, draw.samples, condition.snr_db)
 
 
-def _result(hearing: Hearing, clip: ClipUnderTest) -> Result:
+def _result(recognition: Recognition, clip: ClipUnderTest) -> Result:
     start_s, end_s = clip.speech_span_s or (None, None)
     return Result(
-        text=hearing.text,
-        audio_weight=hearing.audio_weight,
-        first_word_latency_s=_since(start_s, hearing.first_word_s),
-        final_latency_s=_since(end_s, hearing.final_s),
-        live_first_word_latency_s=_since(start_s, hearing.live_first_word_s),
-        live_final_latency_s=_since(end_s, hearing.live_final_s),
-        work_s=hearing.work_s,
-        duration_s=hearing.duration_s,
+        text=recognition.text,
+        audio_weight=recognition.audio_weight,
+        first_word_latency_s=_since(start_s, recognition.first_word_s),
+        final_latency_s=_since(end_s, recognition.final_s),
+        live_first_word_latency_s=_since(start_s, recognition.live_first_word_s),
+        live_final_latency_s=_since(end_s, recognition.live_final_s),
+        work_s=recognition.work_s,
+        duration_s=recognition.duration_s,
     )
 
 

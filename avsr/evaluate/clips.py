@@ -23,7 +23,7 @@ View = Literal["seen", "blank"]
 class ClipUnderTest:
     """An open clip; a context manager. ``samples`` f32 (n,) at 16 kHz mono from stream time 0, empty without sound.
 
-    ``lack`` says what is damaged or cut off, None if the clip is whole.
+    ``defect`` says what is damaged or cut off, None if the clip is whole.
 
     Pictures are decoded anew each time, since a clip may not fit in memory, but faces are searched once: they are the
     same in every noise.
@@ -36,10 +36,10 @@ class ClipUnderTest:
         self.utterance = utterance
         self.has_pictures = False
         self.samples, media = read_sound(utterance.path, self._note_picture)
-        self.lack = "; ".join(filter(None, (utterance.shortfall(media.position_s), *media.damage))) or None
+        self.defect = "; ".join(filter(None, (utterance.shortfall(media.position_s), *media.damage))) or None
         self.speech_span_s = speech_span_s(utterance, self.samples, media.position_s)
         self._open = ExitStack()
-        self._faces: dict[View, RememberedFaces] = {}
+        self._faces: dict[View, CachedFaces] = {}
 
     def pictures(self, view: View) -> Iterator[VideoFrame]:
         """Yield the pictures in the order of their times; none where the clip is only sound."""
@@ -50,10 +50,10 @@ class ClipUnderTest:
             for frame in frames:
                 yield VideoFrame(np.zeros_like(frame.rgb), frame.pts_us) if view == "blank" else frame
 
-    def faces(self, view: View) -> RememberedFaces:
+    def faces(self, view: View) -> CachedFaces:
         """Return the landmarker for ``view``, at the first picture."""
         if view not in self._faces:
-            self._faces[view] = RememberedFaces(self._open.enter_context(FaceMesh()))
+            self._faces[view] = CachedFaces(self._open.enter_context(FaceMesh()))
         return self._faces[view].rewound()
 
     def _note_picture(self, _: VideoFrame) -> None:
@@ -69,15 +69,15 @@ class ClipUnderTest:
 
 
 @dataclass(slots=True)
-class RememberedFaces:
+class CachedFaces:
     """A landmarker that searches each picture of a clip once, and answers from memory when the clip is played again.
 
-    ``spared_s`` is the search time saved by answers from memory: add it to a measured time to get what it would have
+    ``saved_s`` is the search time saved by answers from memory: add it to a measured time to get what it would have
     been without them.
     """
 
     mesh: Landmarker
-    spared_s: float = 0.0
+    saved_s: float = 0.0
     _known: list[tuple[list[Face], float]] = field(default_factory=list)
     _next: int = 0
 
@@ -86,7 +86,7 @@ class RememberedFaces:
         self._next += 1
         if self._next <= len(self._known):
             faces, took_s = self._known[self._next - 1]
-            self.spared_s += took_s
+            self.saved_s += took_s
             return faces
         begun_s = time.perf_counter()
         faces = self.mesh(rgb)
@@ -96,7 +96,7 @@ class RememberedFaces:
     def close(self) -> None:
         """Do nothing: the caller owns the mesh."""
 
-    def rewound(self) -> RememberedFaces:
+    def rewound(self) -> CachedFaces:
         """Start the clip again; return itself."""
         self._next = 0
         return self

@@ -11,13 +11,13 @@ from typing import Any
 PIECE_BYTES = 1 << 20
 
 
-def fingerprint(told: Any, paths: Iterable[Path]) -> str:
-    """Return a hash of ``told``, any JSON value, and of the content of the files.
+def fingerprint(metadata: Any, paths: Iterable[Path]) -> str:
+    """Return a hash of ``metadata``, any JSON value, and of the content of the files.
 
     Raises:
         OSError: a file cannot be read.
     """
-    whole = hashlib.sha256(json.dumps(told).encode())
+    whole = hashlib.sha256(json.dumps(metadata).encode())
     for path in paths:
         content = hashlib.sha256()
         with path.open("rb") as file:

@@ -34,7 +34,7 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A `Hearing` as it is kept; latencies, seconds, are counted from the speech and not from the start of the clip.
+    """A `Recognition` as it is stored; latencies, seconds, count from the speech, not from the start of the clip.
 
     The first four are the same in every run; ``live_*``, ``work_s`` and ``duration_s`` were timed.
     """
@@ -56,14 +56,14 @@ ResultKey = tuple[str, Condition, str]
 class Journal:
     """Mixes by clip and condition, and results by clip, condition and system. A context manager.
 
-    ``lacks`` says what is wrong with clips that are damaged or cut off.
+    ``defects`` says what is wrong with clips that are damaged or cut off.
 
     Raises:
         InputError: the directory has results that were made with other settings, is in use, or is damaged.
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
-        self.lacks: dict[str, str] = {}
+        self.defects: dict[str, str] = {}
         self.mixes: dict[MixKey, Mix] = {}
         self.results: dict[ResultKey, Result] = {}
         self._path = directory / JOURNAL_FILE
@@ -72,23 +72,23 @@ class Journal:
             try:
                 hold(self._file, directory)
                 self._read()
-                measured = {*self.lacks, *(mix[0] for mix in self.mixes), *(result[0] for result in self.results)}
-                _settle(directory / SETTINGS_FILE, settings, measured)
+                measured = {*self.defects, *(mix[0] for mix in self.mixes), *(result[0] for result in self.results)}
+                _check_settings(directory / SETTINGS_FILE, settings, measured)
             except BaseException:
                 self._file.close()
                 raise
         except OSError as error:
             raise InputError(f"{directory}: cannot be used: {error.strerror}; choose another -o DIR") from error
 
-    def add_lack(self, clip: str, lack: str) -> None:
+    def add_defect(self, clip: str, defect: str) -> None:
         """Keep what is wrong with a clip that is measured all the same.
 
         Raises:
             InputError: it cannot be written, as where the disk is full.
         """
-        if clip not in self.lacks:
-            self._write({"clip": clip, "lack": lack})
-            self.lacks[clip] = lack
+        if clip not in self.defects:
+            self._write({"clip": clip, "lack": defect})
+            self.defects[clip] = defect
 
     def add_mix(self, clip: str, condition: Condition, mix: Mix) -> None:
         """Keep which noise was mixed; a kill after this returns does not lose it.
@@ -133,21 +133,21 @@ class Journal:
 
     def _take(self, row: dict[str, Any]) -> None:
         if "lack" in row:
-            _demand(str, row["lack"])
-            self.lacks[row["clip"]] = row["lack"]
+            _require_type(str, row["lack"])
+            self.defects[row["clip"]] = row["lack"]
             return
         condition = Condition(row["noise"], row["snr_db"])
         if "mix" in row:
             mix = Mix(**row["mix"])
-            _demand(str, *mix.sources, mix.key)
-            _demand(float | int | None, mix.speech_active_db, mix.noise_db)
+            _require_type(str, *mix.sources, mix.key)
+            _require_type(float | int | None, mix.speech_active_db, mix.noise_db)
             self.mixes[row["clip"], condition] = Mix(tuple(mix.sources), mix.key, mix.speech_active_db, mix.noise_db)
         else:
             result = Result(**row["result"])
             text, *numbers = astuple(result)
-            _demand(str, text)
-            _demand(float | int | None, *numbers)
-            _demand(float | int, result.work_s, result.duration_s)
+            _require_type(str, text)
+            _require_type(float | int | None, *numbers)
+            _require_type(float | int, result.work_s, result.duration_s)
             self.results[row["clip"], condition, row["system"]] = result
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -156,13 +156,13 @@ class Journal:
             self._file.flush()
 
 
-def _demand(kind: type | UnionType, *values: object) -> None:
+def _require_type(kind: type | UnionType, *values: object) -> None:
     for value in values:
         if not isinstance(value, kind):
             raise TypeError(f"{value!r} is no {kind}")
 
 
-def _settle(path: Path, settings: Mapping[str, Any], measured: Collection[str]) -> None:
+def _check_settings(path: Path, settings: Mapping[str, Any], measured: Collection[str]) -> None:
     """Refuse ``settings`` that contradict those in ``path``; else write both there: a run may extend an earlier one.
 
     Hashes of clips without results (not ``measured``) are ignored; without any results the whole file is.
@@ -171,9 +171,9 @@ def _settle(path: Path, settings: Mapping[str, Any], measured: Collection[str]) 
     if measured and path.exists():
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-            _demand(dict, known)
+            _require_type(dict, known)
             clips = known.get("clips", {})
-            _demand(dict, clips)
+            _require_type(dict, clips)
             known["clips"] = {clip: clips.get(clip) for clip in measured}
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: damaged; choose another -o DIR") from error

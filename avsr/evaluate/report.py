@@ -89,7 +89,7 @@ def make_report(
         "settings": settings,
         "num_clips": len({row.clip for row in heard}),
         "left_out": dict(left_out),
-        "not_whole": {clip: lack for clip, lack in sorted(journal.lacks.items()) if clip in plan.clips},
+        "not_whole": {clip: defect for clip, defect in sorted(journal.defects.items()) if clip in plan.clips},
         "text_normalisation": RULES[norm],
         "intervals": INTERVAL_RULE,
         "mixing": MIXING_RULE,

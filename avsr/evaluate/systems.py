@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from avsr.decode import WordLm
 from avsr.errors import AvsrError, InputError
 from avsr.evaluate.adapters import Adapter
-from avsr.evaluate.clips import ClipUnderTest, RememberedFaces, View
+from avsr.evaluate.clips import CachedFaces, ClipUnderTest, View
 from avsr.media import AudioPacket, Packet
 from avsr.recognizer import NO_LM, Recognizer
 from avsr.types import SAMPLE_RATE, TICK_SAMPLES, Caption, FloatArray, Modality, VideoFrame
@@ -28,7 +28,7 @@ TITLES: dict[TestedModality, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class Recognition:
     """What a system made of a clip of ``duration_s``, in ``work_s`` seconds of work.
 
     ``audio_weight`` is the mean over its final captions with words, None for a single sense. ``first_word_s`` and
@@ -61,7 +61,7 @@ class System(Protocol):
         ...
 
     @property
-    def hears(self) -> bool:
+    def uses_sound(self) -> bool:
         """Whether it uses the sound, so that noise can matter."""
         ...
 
@@ -70,7 +70,7 @@ class System(Protocol):
         """All that its text depends on, as JSON."""
         ...
 
-    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
+    def recognise(self, clip: ClipUnderTest, sound: FloatArray) -> Recognition:
         """Recognise the clip with ``sound`` f32 (n,), 16 kHz mono, in place of its own."""
         ...
 
@@ -96,8 +96,8 @@ class EngineSystem:
         return f"{TITLES[self.modality]}, {self.chunk_ms} ms"
 
     @property
-    def hears(self) -> bool:
-        """Lips do not hear noise."""
+    def uses_sound(self) -> bool:
+        """True unless it only reads lips."""
         return self.modality != "video"
 
     @property
@@ -111,8 +111,8 @@ class EngineSystem:
             "sha256": bundle.sha256,
         }
 
-    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
-        """Stream the clip, as `System.hear`."""
+    def recognise(self, clip: ClipUnderTest, sound: FloatArray) -> Recognition:
+        """Stream the clip, as `System.recognise`."""
         view: View = "blank" if self.modality == "blank" else "seen"
         modality: Modality = "av" if self.modality == "blank" else self.modality
         faces = None if modality == "audio" else clip.faces(view)
@@ -129,8 +129,8 @@ class EngineSystem:
             run.begin(run.arrival_s)
             stream.finish()
             run.end(stream.captions())
-            hearing = run.hearing(stream.duration_s)
-        return hearing if modality == "av" else replace(hearing, audio_weight=None)
+            recognition = run.recognition(stream.duration_s)
+        return recognition if modality == "av" else replace(recognition, audio_weight=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class AdapterSystem:
         return self.name
 
     @property
-    def hears(self) -> bool:
+    def uses_sound(self) -> bool:
         """It is given the sound."""
         return True
 
@@ -155,13 +155,13 @@ class AdapterSystem:
         """What it says of itself."""
         return {"adapter": self.adapter.describe()}
 
-    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
-        """Hand the clip over, as `System.hear`.
+    def recognise(self, clip: ClipUnderTest, sound: FloatArray) -> Recognition:
+        """Pass the clip to the adapter, as `System.recognise`.
 
         Raises:
             InputError: the recogniser failed.
         """
-        own = sound.copy()  # it may work in place, and others hear the same sound
+        own = sound.copy()  # it may work in place, and other systems get the same sound
         begun_s = time.perf_counter()
         try:
             text = self.adapter.transcribe(own, clip.utterance.path if clip.has_pictures else None)
@@ -171,7 +171,7 @@ class AdapterSystem:
             raise self._failed(clip, f"{type(error).__name__}: {error}") from error
         if not isinstance(text, str):
             raise self._failed(clip, f"transcribe returned {type(text).__name__}, not the words as one str")
-        return Hearing(text, len(sound) / SAMPLE_RATE, time.perf_counter() - begun_s)
+        return Recognition(text, len(sound) / SAMPLE_RATE, time.perf_counter() - begun_s)
 
     def _failed(self, clip: ClipUnderTest, problem: str) -> InputError:
         return InputError(f"--compare {self.name}: {clip.utterance.path}: {problem}; run it again to go on from there")
@@ -196,7 +196,7 @@ class _LiveRun:
     Work on a packet begins when it is there and the one before it is done: ``done_s = max(arrival_s, done_s) + work``.
     """
 
-    faces: RememberedFaces | None
+    faces: CachedFaces | None
     arrival_s: float = 0.0
     done_s: float = 0.0
     work_s: float = 0.0
@@ -223,12 +223,12 @@ class _LiveRun:
                 self.finals.append(caption)
                 self.final = now
 
-    def hearing(self, duration_s: float) -> Hearing:
+    def recognition(self, duration_s: float) -> Recognition:
         """Return what was found."""
         weights = [caption.audio_weight for caption in self.finals]
         first_word, live_first_word = self.first_word or (None, None)
         final, live_final = self.final or (None, None)
-        return Hearing(
+        return Recognition(
             text=" ".join(caption.text for caption in self.finals),
             duration_s=duration_s,
             work_s=self.work_s,
@@ -240,4 +240,4 @@ class _LiveRun:
         )
 
     def _clock_s(self) -> float:
-        return time.perf_counter() + (self.faces.spared_s if self.faces else 0.0)
+        return time.perf_counter() + (self.faces.saved_s if self.faces else 0.0)

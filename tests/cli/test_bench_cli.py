@@ -78,7 +78,7 @@ def test_all_files_are_written_twice_the_same_and_a_third_run_measures_nothing_a
     for file in ("results.json", "results.csv", "speakers.csv", "conditions.tsv", "hypotheses.tsv", "wer.png"):
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
     before = {path.name: path.read_bytes() for path in first.iterdir()}
-    monkeypatch.setattr(EngineSystem, "hear", None)
+    monkeypatch.setattr(EngineSystem, "recognise", None)
     assert bench(*GRID, "-q", "-o", str(first)) == 0
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
 
@@ -109,16 +109,16 @@ def test_fewer_clips_have_the_same_noise_and_another_seed_does_not_go_into_the_s
 def test_ctrl_c_keeps_what_is_done(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hear, num_heard = EngineSystem.hear, 0
+    recognise, num_heard = EngineSystem.recognise, 0
 
     def interrupted(*arguments: object) -> object:
         nonlocal num_heard
         num_heard += 1
         if num_heard == 3:
             raise KeyboardInterrupt
-        return hear(*arguments)  # type: ignore[arg-type]
+        return recognise(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(EngineSystem, "hear", interrupted)
+    monkeypatch.setattr(EngineSystem, "recognise", interrupted)
     assert bench(*GRID, "-o", str(tmp_path / "out")) == 130
     assert "stopped at 2 of 6; the same command goes on" in capsys.readouterr().err
     assert bench(*GRID, "-o", str(tmp_path / "out")) == 0
@@ -138,11 +138,11 @@ def test_clips_may_be_added_and_a_broken_one_mended_but_none_replaced(
     (tmp_path / "1.wav").write_bytes(whole)
     corpus.write_text("".join([*first, last]))
     heard: list[str] = []
-    hear = EngineSystem.hear
+    recognise = EngineSystem.recognise
     monkeypatch.setattr(
         EngineSystem,
-        "hear",
-        lambda *args: heard.append(args[1].utterance.path.name) or hear(*args),  # type: ignore
+        "recognise",
+        lambda *args: heard.append(args[1].utterance.path.name) or recognise(*args),  # type: ignore
     )
     assert bench(*options) == 0
     assert heard == ["1.wav", "2.wav"]

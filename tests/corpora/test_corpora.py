@@ -16,11 +16,11 @@ from avsr.corpora import (
     AlignedWord,
     Utterance,
     noise_files,
+    noise_seen_in_training,
     read_clip,
     read_corpus,
     read_senses,
     read_table,
-    unfit_to_test,
 )
 from avsr.corpora.tables import parse_alignment
 from avsr.errors import InputError, MediaError
@@ -148,7 +148,7 @@ def test_neither_a_file_nor_a_voice_nor_a_recording_both_trains_and_tests(tmp_pa
         ["a1", "b1", "b3", "d"],
         ["1-5-A-3", "1-6-A-3", "1-7-B-3", "rain-B", "x"],
     ]
-    unfit = {path.stem for path in unfit_to_test(tmp_path)}
+    unfit = {path.stem for path in noise_seen_in_training(tmp_path)}
     assert unfit == {*speakers, *names} - {"c", "rain-C", "y"}
 
 
@@ -162,14 +162,14 @@ def test_a_file_of_two_names_does_not_test_where_it_trains(tmp_path: Path) -> No
     (tmp_path / "noise.tsv").write_text(HEADER)
     voices, _ = noise_files(tmp_path)
     assert [path.name for path in voices] == ["a.ogg", "b.ogg", "d.ogg"]
-    assert unfit_to_test(tmp_path) == {(tmp_path / name).resolve() for name in ("a.ogg", "b.ogg", "c.ogg")}
+    assert noise_seen_in_training(tmp_path) == {(tmp_path / name).resolve() for name in ("a.ogg", "b.ogg", "c.ogg")}
 
 
 def test_the_corpora_keep_their_halves_apart(shared_data: Path) -> None:
     train_voices, train_noises = noise_files(shared_data)
     voices = [row.path for row in read_table(shared_data / "speech.tsv") if row.split == "babble"]
     noises = [row.path for row in read_table(shared_data / "noise.tsv")]
-    unfit = unfit_to_test(shared_data)
+    unfit = noise_seen_in_training(shared_data)
     test_voices, test_noises = ([path for path in some if path.resolve() not in unfit] for some in (voices, noises))
     assert train_voices
     assert train_noises

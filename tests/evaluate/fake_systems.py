@@ -1,4 +1,4 @@
-"""Systems that hear what the test wants, for tests of the bench around them."""
+"""Systems that recognise what the test wants, for tests of the bench around them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avsr.evaluate.bench import Plan
 from avsr.evaluate.clips import ClipUnderTest
 from avsr.evaluate.conditions import CLEAN, Condition
 from avsr.evaluate.noises import NoiseKind, NoiseLibrary
-from avsr.evaluate.systems import Hearing
+from avsr.evaluate.systems import Recognition
 from avsr.media import active_rms
 from avsr.types import FloatArray
 
@@ -25,7 +25,7 @@ class FakeSystem:
     """Hears everything but the last word, and in louder sound one word less; counts what it is asked."""
 
     name: str = "fake"
-    hears: bool = True
+    uses_sound: bool = True
     sounds: list[tuple[str, FloatArray]] = field(default_factory=list)
     stop_after: int | None = None
 
@@ -37,12 +37,12 @@ class FakeSystem:
     def settings(self) -> Mapping[str, Any]:
         return {"model": "fake"}
 
-    def hear(self, clip: ClipUnderTest, sound: FloatArray) -> Hearing:
+    def recognise(self, clip: ClipUnderTest, sound: FloatArray) -> Recognition:
         if len(self.sounds) == self.stop_after:
             raise KeyboardInterrupt
         self.sounds.append((clip.utterance.path.name, sound))
         words = clip.utterance.text.split()[: -2 if active_rms(sound) > 1.1 * active_rms(clip.samples) else -1]
-        return Hearing(" ".join(words), 4.0, 0.5, 0.75, 1.0, 3.5, 1.1, 3.9)
+        return Recognition(" ".join(words), 4.0, 0.5, 0.75, 1.0, 3.5, 1.1, 3.9)
 
 
 def corpus(directory: Path, clip: Path, num_clips: int = 3) -> dict[str, Utterance]:

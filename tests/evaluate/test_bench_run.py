@@ -47,7 +47,7 @@ def test_noise_has_the_ratio_to_the_active_speech(tmp_path: Path, babble: Path) 
 
 
 def test_lips_are_measured_once_and_only_clean(tmp_path: Path, babble: Path) -> None:
-    lips, ears = FakeSystem("lips", hears=False), FakeSystem("ears")
+    lips, ears = FakeSystem("lips", uses_sound=False), FakeSystem("ears")
     with Journal(tmp_path, {}) as journal:
         run(plan_of(corpus(tmp_path, babble), lips, ears, conditions=NOISY[1:]), journal)
     assert len(lips.sounds) == 3
@@ -102,9 +102,9 @@ def test_what_a_clip_lacks_is_told_also_by_the_run_that_finds_it_measured(tmp_pa
     for system in (FakeSystem(), FakeSystem(stop_after=0)):
         with Journal(tmp_path, {}) as journal:
             assert run(plan_of(clips, system, conditions=[CLEAN]), journal) == {}
-        assert journal.lacks.keys() == {"1.mp4", "2.mp4"}
-        assert "damaged" in journal.lacks["1.mp4"]
-        assert "ends after 4.0 s of the 5.0 s" in journal.lacks["2.mp4"]
+        assert journal.defects.keys() == {"1.mp4", "2.mp4"}
+        assert "damaged" in journal.defects["1.mp4"]
+        assert "ends after 4.0 s of the 5.0 s" in journal.defects["2.mp4"]
 
 
 def test_a_broken_noise_is_no_broken_clip(tmp_path: Path, babble: Path) -> None:
@@ -129,7 +129,7 @@ def test_latency_is_counted_from_the_speech(tmp_path: Path, babble: Path) -> Non
 def test_clips_are_named_as_the_manifest_names_them(tmp_path: Path) -> None:
     table = _table(tmp_path, "a/1.mp4\ts\tdev\t1\tbin\t\n/abs/2.mp4\ts\ttest\t1\tblue\t\nb/3.mp4\ts\ttest\t1\t\t\n")
     everything = select_clips(table)
-    assert (list(everything.clips), everything.num_untold) == (["a/1.mp4", "/abs/2.mp4"], 1)
+    assert (list(everything.clips), everything.num_without_transcript) == (["a/1.mp4", "/abs/2.mp4"], 1)
     assert list(select_clips(table, "test").clips) == ["/abs/2.mp4"]
     assert list(select_clips(table, limit=1).clips) == ["a/1.mp4"]
 
@@ -171,7 +171,7 @@ def test_a_malformed_transcript_is_passed_over_and_told(tmp_path: Path) -> None:
         (tmp_path / "s3" / f"{name}.mpg").touch()
     (tmp_path / "s3" / "bbaf2n.align").write_text("0 x bin")
     chosen = select_clips(tmp_path)
-    assert (list(chosen.clips), chosen.num_untold) == (["s3/lrwz1s.mpg"], 1)
+    assert (list(chosen.clips), chosen.num_without_transcript) == (["s3/lrwz1s.mpg"], 1)
     (problem,) = chosen.problems
     assert "bbaf2n.align" in problem
     (tmp_path / "s3" / "lrwz1s.mpg").unlink()

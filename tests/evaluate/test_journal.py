@@ -89,7 +89,7 @@ def test_a_clip_that_was_measured_must_be_the_same(tmp_path: Path) -> None:
         journal.add_result("a", CLEAN, "av@320", result("bin"))
     with Journal(tmp_path, {"clips": {"b": "2", "c": "3"}}) as journal:
         journal.add_mix("b", RAIN, Mix((), "ff", None, None))
-        journal.add_lack("c", "its end")
+        journal.add_defect("c", "its end")
     for clip in "abc":
         with pytest.raises(InputError, match=rf"clips {clip} was '.' and is '4' now"):
             Journal(tmp_path, {"clips": {clip: "4"}})

@@ -25,7 +25,9 @@ TIMED = {"timings.json", "report.html"}
 
 
 def bench(babble: Path, output: Path, work_s: float = 0.5, conditions: list[Condition] | None = None) -> Report:
-    plan = plan_of(corpus(output, babble), FakeSystem("<ears>"), FakeSystem("lips", hears=False), conditions=conditions)
+    plan = plan_of(
+        corpus(output, babble), FakeSystem("<ears>"), FakeSystem("lips", uses_sound=False), conditions=conditions
+    )
     (output / "out").mkdir()
     with Journal(output / "out", {}) as journal:
         left_out = run(plan, journal)

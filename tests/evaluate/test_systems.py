@@ -18,8 +18,8 @@ from avsr.corpora import AlignedWord, Utterance, read_clip
 from avsr.errors import InputError, MediaError
 from avsr.evaluate import clips as clips_module
 from avsr.evaluate.adapters import open_adapter, open_adapters
-from avsr.evaluate.clips import ClipUnderTest, RememberedFaces, speech_span_s
-from avsr.evaluate.systems import AdapterSystem, EngineSystem, Hearing, TestedModality, _LiveRun, arrivals
+from avsr.evaluate.clips import CachedFaces, ClipUnderTest, speech_span_s
+from avsr.evaluate.systems import AdapterSystem, EngineSystem, Recognition, TestedModality, _LiveRun, arrivals
 from avsr.lips import Face
 from avsr.types import SAMPLE_RATE, ByteArray, Caption, FloatArray, VideoFrame, Word
 
@@ -63,8 +63,8 @@ def clip(film: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClipUnderTest]
         yield opened
 
 
-def untimed(hearing: Hearing) -> Hearing:
-    return replace(hearing, work_s=0.0, live_first_word_s=None, live_final_s=None)
+def untimed(recognition: Recognition) -> Recognition:
+    return replace(recognition, work_s=0.0, live_first_word_s=None, live_final_s=None)
 
 
 def test_a_clip_is_what_its_file_holds(clip: ClipUnderTest) -> None:
@@ -96,48 +96,48 @@ def test_pictures_that_begin_after_the_sound_stay_where_they_are(film: Path, tmp
 
 def test_each_picture_is_looked_at_once_for_all_conditions(engine: Recognizer, clip: ClipUnderTest) -> None:
     system = EngineSystem(engine, "av", 320)
-    first = system.hear(clip, clip.samples)
+    first = system.recognise(clip, clip.samples)
     num_pictures = CountingMesh.num_seen
     assert num_pictures == 41
     for samples in (clip.samples, clip.samples[::-1].copy()):
-        again = system.hear(clip, samples)
+        again = system.recognise(clip, samples)
     assert CountingMesh.num_seen == num_pictures
-    assert untimed(system.hear(clip, clip.samples)) == untimed(first) != untimed(again)
+    assert untimed(system.recognise(clip, clip.samples)) == untimed(first) != untimed(again)
 
 
 def test_what_is_answered_from_memory_is_still_counted_as_work() -> None:
-    faces = RememberedFaces(LampFace())
+    faces = CachedFaces(LampFace())
     frames = pictures(1.0)
     looked = [[face.points.tolist() for face in faces(frame.rgb)] for frame in frames]
-    assert faces.spared_s == 0.0
+    assert faces.saved_s == 0.0
     again = [[face.points.tolist() for face in faces.rewound()(frames[0].rgb)]]
     again += [[face.points.tolist() for face in faces(frame.rgb)] for frame in frames[1:]]
     assert looked == again
-    assert faces.spared_s == pytest.approx(sum(took_s for _, took_s in faces._known))
-    assert faces.spared_s > 0
+    assert faces.saved_s == pytest.approx(sum(took_s for _, took_s in faces._known))
+    assert faces.saved_s > 0
 
 
 @pytest.mark.parametrize("modality", ["av", "audio", "video"])
 def test_the_bench_hears_what_a_live_stream_hears(
     modality: TestedModality, engine: Recognizer, clip: ClipUnderTest
 ) -> None:
-    hearing = EngineSystem(engine, modality, 160).hear(clip, clip.samples)
+    recognition = EngineSystem(engine, modality, 160).recognise(clip, clip.samples)
     samples, frames = read_clip(clip.utterance.path)
     faces = clip.faces("seen")
     heard = listen(
         engine.stream(modality=modality, chunk_ms=160, landmarker=faces),  # type: ignore[arg-type]
         packets_of(samples, frames, packet_samples=1600),
     )
-    assert hearing.text == " ".join(caption.text for caption in heard.finals if caption.words)
-    assert hearing.text
-    assert hearing.work_s > 0
-    assert hearing.duration_s == pytest.approx(1.64, abs=0.1)
-    assert (hearing.audio_weight is None) == (modality != "av")
+    assert recognition.text == " ".join(caption.text for caption in heard.finals if caption.words)
+    assert recognition.text
+    assert recognition.work_s > 0
+    assert recognition.duration_s == pytest.approx(1.64, abs=0.1)
+    assert (recognition.audio_weight is None) == (modality != "av")
 
 
 def test_blank_video_is_heard_like_sound_alone(engine: Recognizer, clip: ClipUnderTest) -> None:
-    blank = EngineSystem(engine, "blank", 320).hear(clip, clip.samples)
-    audio = EngineSystem(engine, "audio", 320).hear(clip, clip.samples)
+    blank = EngineSystem(engine, "blank", 320).recognise(clip, clip.samples)
+    audio = EngineSystem(engine, "audio", 320).recognise(clip, clip.samples)
     assert blank.text == audio.text
 
 
@@ -169,8 +169,8 @@ def test_work_that_cannot_keep_up_delays_what_comes_after(monkeypatch: pytest.Mo
         run.begin(arrival_s)
         now_s[0] += work_s
         run.end(iter(captions))
-    hearing = run.hearing(9.0)
-    assert hearing == Hearing("bin blue", 9.0, 4.25, 0.5, 2.0, 9.0, 4.5, 9.25)
+    recognition = run.recognition(9.0)
+    assert recognition == Recognition("bin blue", 9.0, 4.25, 0.5, 2.0, 9.0, 4.5, 9.25)
 
 
 def test_speech_is_where_the_corpus_says_or_else_where_it_is_loud() -> None:
@@ -190,9 +190,9 @@ def test_speech_is_where_the_corpus_says_or_else_where_it_is_loud() -> None:
 def test_sound_alone_is_a_clip_without_pictures(engine: Recognizer, babble: Path) -> None:
     with ClipUnderTest(replace(UTTERANCE, path=babble)) as heard_only:
         assert not heard_only.has_pictures
-        both = EngineSystem(engine, "av", 320).hear(heard_only, heard_only.samples)
-        assert both.text == EngineSystem(engine, "audio", 320).hear(heard_only, heard_only.samples).text
-        assert EngineSystem(engine, "video", 320).hear(heard_only, heard_only.samples).text == ""
+        both = EngineSystem(engine, "av", 320).recognise(heard_only, heard_only.samples)
+        assert both.text == EngineSystem(engine, "audio", 320).recognise(heard_only, heard_only.samples).text
+        assert EngineSystem(engine, "video", 320).recognise(heard_only, heard_only.samples).text == ""
 
 
 def test_a_missing_clip_is_a_media_error(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_a_missing_clip_is_a_media_error(tmp_path: Path) -> None:
 
 def test_a_system_is_named_by_its_senses_and_chunk_and_identified_by_its_weights(engine: Recognizer) -> None:
     one, other = EngineSystem(engine, "av", 320), EngineSystem(engine, "video", 160, setup={"threads": 2})
-    assert (one.name, other.name, one.hears, other.hears) == ("av@320", "video@160", True, False)
+    assert (one.name, other.name, one.uses_sound, other.uses_sound) == ("av@320", "video@160", True, False)
     assert other.settings == {**one.settings, "threads": 2}
     assert set(one.settings) == {"model", "version", "sha256"}
 
@@ -246,9 +246,9 @@ def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch:
     assert (system.name, system.title, system.settings) == ("Mine", "Mine", {"adapter": "mine 1.0"})
     with ClipUnderTest(utterance) as clip:
         noisy: FloatArray = np.zeros(32_000, np.float32)
-        hearing = system.hear(clip, noisy)
-    assert (hearing.text, hearing.duration_s) == ("32000 samples, with pictures", 2.0)
-    assert hearing.first_word_s is hearing.final_s is hearing.audio_weight is None
+        recognition = system.recognise(clip, noisy)
+    assert (recognition.text, recognition.duration_s) == ("32000 samples, with pictures", 2.0)
+    assert recognition.first_word_s is recognition.final_s is recognition.audio_weight is None
     with pytest.raises(InputError, match="no method transcribe"):
         open_adapter("my_adapter:Half")
     with pytest.raises(InputError, match="my_adapter:unmade: could not be made: OSError: no weights"):
@@ -273,7 +273,7 @@ def test_anybody_can_bring_a_recogniser(film: Path, tmp_path: Path, monkeypatch:
     for spec, problem in (("Broken", "RuntimeError: out of memory"), ("Silent", "returned NoneType")):
         system = AdapterSystem(*open_adapter(f"my_adapter:{spec}"))
         with ClipUnderTest(utterance) as clip, pytest.raises(InputError, match=f"{film.name}: .*{problem}"):
-            system.hear(clip, noisy)
+            system.recognise(clip, noisy)
 
 
 def test_a_recogniser_that_works_in_place_changes_no_sound_but_its_own(film: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_recogniser_that_works_in_place_changes_no_sound_but_its_own(film: Pat
 
     with ClipUnderTest(replace(UTTERANCE, path=film)) as clip:
         before = clip.samples.copy()
-        AdapterSystem("Levelling", Levelling()).hear(clip, clip.samples)
+        AdapterSystem("Levelling", Levelling()).recognise(clip, clip.samples)
         np.testing.assert_array_equal(clip.samples, before)
 
 
