@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from _timing import Call, Spread, capture, launched, replayed
+from _timing import Call, Spread, capture, time_launched, time_replayed
 
 from avsr.bundle import load_bundle
 from avsr.model import AvsrModel
@@ -204,8 +204,8 @@ def split_by_part(model: AvsrModel, chunk_ticks: int) -> dict[str, tuple[Spread,
             return [call() for call in work]
 
         spreads[part] = (
-            launched([once], weight.device, repeats=60),
-            replayed([once], repeats=30) if weight.is_cuda else None,
+            time_launched([once], weight.device, repeats=60),
+            time_replayed([once], repeats=30) if weight.is_cuda else None,
         )
     return spreads
 

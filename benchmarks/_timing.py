@@ -42,7 +42,7 @@ class Spread:
         return cls(median(samples_us), tenths[0], tenths[-1])
 
 
-def launched(calls: Sequence[Call], device: torch.device, repeats: int = 30) -> Spread:
+def time_launched(calls: Sequence[Call], device: torch.device, repeats: int = 30) -> Spread:
     """Time ``calls`` launched from Python, from the start of the first to the end of the last."""
     for _ in range(WARM_UPS):
         calls[0]()
@@ -58,7 +58,7 @@ def launched(calls: Sequence[Call], device: torch.device, repeats: int = 30) -> 
     return Spread.of(samples)
 
 
-def replayed(calls: Sequence[Call], repeats: int = 50) -> Spread:
+def time_replayed(calls: Sequence[Call], repeats: int = 50) -> Spread:
     """Time ``calls`` captured together, one after the other, in one CUDA graph."""
     graph, outputs = capture(lambda: [call() for call in calls], warm_up=calls[0])
     event = partial(torch.cuda.Event, enable_timing=True)
@@ -95,7 +95,7 @@ def capture(work: Callable[[], object], *, warm_up: Call | None = None) -> tuple
     return graph, outputs
 
 
-def in_turn(candidates: Mapping[str, Call], rounds: int, calls: int = 5) -> dict[str, list[float]]:
+def time_interleaved(candidates: Mapping[str, Call], rounds: int, calls: int = 5) -> dict[str, list[float]]:
     """Time candidates in alternation, so that other load on the machine affects all of them equally.
 
     Returns:
@@ -131,7 +131,7 @@ def copy_gb_s(device: torch.device) -> float:
     """Measure the bandwidth of a large copy in the device's memory, in GB/s, bytes read plus bytes written."""
     source = torch.ones(COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    spread = launched([lambda: target.copy_(source)] * 4, device, repeats=10)
+    spread = time_launched([lambda: target.copy_(source)] * 4, device, repeats=10)
     return 2 * COPY_BYTES / spread.median_us / 1e3
 
 

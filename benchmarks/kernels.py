@@ -50,16 +50,16 @@ from _attention_jobs import (
     train_sdpa,
 )
 from _kernel_report import Report, Row, add_ratios, judge, show
-from _timing import Call, copy_gb_s, count_launches, describe_machine, in_turn, launched, replayed
+from _timing import Call, copy_gb_s, count_launches, describe_machine, time_interleaved, time_launched, time_replayed
 from avsr_kernels import dispatch
 
 BUDGET_S = 570.0
 """Of a GPU machine, lent for ten minutes a command."""
 BATCHES, CHUNKS, CONTEXTS, HEADS = (1, 8, 64, 512, 1024), (4, 8, 16), (64, 128, 256), (4, 8)
 SETS_BYTES = 2**26
-FEWEST_SETS = 4
+MIN_SETS = 4
 """As many calls a captured graph, so that starting it is not what is timed."""
-MOST_SETS = 16
+MAX_SETS = 16
 
 
 def main() -> None:
@@ -190,7 +190,7 @@ def time_streaming(
     counts_launches: bool = False,
 ) -> None:
     """Time one chunk of B streams, forward."""
-    num_sets = max(FEWEST_SETS, min(MOST_SETS, SETS_BYTES // shape.moved_bytes))
+    num_sets = max(MIN_SETS, min(MAX_SETS, SETS_BYTES // shape.moved_bytes))
     jobs = [draw_job(shape, device) for _ in range(num_sets)]
     wanted = exact(jobs[0])
     rows = []
@@ -222,7 +222,7 @@ def time_training(report: Report, device: torch.device, shape: Shape) -> None:
 def time_fusion(report: Report, device: torch.device, shape: Shape, *, counts_launches: bool) -> None:
     """Time one fusion step of B streams, forward."""
     first = draw_fusion_job(shape, device)
-    num_sets = max(FEWEST_SETS, min(MOST_SETS, SETS_BYTES // first.moved_bytes))
+    num_sets = max(MIN_SETS, min(MAX_SETS, SETS_BYTES // first.moved_bytes))
     jobs = [first, *(draw_fusion_job(shape, device) for _ in range(num_sets - 1))]
     wanted = eager_fusion(first, torch.float64)
     functions: dict[str, Callable[[FusionJob], Tensors]] = {"ours": ours_fusion, "eager": eager_fusion}
@@ -246,7 +246,7 @@ def _time_on_cpu(report: Report, shape: Shape, rounds: int) -> None:
             _accept(row, call, wanted)
             accepted[name] = row, call
     with torch.inference_mode():
-        samples = in_turn({name: call for name, (_, call) in accepted.items()}, rounds)
+        samples = time_interleaved({name: call for name, (_, call) in accepted.items()}, rounds)
     for name, (row, _) in accepted.items():
         row["median_us"] = median(samples[name])
         if "ours" in samples:
@@ -340,8 +340,8 @@ def _time(
     copy_bandwidth: float | None,
 ) -> None:
     row["calls_a_sample"] = len(calls)
-    row["launched"] = launched(calls, device)
-    row["replayed"] = replayed(calls)
+    row["launched"] = time_launched(calls, device)
+    row["replayed"] = time_replayed(calls)
     row["launches"] = count_launches(calls[0]) if counts_launches else None
     if moved_bytes is not None and copy_bandwidth is not None:
         row["gb_s"] = moved_bytes / row["replayed"].median_us / 1e3

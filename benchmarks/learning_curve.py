@@ -56,9 +56,9 @@ DECODE = DecodeConfig(lm_weight=0.5, word_bonus=1.0)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all points have in common: the model that goes on, and how often it hears each of ``num_clips`` clips.
+    """What all points have in common: the initial model, and how often each of ``num_clips`` clips is used.
 
-    Of ``num_timed`` it is known when their words are said.
+    ``num_timed`` of the clips have word times.
     """
 
     start: str
@@ -79,7 +79,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What came of ``hours`` of ``num_speakers``: people never heard are read, and what the known ones say besides."""
+    """Results of training on ``hours`` of ``num_speakers``: for unseen speakers, and for other speech of known ones."""
 
     hours: float
     num_speakers: int
@@ -88,10 +88,10 @@ class Point:
 
 
 def main() -> None:
-    """Train, read, write."""
+    """Train, recognise, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("packs", type=Path, nargs="?", help="directory with the pack speech, all splits in it")
-    parser.add_argument("--from", dest="start", default="default", help="model whose ear goes on")
+    parser.add_argument("--from", dest="start", default="default", help="model whose audio branch is trained further")
     parser.add_argument("--times-heard", type=int, default=12, help="how often each clip is heard, whatever the amount")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="corpora: text/")
     parser.add_argument("--work", type=Path, default=Path("runs/curve"))
@@ -125,7 +125,7 @@ def main() -> None:
             validate_every=10_000,  # nothing is chosen
             augment=AUGMENT,
         )
-        model = train_ear(start, tokenizer, stage, Source(spoken, clips), known, options.work / f"{share:g}")
+        model = train_audio_branch(start, tokenizer, stage, Source(spoken, clips), known, options.work / f"{share:g}")
         collator = Collator(start.config.features, tokenizer)
         rates = (read(model, collator, beam, tokenizer, each) for each in (strangers, known))
         points.append(Point(hours, len({clip.speaker for clip in clips}), *rates))
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def claim(work: Path, setting: Setting) -> None:
-    """Note in ``work`` what is measured, so that nothing else takes over its half-done results.
+    """Record the settings in ``work``, so that a run with others does not resume from its results.
 
     Raises:
         InputError: it holds the curve of another model, of other speech, or of more or less training.
@@ -148,16 +148,16 @@ def claim(work: Path, setting: Setting) -> None:
 
 
 def choose(spoken: PreparedCorpus, share: float) -> list[Clip]:
-    """Choose a share of the clips; what a smaller share has, a larger one has too."""
+    """Choose a share of the clips; larger shares contain the smaller ones."""
     clips = spoken.select(TRAIN_SPLIT)
     order = np.random.default_rng(SEED).permutation(len(clips))
     return [clips[index] for index in sorted(order[: round(share * len(clips))])]
 
 
-def train_ear(
+def train_audio_branch(
     start: Bundle, tokenizer: Tokenizer, stage: StageConfig, source: Source, dev: Source, directory: Path
 ) -> AvsrModel:
-    """Let the ear of ``start`` go on, with a head that is new."""
+    """Train the audio branch of ``start`` further, with a new head."""
     sizes = start.config.model.model_copy(update={"vocab_size": tokenizer.vocab_size})
     silence = NoiseSource([], [])
     trainer = Trainer("audio", sizes, start.config.features, stage, tokenizer, [source], dev, silence, directory)
@@ -169,7 +169,7 @@ def train_ear(
 
 @torch.inference_mode()
 def read(model: AvsrModel, collator: Collator, beam: BeamSearch, tokenizer: Tokenizer, said: Source) -> Rates:
-    """Let the ear read what was said."""
+    """Recognise the clips of ``said`` with the audio branch, greedily and by beam search."""
     totals = [NO_ERRORS] * 4
     for clip in said.clips:
         batch = collator([collator.whole(clip, said.corpus.load(clip))])

@@ -79,7 +79,7 @@ def main() -> None:
     sounds, pictures = encode_clip(options.clip)
     numbers = [options.streams] if options.streams else range(1, options.most + 1)
     rows: list[Held] = []
-    with Served(max(numbers)) as served:
+    with ServerProcess(max(numbers)) as served:
         print(f"{os.cpu_count()} cores, {options.seconds:g} s each, {options.clip.name}")
         print("streams   lag p50   p99 ms   latency p50   p99 ms   cores in use   held")
         for num_streams in numbers:
@@ -107,14 +107,14 @@ def encode_clip(path: Path) -> tuple[Ticks, list[bytes]]:
     return ticks, pictures[:num_ticks]
 
 
-class Served:
-    """A server in a process of its own."""
+class ServerProcess:
+    """A server in a separate process."""
 
     def __init__(self, max_sessions: int) -> None:
         command = [sys.executable, "-m", "avsr", "serve", "--port", "0", "--max-sessions", str(max_sessions)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> ServerProcess:
         assert self._process.stderr is not None
         line = self._process.stderr.readline()
         self.url = line.split("captions at ")[1].split("/  ")[0].replace("http://", "ws://") + "/ws"
@@ -133,7 +133,9 @@ class Served:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(served: Served, num_streams: int, sounds: Ticks, pictures: list[bytes], seconds: float) -> Held:
+async def measure(
+    served: ServerProcess, num_streams: int, sounds: Ticks, pictures: list[bytes], seconds: float
+) -> Held:
     """Let ``num_streams`` clients talk for ``seconds``."""
     before_s, begun_s = served.processor_s(), time.monotonic()
     clients = [LiveClient(sounds, pictures, seconds) for _ in range(num_streams)]
