@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_looked_at_is_named(saved: Path, monkeypatch: pyte
         load_bundle(saved)
 
 
-def test_a_tokenizer_that_is_none_is_the_fault_of_its_bundle(saved: Path) -> None:
+def test_a_damaged_tokenizer_is_reported_as_an_error_of_its_bundle(saved: Path) -> None:
     with pytest.raises(BundleError, match=rf"{saved}: the tokenizer model cannot be read"):
         load_model(saved)
 
@@ -256,7 +256,7 @@ def test_the_default_comes_from_the_package_alone(saved: Path, monkeypatch: pyte
     assert load_bundle().tokenizer_bytes == b"ours"
 
 
-def test_a_place_for_models_that_nobody_has_costs_only_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_models_directory_that_does_not_exist_hides_only_the_users_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVSR_MODELS", "~nosuchuser/models")
     assert load_bundle().config.name == "default"
     with pytest.raises(BundleError, match="set AVSR_MODELS"):

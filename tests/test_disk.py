@@ -45,7 +45,9 @@ def test_a_lock_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
         lock(tmp_path / "file")
 
 
-def test_a_disk_that_knows_no_locks_is_no_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_locks_is_not_reported_as_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(file: object, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

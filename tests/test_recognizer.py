@@ -1,4 +1,4 @@
-"""What a recognizer and its streams say of what cannot be meant."""
+"""Recognizers and streams refuse arguments that make no sense, and say why."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
         ({"hotwords": avsr.Hotword("red")}, "must be a list"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(engine: Recognizer, settings: dict[str, Any], said: str) -> None:
+def test_settings_out_of_range_are_refused(engine: Recognizer, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         engine.stream(**settings)
 
@@ -88,7 +88,7 @@ def test_what_is_no_source_is_refused(engine: Recognizer, source: Any, said: str
         (sound(1.0), None),
     ],
 )
-def test_sound_of_no_use_is_told(engine: Recognizer, samples: Any, note: str | None) -> None:
+def test_unusable_sound_is_reported(engine: Recognizer, samples: Any, note: str | None) -> None:
     with engine.stream(modality="audio") as stream:
         stream.accept_audio(samples, SAMPLE_RATE)
         stream.finish()

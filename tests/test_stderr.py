@@ -15,7 +15,7 @@ from avsr.media import microphone
 from avsr.stderr import silent_stderr
 
 
-def test_what_python_says_while_libraries_are_muted_is_heard() -> None:
+def test_python_messages_get_through_while_libraries_are_muted() -> None:
     """Of a server, say, that writes its log while a client's tracker opens in another thread."""
     program = (
         "import os, sys\n"

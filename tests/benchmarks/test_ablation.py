@@ -70,7 +70,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def whole(training: ModuleType, start: Bundle, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What came of a training that nothing disturbed."""
+    """The result of an uninterrupted training."""
     return training.train_fusions(start, packs, STAGE, tmp_path_factory.mktemp("whole"))
 
 

@@ -1,4 +1,4 @@
-"""The kernel benchmark refuses to time a wrong result, and its graphed step walks as the launched one does."""
+"""The kernel benchmark refuses to time a wrong result, and its captured step gives what the launched one does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """``benchmarks/kernels.py``, as where what runs the whole network is not installed."""
+    """``benchmarks/kernels.py``, as if the packages that run the whole network were not installed."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     spec = importlib.util.spec_from_file_location("kernel_benchmark", BENCHMARKS / "kernels.py")
     assert spec is not None and spec.loader is not None
@@ -65,7 +65,7 @@ def test_figures_of_a_gpu_are_judged_without_those_of_the_whole_network(benchmar
     assert {target["met"] for target in figures["targets"]} == {None}
 
 
-def test_an_element_that_nobody_wrote_is_seen(benchmark: ModuleType) -> None:
+def test_an_element_that_is_never_written_is_noticed(benchmark: ModuleType) -> None:
     with benchmark.poisoned():
         unwritten = torch.empty(3)
     assert benchmark.relative_error((unwritten,), (torch.ones(3),)) == float("inf")

@@ -1,4 +1,4 @@
-"""The learning curve: a larger share holds the smaller ones, and no curve takes over another one's half-done work."""
+"""The learning curve: larger shares contain smaller ones, and no curve resumes from another one's results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def curve(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("learning_curve")
 
 
-def test_what_a_smaller_share_has_a_larger_one_has_too(curve: ModuleType) -> None:
+def test_larger_shares_contain_the_smaller_ones(curve: ModuleType) -> None:
     spoken = SimpleNamespace(select=lambda split: list(range(101)))
     chosen = [set(curve.choose(spoken, share)) for share in curve.SHARES]
     assert [len(clips) for clips in chosen] == [13, 25, 50, 101]
@@ -30,7 +30,7 @@ def test_what_a_smaller_share_has_a_larger_one_has_too(curve: ModuleType) -> Non
     assert curve.choose(spoken, 0.5) == curve.choose(spoken, 0.5)
 
 
-def test_a_curve_goes_on_and_another_one_does_not_take_it_over(curve: ModuleType, tmp_path: Path) -> None:
+def test_a_curve_resumes_but_not_with_other_settings(curve: ModuleType, tmp_path: Path) -> None:
     setting, work = curve.Setting("default 0.2", 18, 100, 90), tmp_path / "curve"
     for _ in range(2):
         curve.claim(work, setting)

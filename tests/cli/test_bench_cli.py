@@ -1,4 +1,4 @@
-"""``avsr bench`` as a user runs it: twice the same, on from where it stopped, and no traceback."""
+"""``avsr bench`` as a user runs it: reproducible, resumable, and without tracebacks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, engine: Recognizer, corpus: Path) -> 
 GRID = ["--split", "test", "--noise", "white", "--noise", "pink", "--snr", "clean,-5", "--modality", "audio"]
 
 
-def test_all_files_are_written_twice_the_same_and_a_third_run_measures_nothing_anew(
+def test_two_runs_write_the_same_files_and_a_third_one_measures_nothing(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
@@ -192,7 +192,7 @@ def test_a_clip_that_is_cut_off_is_named(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_it_is_said_why_no_clip_can_be_read_and_the_mended_table_goes_to_the_same_place(
+def test_an_error_says_why_no_clip_can_be_read_and_a_mended_table_may_use_the_same_directory(
     bench: Bench, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = corpus.read_text()

@@ -27,7 +27,7 @@ def final(text: str, index: int) -> Caption:
 
 @dataclass
 class FakeRecognizer:
-    """Hears in every file the segments of ``heard``; a name with "bad" cannot be opened, at None comes a Ctrl-C."""
+    """Recognises the segments ``heard`` in every file; one named "bad" cannot be opened; None stands for a Ctrl-C."""
 
     heard: tuple[str | None, ...] = ("bin blue", "place red")
     calls: list[dict[str, object]] = field(default_factory=list)
@@ -149,7 +149,7 @@ def test_a_title_names_a_source_without_its_password(
 
 
 @pytest.mark.usefixtures("fake")
-def test_where_no_source_can_be_used_the_exit_is_that_of_wrong_input(
+def test_no_usable_source_exits_as_wrong_input_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert avsr(monkeypatch, "transcribe", "bad.mp4", "http://[::1/bad.mp4", "--quiet") == 2
@@ -238,7 +238,7 @@ def test_ctrl_c_ends_the_work_though_what_was_final_cannot_be_written(
     assert "avsr: no room" in capsys.readouterr().err
 
 
-def test_a_name_that_is_too_long_is_told_before_the_work(
+def test_a_name_that_is_too_long_is_reported_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, fake: FakeRecognizer
 ) -> None:
     assert avsr(monkeypatch, "transcribe", f"{'x' * 251}.mp4", "b.mp4", "-o", str(tmp_path), "--format", "json") == 1
@@ -316,9 +316,7 @@ def test_help_answers_without_loading_the_engine() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "policy"), [({}, "passive 1000"), ({"OMP_WAIT_POLICY": "active"}, "active None")])
-def test_pytorch_finds_threads_that_wait_without_spinning_unless_the_user_says_otherwise(
-    wanted: dict[str, str], policy: str
-) -> None:
+def test_openmp_threads_wait_passively_unless_the_user_says_otherwise(wanted: dict[str, str], policy: str) -> None:
     code = """
 import atexit, os, sys
 atexit.register(lambda: print(*map(os.environ.get, ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")), "torch" in sys.modules))

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP are heard wherever the work waits."""
+"""Ctrl-C, SIGTERM and SIGHUP take effect wherever the work waits."""
 
 from __future__ import annotations
 

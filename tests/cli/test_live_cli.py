@@ -98,7 +98,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.mark.usefixtures("devices")
-def test_a_full_disk_is_told_at_once_and_captions_go_on(
+def test_a_full_disk_is_reported_at_once_and_captions_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def refuse(*_: object) -> None:
@@ -115,7 +115,7 @@ def test_a_full_disk_is_told_at_once_and_captions_go_on(
 
 
 @pytest.mark.usefixtures("devices")
-def test_a_session_tells_saves_and_records(
+def test_a_session_prints_saves_and_records(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     files = {"--save": "talk.json", "--record": "talk.mp4", "--text-file": "lines.txt"}

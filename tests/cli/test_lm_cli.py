@@ -1,4 +1,4 @@
-"""``avsr lm`` as a user runs it: text and tables in, a model out, and what is wrong said in a line."""
+"""``avsr lm`` as a user runs it: text and tables in, a model out, and errors in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avsr prepare``: its words to the user, and its exit codes."""
+"""``avsr prepare``: its messages and exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def avsr(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(exited.value.code or 0)
 
 
-def test_a_corpus_is_prepared_and_what_failed_is_told(
+def test_a_corpus_is_prepared_and_what_failed_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
 ) -> None:
     pack = tmp_path / "pack"
@@ -52,7 +52,7 @@ def test_a_corpus_is_prepared_and_what_failed_is_told(
     assert "not in the pack" not in capsys.readouterr().out
 
 
-def test_clips_that_drop_out_of_the_pack_are_told(
+def test_clips_that_drop_out_of_the_pack_are_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
 ) -> None:
     head, row, _ = table.read_text().splitlines()
@@ -79,7 +79,7 @@ def test_ctrl_c_says_how_to_go_on(
     assert capsys.readouterr().err == says
 
 
-def test_times_of_words_that_cannot_be_used_are_told(
+def test_times_of_words_that_cannot_be_used_are_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], table: Path, tmp_path: Path
 ) -> None:
     head, row, _ = table.read_text().splitlines()
@@ -129,7 +129,7 @@ def test_words_are_found_and_what_is_not_is_counted(
 
 
 @pytest.mark.parametrize(("module", "extra"), [("pocketsphinx", "avsr[bench]"), ("soundfile", "avsr[train]")])
-def test_a_missing_extra_is_told_before_the_work(
+def test_a_missing_extra_is_reported_before_the_work(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     table: Path,

@@ -51,7 +51,7 @@ def test_files_are_written_though_nobody_reads_on(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "b.txt", "c.txt"]
 
 
-def test_files_are_written_before_a_full_standard_output_is_told(tmp_path: Path) -> None:
+def test_files_are_written_before_a_full_standard_output_is_reported(tmp_path: Path) -> None:
     done = shell("avsr transcribe a.mp4 b.mp4 -o out >/dev/full", tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("avsr: standard output cannot be written to: No space left")
@@ -67,23 +67,23 @@ def test_a_full_standard_output_is_one_message(verb: str, tmp_path: Path) -> Non
     )
 
 
-def test_wrong_use_exits_2_though_it_cannot_be_said(tmp_path: Path) -> None:
+def test_wrong_use_exits_2_even_where_standard_error_is_full(tmp_path: Path) -> None:
     assert shell("avsr dance 2>/dev/full", tmp_path).returncode == 2
 
 
-def test_a_closed_standard_output_is_nobody_who_reads(tmp_path: Path) -> None:
+def test_a_closed_standard_output_is_no_error(tmp_path: Path) -> None:
     done = shell("avsr models >&-", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("nothing", ["<&-", "</dev/null"])
-def test_what_a_daemon_is_given_is_nothing_piped_in(nothing: str, tmp_path: Path) -> None:
+def test_a_closed_or_null_standard_input_is_not_read(nothing: str, tmp_path: Path) -> None:
     done = shell(f"avsr transcribe - {nothing}", tmp_path)
     assert done.returncode == 2
     assert "nothing is piped in" in done.stderr
 
 
-def test_a_terminal_that_is_gone_ends_nothing() -> None:
+def test_a_terminal_that_closes_does_not_end_the_work() -> None:
     code = (
         "import signal, sys, avsr.cli.output as output\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"

@@ -74,7 +74,7 @@ def test_a_table_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
     assert (first.seconds, second.seconds) == (1.0, 2.0)
 
 
-def test_a_file_much_shorter_than_its_table_says_lacks_something(tmp_path: Path) -> None:
+def test_a_file_much_shorter_than_its_table_says_is_reported(tmp_path: Path) -> None:
     table = tmp_path / "some.tsv"
     table.write_text(HEADER + "a.mp4\ts1\ttrain\t3.0\nb.mp4\ts1\ttrain\t \nc.mp4\ts1\ttrain\nd.mp4\ts1\ttrain\t3\n")
     stated, empty, left_out, rounded = read_table(table)
@@ -152,7 +152,7 @@ def test_neither_a_file_nor_a_voice_nor_a_recording_both_trains_and_tests(tmp_pa
     assert unfit == {*speakers, *names} - {"c", "rain-C", "y"}
 
 
-def test_a_file_of_two_names_does_not_test_where_it_trains(tmp_path: Path) -> None:
+def test_a_training_file_with_a_second_name_is_not_used_for_testing(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / f"{name}.ogg").touch()
     (tmp_path / "d.ogg").symlink_to("c.ogg")

@@ -79,7 +79,7 @@ def test_grid_names_say_what_is_said_and_speakers_decide_the_split(tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [b"0 x sil\n", b"0 1\n", b"10 5 bin\n", b"0 1 sil\n", b"", b"\xff\xfe"])
-def test_a_malformed_alignment_leaves_its_clip_untold_and_no_other(tmp_path: Path, content: bytes) -> None:
+def test_a_malformed_alignment_leaves_only_its_own_clip_without_a_transcript(tmp_path: Path, content: bytes) -> None:
     for name in ("bbaf2n", "lrwz1s"):
         put(tmp_path / "s1" / f"{name}.mpg")
         put(tmp_path / "s1" / f"{name}.align", ALIGNED).write_bytes(content if name == "bbaf2n" else ALIGNED.encode())
@@ -152,7 +152,9 @@ def test_some_lrs3_speakers_are_set_aside_for_dev_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["Conf: 5\n", "Text: A\nText: B\n", "Text: A\nWORD START END\nA 1\n", None])
-def test_malformed_or_missing_notes_leave_their_clip_untold_and_no_other(tmp_path: Path, content: str | None) -> None:
+def test_malformed_or_missing_notes_leave_only_their_own_clip_without_a_transcript(
+    tmp_path: Path, content: str | None
+) -> None:
     for name in ("00001", "00002"):
         put(tmp_path / "test" / "abc" / f"{name}.mp4")
         put(tmp_path / "main" / "abc" / f"{name}.mp4")

@@ -22,7 +22,7 @@ NOISY = [CLEAN, Condition("white", 0.0), Condition("white", -5.0)]
 
 @dataclass
 class FakeSystem:
-    """Hears everything but the last word, and in louder sound one word less; counts what it is asked."""
+    """Recognises all but the last word, in louder sound one word less; counts its calls."""
 
     name: str = "fake"
     uses_sound: bool = True

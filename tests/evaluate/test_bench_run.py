@@ -93,7 +93,7 @@ def test_a_broken_clip_is_left_out_and_the_others_are_measured(tmp_path: Path, b
     assert {clip for clip, _, _ in journal.results} == {"0.mp4", "2.mp4"}
 
 
-def test_what_a_clip_lacks_is_told_also_by_the_run_that_finds_it_measured(tmp_path: Path) -> None:
+def test_a_clips_defect_is_also_reported_by_a_run_that_finds_it_measured(tmp_path: Path) -> None:
     clips = corpus(tmp_path, DEMO / "bin_blue.mp4")
     clips["1.mp4"].path.unlink()
     content = (DEMO / "bin_blue.mp4").read_bytes()
@@ -107,7 +107,7 @@ def test_what_a_clip_lacks_is_told_also_by_the_run_that_finds_it_measured(tmp_pa
         assert "ends after 4.0 s of the 5.0 s" in journal.defects["2.mp4"]
 
 
-def test_a_broken_noise_is_no_broken_clip(tmp_path: Path, babble: Path) -> None:
+def test_a_broken_noise_is_not_reported_as_a_broken_clip(tmp_path: Path, babble: Path) -> None:
     plan = plan_of(corpus(tmp_path, babble), FakeSystem())
     (tmp_path / "rain.wav").write_text("no media")
     noises = NoiseLibrary([NoiseKind("white", (("rain.wav", tmp_path / "rain.wav"),))], 0)
@@ -146,7 +146,7 @@ def test_a_published_layout_is_a_manifest_too(tmp_path: Path) -> None:
     }
 
 
-def test_a_clip_is_known_by_its_content_and_what_is_told_of_it_wherever_it_lies(tmp_path: Path) -> None:
+def test_a_clip_is_identified_by_its_content_and_metadata_wherever_it_lies(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "a.wav").write_bytes(b"one")
     row = "a.wav\ts\ttest\t1\tbin\tbin:0-1\n"
@@ -165,7 +165,7 @@ def test_a_clip_is_known_by_its_content_and_what_is_told_of_it_wherever_it_lies(
     assert known() is None
 
 
-def test_a_malformed_transcript_is_passed_over_and_told(tmp_path: Path) -> None:
+def test_a_malformed_transcript_is_skipped_and_reported(tmp_path: Path) -> None:
     (tmp_path / "s3").mkdir()
     for name in ("bbaf2n", "lrwz1s"):
         (tmp_path / "s3" / f"{name}.mpg").touch()

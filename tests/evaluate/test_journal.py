@@ -23,7 +23,7 @@ def result(text: str) -> Result:
     return Result(text, 0.25, 0.1, None, 0.123456, None, 0.5, 3.0)
 
 
-def test_what_was_written_is_there_again(tmp_path: Path) -> None:
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     mix = Mix(("r.wav@3", "s.wav@0"), "ff", -20.125, None)
     with Journal(tmp_path, SETTINGS) as journal:
         journal.add_mix("a", RAIN, mix)
@@ -96,14 +96,14 @@ def test_a_clip_that_was_measured_must_be_the_same(tmp_path: Path) -> None:
     Journal(tmp_path, {"clips": {"a": "1", "b": "2", "c": "3", "d": "4"}}).__exit__(None, None, None)
 
 
-def test_results_of_clips_of_which_nothing_is_known_are_refused(tmp_path: Path) -> None:
+def test_results_of_clips_without_a_known_hash_are_refused(tmp_path: Path) -> None:
     with Journal(tmp_path, {"corpus_sha256": "1"}) as journal:
         journal.add_result("a", CLEAN, "av@320", result("bin"))
     with pytest.raises(InputError, match="clips a was None and is '1' now"):
         Journal(tmp_path, {"clips": {"a": "1"}})
 
 
-def test_settings_that_nothing_was_measured_with_bind_nobody(tmp_path: Path) -> None:
+def test_settings_without_results_may_be_replaced(tmp_path: Path) -> None:
     other = {**SETTINGS, "seed": 1}
     Journal(tmp_path, SETTINGS).__exit__(None, None, None)
     with Journal(tmp_path, other) as journal:

@@ -65,7 +65,7 @@ def test_two_runs_are_the_same_byte_for_byte_but_for_their_times(out: Path, babb
     assert "timings.json" in differ
 
 
-def test_every_file_tells_the_same(out: Path) -> None:
+def test_all_files_agree(out: Path) -> None:
     results = json.loads((out / "results.json").read_text())
     assert results["num_clips"] == 3
     assert "basic" in results["text_normalisation"]
@@ -91,7 +91,7 @@ def test_every_file_tells_the_same(out: Path) -> None:
     assert not any("rtf" in key or "compute" in key for cell in results["scores"] for key in cell)
 
 
-def test_the_page_needs_nothing_beside_it_and_believes_no_file_name(out: Path) -> None:
+def test_the_page_is_self_contained_and_escapes_file_names(out: Path) -> None:
     page = (out / "report.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     assert "data:image/png;base64," in page

@@ -1,4 +1,4 @@
-"""PocketSphinx beside us: a fair chance on GRID, and clear words where it cannot be used."""
+"""PocketSphinx for comparison: it works on GRID, and clear messages say where it cannot be used."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_what_was_said_has_no_mistakes(said: str) -> None:
 
 
 @pytest.mark.parametrize("errors", [NO_ERRORS, word_errors(" ", "bin")])
-def test_no_rate_is_made_up(errors: Errors) -> None:
+def test_without_reference_words_there_is_no_rate(errors: Errors) -> None:
     with pytest.raises(ZeroDivisionError):
         _ = errors.rate
 

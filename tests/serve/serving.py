@@ -1,4 +1,4 @@
-"""A real server on a free port, and a client that says what it is told."""
+"""A real server on a free port, and a client that sends what a test says."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Server:
         assert not self._thread.is_alive()
 
     def kill(self) -> None:
-        """Break everything off at once, as the end of its process does: nobody hears why, nobody can connect."""
+        """Close all sockets at once, as the end of the process would: no goodbye, and nobody can connect."""
         (listening,) = self._server.servers
 
         def break_off() -> None:

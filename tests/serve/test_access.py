@@ -53,7 +53,7 @@ def test_only_its_own_page_and_listed_pages_may_connect(serve: Serve) -> None:
         ("", "", False),
     ],
 )
-def test_a_page_is_ours_by_a_name_that_nobody_else_can_have(origin: str, host: str, is_ours: bool) -> None:
+def test_a_page_is_trusted_by_its_origin(origin: str, host: str, is_ours: bool) -> None:
     assert is_trusted(origin, host, ()) == is_ours
 
 
@@ -72,7 +72,7 @@ def test_the_token_is_asked_for(serve: Serve, clip: list[Packet]) -> None:
     assert WEB.get(f"{server.http}/healthz", headers=knowing).json()["max_sessions"] == 4
 
 
-def test_health_and_metrics_tell_and_hold_no_text(
+def test_health_and_metrics_are_served_and_hold_no_text(
     serve: Serve, clip: list[Packet], expected: Heard, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = serve()
@@ -93,7 +93,7 @@ def test_the_log_has_text_where_asked_for(
     assert expected.finals[0].text in capsys.readouterr().err
 
 
-def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
+def test_the_page_is_served_with_its_security_headers(serve: Serve) -> None:
     server = serve()
     page = WEB.get(f"{server.http}/")
     assert "<h1>Live captions</h1>" in page.text
@@ -117,7 +117,7 @@ def test_the_page_is_served_with_its_rules(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /"]
 )
-def test_who_takes_long_over_a_request_is_hung_up_on(
+def test_a_client_that_takes_long_over_a_request_is_disconnected(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
     monkeypatch.setattr("avsr.serve.transport.REQUEST_S", 0.5)
@@ -134,7 +134,7 @@ def test_who_takes_long_over_a_request_is_hung_up_on(
         assert hear(client, "done")
 
 
-def test_a_log_that_takes_nothing_stops_no_stream(
+def test_a_log_that_cannot_be_written_stops_no_stream(
     serve: Serve, clip: list[Packet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full(io.StringIO):
@@ -154,7 +154,7 @@ def test_a_log_that_takes_nothing_stops_no_stream(
     assert server.service.num_sessions == 0
 
 
-def test_a_client_that_pings_and_reads_no_answers_is_cut(serve: Serve) -> None:
+def test_a_client_that_pings_and_reads_no_answers_is_disconnected(serve: Serve) -> None:
     server = serve()
     server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that little is on its way
     with socket.socket() as client:
@@ -172,7 +172,7 @@ def test_a_client_that_pings_and_reads_no_answers_is_cut(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("before", [[], [CONFIG]])
-def test_a_text_that_is_no_utf_8_is_told_and_leaves_no_traceback(
+def test_text_that_is_not_utf_8_is_refused_without_a_traceback(
     serve: Serve, before: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with serve().talk() as client:

@@ -225,7 +225,7 @@ def test_a_camera_can_be_switched_off_and_on_while_the_stream_goes_on(page: Page
     assert server.service.metrics.value("avsr_sessions_total") == 1
 
 
-def test_a_full_server_is_told_on_the_page(page: Page, serve: Callable[..., Server]) -> None:
+def test_the_page_says_that_a_server_is_full(page: Page, serve: Callable[..., Server]) -> None:
     server = serve(limits=Limits(max_sessions=1, max_speed=FAST.max_speed))
     with server.talk() as client:
         client.send('{"type": "config"}')

@@ -1,4 +1,4 @@
-"""The client of `avsr send`: it goes past nobody else, goes on after a stream's end, and keeps what it has."""
+"""The client of `avsr send`: it uses no proxy, continues after the end of a stream, and keeps what it has received."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def events_of(server: Server, packets: Iterator[Packet], *, in_real_time: bool) 
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "ftp"])
-def test_no_proxy_of_the_environment_is_spoken_to(
+def test_a_proxy_in_the_environment_is_ignored(
     scheme: str, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as proxy:
@@ -109,7 +109,7 @@ def test_only_what_was_not_recognised_yet_counts_as_missed(monkeypatch: pytest.M
     assert client.notes == ("3.0 s have no captions: the server began anew, and they were no longer kept",)
 
 
-def test_what_a_lost_server_said_last_is_taken_back() -> None:
+def test_the_last_partial_of_a_lost_server_is_withdrawn() -> None:
     events: list[AnyEvent] = []
     client = Client("ws://127.0.0.1:1/ws", events.append)
     client._has_begun = True
@@ -137,7 +137,7 @@ def test_what_a_lost_server_said_last_is_taken_back() -> None:
     num_samples=st.integers(1, 96_000),
     rate=st.sampled_from([8_000, 44_100, 48_000]),
 )
-def test_what_has_arrived_is_not_sent_again_though_times_round(
+def test_what_has_arrived_is_not_sent_again_despite_rounded_times(
     base_s: float, start_s: float, num_samples: int, rate: int
 ) -> None:
     message = Sound(np.zeros(num_samples, np.int16), rate, base_s + start_s)
@@ -226,7 +226,7 @@ def test_a_second_ctrl_c_writes_what_has_arrived_at_once(told: list[str]) -> Non
         ("ws://me:secret@127.0.0.1/ws#token=x", "fragment identifier is meaningless"),
     ],
 )
-def test_what_is_no_address_is_told_with_one_that_is(url: str, told: str) -> None:
+def test_an_invalid_address_is_refused_with_an_example_of_a_valid_one(url: str, told: str) -> None:
     with pytest.raises(InputError, match=f"{told}; give one like ws://") as raised:
         Client(url, print)
     assert "secret" not in str(raised.value)
@@ -235,14 +235,14 @@ def test_what_is_no_address_is_told_with_one_that_is(url: str, told: str) -> Non
 @pytest.mark.parametrize(
     ("wrong", "told"), [("ws://{}", "answers, but not as .* HTTP 403"), ("wss://{}/ws", "answers, but not as .*SSL")]
 )
-def test_a_server_at_another_address_is_not_told_to_be_started(
+def test_a_server_that_answers_wrongly_is_not_reported_as_not_running(
     serve: Callable[..., Server], wrong: str, told: str
 ) -> None:
     with pytest.raises(AvsrError, match=told):
         asyncio.run(Client(wrong.format(serve().address), print).send([], Config()))
 
 
-def test_an_error_of_the_listener_is_none_of_the_connection(serve: Callable[..., Server]) -> None:
+def test_an_error_of_the_listener_is_not_taken_for_a_lost_connection(serve: Callable[..., Server]) -> None:
     server, told = serve(), []
 
     def fail(event: AnyEvent) -> None:

@@ -106,7 +106,7 @@ class SlowLine(Line):
             await asyncio.Event().wait()
 
 
-def test_who_comes_back_anew_waits_for_no_line_that_is_still_told_what_it_missed(
+def test_a_second_resume_does_not_wait_for_a_slow_first_one(
     engine: Recognizer, clip: list[Packet], expected: Heard
 ) -> None:
     end = json.dumps({"type": "end"})
@@ -129,7 +129,7 @@ def test_who_comes_back_anew_waits_for_no_line_that_is_still_told_what_it_missed
     assert captions_of(asyncio.run(run())) == rounded(expected.finals)
 
 
-def test_what_was_said_before_a_client_fell_silent_is_told(
+def test_an_idle_client_gets_the_captions_of_all_it_sent(
     serve: Callable[..., Server], clip: list[Packet], expected: Heard
 ) -> None:
     with serve(replace(FAST, idle_s=1.5)).talk() as client:
@@ -143,7 +143,7 @@ def test_what_was_said_before_a_client_fell_silent_is_told(
 
 
 @pytest.mark.parametrize("ends_in", [asyncio.CancelledError, RuntimeError])
-def test_nobody_takes_up_a_stream_while_a_lost_connection_still_works_on_it(
+def test_a_stream_is_not_resumed_while_a_lost_connection_still_works_on_it(
     ends_in: type[BaseException], engine: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the same message would count as not received, and come twice. A failure is told, so that it is not kept."""

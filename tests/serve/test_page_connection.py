@@ -51,13 +51,13 @@ def played(tmp_path: Path, play: str) -> dict[str, Any]:
     return told
 
 
-def test_a_full_server_is_told_and_not_called_a_lost_connection(tmp_path: Path) -> None:
+def test_a_full_server_is_not_reported_as_a_lost_connection(tmp_path: Path) -> None:
     busy = 'at().hear({ type: "error", code: "busy", message: "all is in use", retry: true }); at().lose();'
     told = played(tmp_path, f"open({{ time: 0, segment: 0 }}); {busy} retry(); {busy}")
     assert told["states"] == ["Connecting …", "All is in use.", "All is in use."]
 
 
-def test_a_connection_lost_while_the_last_words_are_waited_for_is_taken_up_again(tmp_path: Path) -> None:
+def test_a_connection_lost_while_waiting_for_the_last_words_is_resumed(tmp_path: Path) -> None:
     told = played(
         tmp_path,
         """
@@ -75,7 +75,7 @@ def test_a_connection_lost_while_the_last_words_are_waited_for_is_taken_up_again
     assert told["captions"] == [[0, 0.2], [1, 0.7]]
 
 
-def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_reconnecting_is_given_up_after_a_while(tmp_path: Path) -> None:
     told = played(
         tmp_path,
         """
@@ -87,7 +87,7 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(tmp_path: P
     assert told["states"][-1].startswith("Stopped. The connection was lost")
 
 
-def test_what_a_lost_server_said_last_is_taken_back(tmp_path: Path) -> None:
+def test_the_last_partial_of_a_lost_server_is_withdrawn(tmp_path: Path) -> None:
     told = played(
         tmp_path,
         """

@@ -121,7 +121,7 @@ def test_wrong_use_is_one_line_on_stderr(
     assert told.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
+def test_a_port_that_is_taken_is_reported_before_the_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load(*_: object, **__: object) -> None:
@@ -136,7 +136,7 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(
     assert told.count("\n") == 1
 
 
-def test_a_host_that_cannot_exist_is_told() -> None:
+def test_a_host_that_cannot_exist_is_reported() -> None:
     for host in ("a..b", "é..b"):
         with pytest.raises(DeviceError, match="cannot listen on"):
             listen(host, 0)
@@ -204,7 +204,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("locked.pem", "locked.key", "password"),
     ],
 )
-def test_a_certificate_that_cannot_be_used_is_told_before_the_model_is_loaded(
+def test_a_certificate_that_cannot_be_used_is_reported_before_the_model_is_loaded(
     certificate: str,
     key: str,
     said: str,
@@ -228,7 +228,7 @@ def test_a_certificate_and_its_key_are_taken(keys: Path) -> None:
     check_certificate(keys / "one.pem", keys / "one.key")
 
 
-def test_a_certificate_that_is_not_trusted_is_told_as_such(
+def test_a_certificate_that_is_not_trusted_is_reported_as_such(
     keys: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     identity = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

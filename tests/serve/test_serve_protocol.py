@@ -109,7 +109,7 @@ def header(tag: int = 1, t_s: float = 0.0, rate: int = 16_000) -> bytes:
         struct.pack("<Bd", 3, float("nan")) + b"x",
     ],
 )
-def test_wrong_framing_is_told(data: bytes) -> None:
+def test_wrong_framing_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse_media(data)
     assert caught.value.code == "bad_message"
@@ -129,12 +129,12 @@ def test_wrong_framing_is_told(data: bytes) -> None:
         (json.dumps({"type": "config", "token": "x" * 70_000}), "characters"),
     ],
 )
-def test_wrong_text_is_told_with_its_field(text: str, said: str) -> None:
+def test_wrong_text_is_refused_with_its_field(text: str, said: str) -> None:
     with pytest.raises(ProtocolError, match=said):
         parse_text(text)
 
 
-def test_clients_pass_over_fields_and_types_of_later_versions() -> None:
+def test_clients_ignore_fields_and_types_of_later_versions() -> None:
     assert parse_event('{"type": "applause", "loud": true}') is None
     for text in ("{", "[]", '{"duration": 3.0}', '{"type": "done"}', b"\xff"):
         with pytest.raises(InputError):

@@ -118,7 +118,7 @@ def test_many_clients_at_once_get_their_own_captions(serve: Serve, clip: list[Pa
     assert all(finals_of(events) == rounded(expected.finals) for events in results)
 
 
-def test_a_fifth_of_the_pictures_lost_and_all_in_bursts_is_what_a_stream_makes_of_it(
+def test_lost_pictures_and_bursts_give_the_captions_of_a_local_stream(
     serve: Serve, engine: Recognizer, clip: list[Packet]
 ) -> None:
     rng = np.random.default_rng(1)

@@ -11,7 +11,7 @@ STAGE = {"epochs": 1, "batch_size": 2}
 
 
 def train(work: Path) -> None:
-    """Train an ear, in ``work``, from the pack there."""
+    """Train an audio branch in ``work``, from the pack there."""
     assert not sys.modules.keys() & {"avsr", *MISSING}
     sys.modules.update(dict.fromkeys(MISSING))  # type: ignore[arg-type]  # None: it cannot be imported
     from avsr.train.job import Job

@@ -1,4 +1,4 @@
-"""Branches trained side by side: whatever happens to one, the other goes on, and what happened is said."""
+"""Branches trained in parallel: whatever happens to one, the other continues, and the failure is reported."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_half_a_message_is_the_end_of_its_worker_and_not_of_the_other(num_bytes:
     assert [report for report in heard if report.stage == "audio"] == said
 
 
-def test_a_branch_that_ends_without_a_word_is_told_with_its_exit_code() -> None:
+def test_a_branch_that_ends_silently_is_reported_with_its_exit_code() -> None:
     worker, mouth = worker_of("audio", 1)
     mouth.close()
     assert _listen([worker], lambda _: None) == [
@@ -93,7 +93,7 @@ def test_a_branch_that_ends_without_a_word_is_told_with_its_exit_code() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_a_worker_that_has_much_to_say_is_not_waited_for_in_vain(
+def test_a_worker_with_more_reports_than_its_pipe_holds_does_not_block_the_end(
     error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def talk() -> None:

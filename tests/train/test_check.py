@@ -92,7 +92,7 @@ def test_a_shard_that_is_cut_or_damaged_or_gone_is_named(finished: Path) -> None
     )
 
 
-def test_a_pack_that_is_not_finished_is_told(tmp_path: Path) -> None:
+def test_an_unfinished_pack_is_reported(tmp_path: Path) -> None:
     with PackWriter(tmp_path) as pack:
         add(pack, "s/a")
     ((what, problem),) = check_pack(tmp_path).findings
@@ -100,7 +100,7 @@ def test_a_pack_that_is_not_finished_is_told(tmp_path: Path) -> None:
     assert problem.startswith("is not finished")
 
 
-def test_what_failed_is_told_again(tmp_path: Path) -> None:
+def test_what_failed_is_reported_again(tmp_path: Path) -> None:
     with PackWriter(tmp_path) as pack:
         add(pack, "s/a")
     (tmp_path / "failed.tsv").write_text("path\treason\nb.mp4\tempty\n")

@@ -1,4 +1,4 @@
-"""What is done to pictures: each change does its one thing, to any number of them, and leaves its input alone."""
+"""Augmentations of pictures: each does one thing, to any number of pictures, and never changes its input."""
 
 from __future__ import annotations
 

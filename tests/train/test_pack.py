@@ -82,7 +82,7 @@ def test_times_that_do_not_fit_are_as_good_as_none(times: list[tuple[str, float,
     assert {c.path: c.words for c in PreparedCorpus(tmp_path).clips} == {clip.path: (), "fitting": fitting}
 
 
-def test_an_absent_sense_is_told(tmp_path: Path) -> None:
+def test_an_absent_sense_is_read_back_as_absent(tmp_path: Path) -> None:
     made = [
         (Clip(f"{heard}-{visible}", "s", "train", "", (), 5), bare(5, heard=heard, visible=visible))
         for heard, visible in ((True, False), (False, True))

@@ -86,7 +86,7 @@ def test_a_clip_comes_out_as_the_engine_sees_and_hears_it(demo_pack: Path) -> No
     assert media.sync_percent is not None
 
 
-def test_progress_is_told_file_by_file(quick: list[Path], tmp_path: Path) -> None:
+def test_progress_is_reported_file_by_file(quick: list[Path], tmp_path: Path) -> None:
     seen: list[tuple[int, int, int]] = []
     files = [said(Path(name)) for name in ("a", "bad", "a")]
     prepare(files, Path(), tmp_path, on_progress=lambda p: seen.append((p.num_done, p.num_files, len(p.failed))))
@@ -94,7 +94,7 @@ def test_progress_is_told_file_by_file(quick: list[Path], tmp_path: Path) -> Non
     assert seen[-1][2] == 1
 
 
-def test_a_broken_clip_is_listed_and_passed_over(quick: list[Path], tmp_path: Path) -> None:
+def test_a_broken_clip_is_listed_and_skipped(quick: list[Path], tmp_path: Path) -> None:
     result = prepare([said(Path("x/bad\t1")), said(Path("x/a"))], Path("x"), tmp_path)
     assert result.failed == {"bad\t1": "all broken"}
     assert (tmp_path / FAILED_FILE).read_text() == "path\treason\nbad\\\t1\tall broken\n"
@@ -249,7 +249,7 @@ def test_processes_are_bounded_whatever_the_length(
     assert asked_for == [3]
 
 
-def test_a_killed_run_leaves_no_process_and_is_gone_on_with(in_threads: None, tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_process_and_can_be_resumed(in_threads: None, tmp_path: Path) -> None:
     rows = []
     for index in range(4):
         (tmp_path / f"{index}.ogg").symlink_to(SOUND)

@@ -1,4 +1,4 @@
-"""Two processes that torchrun starts learn what one learns."""
+"""Two processes started by torchrun learn exactly what a single one does."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_two_processes_of_which_one_was_killed_have_the_losses_and_weights_of_on
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "uneven").values())
 
 
-def test_a_process_alone_has_nobody_to_ask() -> None:
+def test_a_single_process_does_not_communicate() -> None:
     alone = Processes()
     values = torch.tensor([1.0, 2.0])
     assert alone.is_first

@@ -159,7 +159,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 
 
 @pytest.mark.usefixtures("_in_this_process")
-def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, tmp_path: Path) -> None:
+def test_speech_without_pictures_trains_the_audio_branch_and_never_the_video_branch(data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
     packs = gather.gather_packs(recipe, data, tmp_path)
     job = Job(recipe, packs, tmp_path, run.make_preprocessing(recipe, packs, tmp_path, None))
@@ -170,7 +170,7 @@ def test_speech_without_a_picture_teaches_the_ear_and_never_the_eye(data: Path, 
         assert {clip.split for clip in clips} == {"train"}
 
 
-def test_sentences_without_a_face_teach_all_but_the_eye(pack: Path, tmp_path: Path) -> None:
+def test_sentences_without_a_face_train_all_but_the_video_branch(pack: Path, tmp_path: Path) -> None:
     clip, made = make_clip(["bin"], 0)
     heard = replace(made, lips=made.lips * 0, visible=~made.heard)
     packs = {name: tmp_path / name for name in ("voices", "talkers")}
@@ -191,7 +191,7 @@ def test_sentences_without_a_face_teach_all_but_the_eye(pack: Path, tmp_path: Pa
     assert len(without.sources("fusion", PreparedCorpus(pack))) == 1
 
 
-def test_all_packs_of_a_stage_share_one_room_in_a_worker_as_well(pack: Path, tmp_path: Path) -> None:
+def test_all_packs_of_a_stage_share_one_memory_budget_also_in_a_worker(pack: Path, tmp_path: Path) -> None:
     clip, made = make_clip(["bin"], 0)
     packs = {name: tmp_path / name for name in ("voices", "talkers")}
     for directory in packs.values():
@@ -216,7 +216,7 @@ def test_a_branch_without_epochs_needs_a_model_to_go_on_from(tmp_path: Path) -> 
         recipe_of(fusion={"epochs": 0})
 
 
-def test_words_are_never_lent_to_lips_alone() -> None:
+def test_words_are_never_swapped_for_the_video_branch() -> None:
     with pytest.raises(ValueError, match=r"video\.augment\.word_swap_share"):
         recipe_of(video={"epochs": 1, "augment": {"word_swap_share": 0.3}})
 
@@ -320,7 +320,7 @@ def test_what_cannot_be_used_is_found_before_the_work_begins(
     refuse(InputError, "noise: has no clip of the splits 'babble' and 'noise'")
 
 
-def test_nothing_goes_on_from_the_work_on_another_model(tmp_path: Path) -> None:
+def test_work_on_another_model_is_not_resumed(tmp_path: Path) -> None:
     """Two models may have the same name and version: what `finetune` makes of `default` has."""
     tiny_recognizer(tmp_path / "start")
     start = load_bundle(tmp_path / "start")
@@ -332,7 +332,7 @@ def test_nothing_goes_on_from_the_work_on_another_model(tmp_path: Path) -> None:
         run._claim(tmp_path / "work", recipe_of(), replace(start, weights=b"others"))
 
 
-def test_nothing_goes_on_with_other_clips(tmp_path: Path) -> None:
+def test_work_with_other_clips_is_not_resumed(tmp_path: Path) -> None:
     """Else an epoch might have fewer steps than are done of it already, and a card tell of clips never heard."""
     work, corpus = tmp_path / "work", tmp_path / "corpus"
     work.mkdir()
@@ -371,7 +371,7 @@ def test_a_slip_in_a_recipe_can_be_mended_until_a_stage_begins(tmp_path: Path) -
         run._claim(tmp_path, recipe_of(vocab_size=40), None)
 
 
-def test_two_runs_never_share_a_place(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_never_share_a_work_directory(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "STOP_PATIENCE_S", 0.0)
     with lock(tmp_path / "work"), pytest.raises(InputError, match="work: another process is writing it"):
         run.run_recipe(recipe_of(), data, tmp_path / "work", tmp_path / "bundle")

@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or interrupted anywhere ends with the very weights and losses of one that was not."""
+"""A run that was killed, stopped or interrupted anywhere ends with exactly the weights and losses of any other run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_run_that_is_lost_after_every_single_step_ends_with_the_same_weights(
 
 
 @pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
-def test_a_process_killed_in_the_middle_of_an_epoch_is_gone_on_with_exactly(
+def test_a_process_killed_in_the_middle_of_an_epoch_is_resumed_exactly(
     make_trainer: MakeTrainer, pack: Path, tmp_path: Path, readied: ForkServerContext
 ) -> None:
     settings = {"epochs": 5, "batch_size": 2}
@@ -118,7 +118,7 @@ def test_a_run_that_is_told_to_stop_finishes_its_step_and_keeps_it(
     assert same_weights(tmp_path, tmp_path / "whole")
 
 
-def test_a_wish_to_stop_after_the_last_step_is_not_forgotten(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_stop_request_after_the_last_step_is_not_forgotten(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def stop_at_the_end(report: Report) -> None:
         if isinstance(report, StageNote) and report.text.startswith("epoch 1"):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -139,7 +139,7 @@ def test_a_second_ctrl_c_interrupts_at_once(make_trainer: MakeTrainer, tmp_path:
     assert not (tmp_path / CHECKPOINT).exists()
 
 
-def test_two_runs_never_train_in_one_place(
+def test_two_runs_never_train_in_one_directory(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "STOP_PATIENCE_S", 0.0)

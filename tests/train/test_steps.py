@@ -93,7 +93,7 @@ def test_workers_never_change_what_is_learnt_from(maker_of: Any) -> None:
 
 
 class Doomed(StepMaker):
-    """The terminal ends, which is for the trainer to hear; then something takes all the memory."""
+    """Gets SIGHUP, which only the trainer must handle, as the terminal closes; then is killed, as if out of memory."""
 
     has_lived: Path
 
@@ -106,7 +106,7 @@ class Doomed(StepMaker):
 
 @pytest.fixture
 def damaged(tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer) -> tuple[Any, ...]:
-    """What a maker of steps is made of, with a clip that is damaged."""
+    """The arguments of a `StepMaker` with a damaged clip."""
     write_pack(tmp_path, [make_clip(["bin"], 0)])
     shard_path(tmp_path, 0).write_bytes(bytes(shard_path(tmp_path, 0).stat().st_size))
     source = Source(corpus := PreparedCorpus(tmp_path), list(corpus.clips))
@@ -116,13 +116,13 @@ def damaged(tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer) -> tu
 @pytest.mark.timeout(300)  # a busy machine takes long to import PyTorch
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.usefixtures("_readied")
-def test_a_damaged_clip_is_told_in_our_own_words(damaged: tuple[Any, ...], workers: int) -> None:
+def test_a_damaged_clip_raises_an_error_of_ours(damaged: tuple[Any, ...], workers: int) -> None:
     with pytest.raises(InputError, match=r"^\S+: 0\.mp4 is damaged in it"):
         list(make_steps(StepMaker(*damaged), Position(0, 0), workers=workers))
 
 
 @pytest.mark.timeout(300)  # processes import PyTorch anew
-def test_what_ends_a_worker_is_told_in_our_own_words(tmp_path: Path, damaged: tuple[Any, ...]) -> None:
+def test_the_death_of_a_worker_raises_an_error_of_ours(tmp_path: Path, damaged: tuple[Any, ...]) -> None:
     doomed = Doomed(*damaged)
     doomed.has_lived = tmp_path / "has_lived"
     with pytest.raises(AvsrError, match=r"^DataLoader worker .* with fewer --workers"):
@@ -202,7 +202,7 @@ def test_an_epoch_draws_every_clip_and_fractions_anew(corpus: PreparedCorpus) ->
     assert {len(group) for plan in plans for batch in plan for group in batch} == {1, 2}
 
 
-def test_no_two_places_have_the_same_dice() -> None:
+def test_no_two_places_share_a_generator() -> None:
     places = [
         (purpose, 1, epoch, step, index)
         for purpose in RngPurpose
@@ -223,7 +223,7 @@ def test_shares_are_everything_once_and_about_equal(num_items: int, count: int) 
 
 @pytest.mark.parametrize("num_joined", [1, 2])
 @pytest.mark.parametrize(("kept_lips_share", "snr_db"), [(0.0, None), (1.0, None), (1.0, 0.0)])
-def test_lips_beside_lent_words_are_kept_in_clear_sound_only(
+def test_lips_beside_swapped_words_are_kept_in_clear_sound_only(
     maker_of: Any, num_joined: int, kept_lips_share: float, snr_db: float | None
 ) -> None:
     noisy = {} if snr_db is None else {"noise_share": 1.0, "snr_low_db": snr_db, "snr_high_db": snr_db}
@@ -257,8 +257,10 @@ def test_a_voice_without_a_face_never_contradicts_its_lips(tmp_path: Path, maker
         assert maker._example([(source, corpus.clips[0])], np.random.default_rng(seed)).lips_match
 
 
-def test_words_are_lent_among_what_is_heard(tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer) -> None:
-    """A film without sound would lend silence, which passes for a word."""
+def test_words_are_swapped_only_among_clips_with_sound(
+    tmp_path: Path, features: FeatureConfig, tokenizer: Tokenizer
+) -> None:
+    """A film without sound would give silence in place of a word."""
     (heard, heard_data), (other, other_data), (silent, silent_data) = (
         make_clip([word, "blue", "lay"], index) for index, word in enumerate(("bin", "lay", "red"))
     )

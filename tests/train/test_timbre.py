@@ -135,7 +135,7 @@ def test_formants_move_without_the_pitch(seed: int) -> None:
     assert 0.2 < abs(12 * np.log2(formant_of(heard) / FORMANT_HZ)) < 4.6
 
 
-def test_without_the_new_settings_the_dice_fall_as_they_did() -> None:
+def test_without_the_new_settings_the_random_draws_stay_the_same() -> None:
     rng = np.random.default_rng(4)
     _change_sound(vowel(), AugmentConfig.model_validate(STILL), SILENCE, rng)
     expected = np.random.default_rng(4)

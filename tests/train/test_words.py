@@ -1,4 +1,4 @@
-"""Lent words: the sentence says what its sound says, whoever says it."""
+"""Swapped words: the transcript and the word times are those of the sound, whoever speaks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_word_is_heard_where_it_is_said_to_be(
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2), st.floats(-7, 7))
-def test_pictures_go_slower_or_faster_in_a_lent_word_and_on_as_before(place: int, ticks: float) -> None:
+def test_pictures_go_slower_or_faster_in_a_swapped_word_and_then_as_before(place: int, ticks: float) -> None:
     (clip, data), (donor, donor_data) = MADE[0], MADE[1]
     numbered = np.broadcast_to(np.arange(clip.num_ticks, dtype=np.uint8)[:, None, None], data.lips.shape)
     if ticks < 0:  # the other way round: the old word is the short one
@@ -81,7 +81,7 @@ def test_pictures_go_slower_or_faster_in_a_lent_word_and_on_as_before(place: int
         assert first - 1 <= within[0] <= first + step and last - step - 1 <= within[-1] <= last
 
 
-def test_a_word_lent_to_its_own_clip_changes_nothing_but_fades() -> None:
+def test_a_word_swapped_with_itself_changes_nothing_but_fades() -> None:
     clip, data = MADE[0]
     changed, made = replace_word(clip, data, 1, clip, data)
     assert changed == clip
@@ -129,7 +129,7 @@ def test_words_may_be_of_any_length_and_anywhere_in_their_clips(
     assert changed.words[0].end_s <= made.num_ticks * TICK_S + 1e-9
 
 
-def test_words_are_lent_as_loud_as_the_speech_around_them() -> None:
+def test_swapped_words_are_as_loud_as_the_speech_around_them() -> None:
     (clip, data), (donor, donor_data) = MADE[0], MADE[1]
     whispered = replace(donor_data, audio=donor_data.audio / 3)
     _, made = replace_word(clip, data, 0, donor, whispered)
@@ -137,7 +137,7 @@ def test_words_are_lent_as_loud_as_the_speech_around_them() -> None:
     assert np.allclose(made.audio, usual.audio, atol=1e-4)
 
 
-def test_a_word_is_heard_where_it_is_lent_and_what_was_silent_around_it_stays_so() -> None:
+def test_a_swapped_word_is_heard_and_the_silence_around_it_stays() -> None:
     (clip, data), (donor, donor_data) = MADE[0], MADE[1]
     silent = replace(data, heard=np.zeros(clip.num_ticks, np.bool_))
     changed, made = replace_word(clip, silent, 1, donor, donor_data)
@@ -146,7 +146,7 @@ def test_a_word_is_heard_where_it_is_lent_and_what_was_silent_around_it_stays_so
     assert np.array_equal(made.heard, (middles_s >= word.start_s) & (middles_s < word.end_s))
 
 
-def test_who_is_no_lender_borrows_nothing() -> None:
+def test_clips_that_are_no_donors_stay_as_they_are() -> None:
     (clip, data), (donor, donor_data) = MADE[0], MADE[1]
     lent = swap_words(clip, data, WordDonors([donor]), lambda _: donor_data, 1.0, np.random.default_rng(0))
     assert lent == (clip, data)
@@ -183,7 +183,7 @@ def test_places_with_few_words_to_choose_from_are_seldom_changed() -> None:
     assert 20 < asked[0] < 60 and 20 < asked[2] < 60
 
 
-def test_clips_without_a_time_for_every_word_neither_lend_nor_borrow() -> None:
+def test_clips_without_a_time_for_every_word_neither_give_nor_get_words() -> None:
     clip, data = MADE[0]
     untimed = replace(clip, words=())
 
