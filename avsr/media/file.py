@@ -105,7 +105,11 @@ class MediaFile:
         stated = [stream.duration * (stream.time_base or 0) for stream in streams if stream.duration]
         if stated:
             return float(max(stated))
-        return self._container.duration / 1e6 if self._container.duration else None
+        if not self._container.duration:
+            return None
+        # Matroska states when it ends, on its own clock.
+        begins_us = self._container.start_time if "matroska" in self._container.format.name else None
+        return (self._container.duration - (begins_us or 0)) / 1e6
 
     @property
     def position_s(self) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from media_clips import write_clip
 
 from avsr.media import open_media
 
@@ -56,3 +57,11 @@ def test_an_mp3_that_states_its_duration_is_missed_when_it_ends_before(tmp_path)
     position_s, duration_s, warnings = _read(path)
     assert position_s < 6 and duration_s == pytest.approx(8.0, abs=0.1)
     assert len(warnings) == 1 and "the end may be missing" in warnings[0]
+
+
+def test_a_matroska_that_was_cut_from_the_middle_ends_where_it_states(tmp_path):
+    path = tmp_path / "cut.mkv"
+    write_clip(path, audio_s=2.0, audio_start_s=300.0)
+    position_s, duration_s, warnings = _read(path)
+    assert (position_s, duration_s) == (pytest.approx(2.0, abs=0.05), pytest.approx(2.0, abs=0.05))
+    assert warnings == ()
