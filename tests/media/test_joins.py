@@ -99,6 +99,7 @@ def test_pieces_go_on_where_the_one_before_ended(spans: list[tuple[float, float]
     assert len(times.joins_at) == len(pieces) - 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.sampled_from([SOUND, PICTURES]), st.floats(-5e4, 5e4), st.integers(1, 5))
 def test_damaged_times_move_nothing_else(first: int, stream: int, shift_s: float, num_damaged: int) -> None:
     assume(not -BACK_S <= shift_s <= AHEAD_S)
