@@ -92,7 +92,8 @@ class JoinedTimes:
     def _hold(
         self, packet: AvPacket[Any], stated: Fraction, time: Fraction, stream: _Stream
     ) -> Iterator[AvPacket[Any]]:
-        if stream.held and stated < stream.held[-1][0]:
+        disorder_s = BACK_S if packet.stream.type == "video" else 0  # sound is never reordered
+        if stream.held and stream.run and time < stream.run[1] - disorder_s:
             yield from self._release(stream)
         if not stream.held:
             stream.run = None
@@ -114,21 +115,20 @@ class JoinedTimes:
             self._begin_a_piece(stream.piece)
         stream.piece, stream.run, stream.reached = stream.piece + 1, None, None
         if stream.held:
-            stated, last = stream.held[-1]
-            stream.reached = _end_of(last, stated + self._offsets[stream.piece])
+            stream.reached = self._offsets[stream.piece] + max(_end_of(last, stated) for stated, last in stream.held)
         yield from self._release(stream)
 
     def _runs_on(self, stream: _Stream, time: Fraction) -> bool:
         """Add ``time`` to the run of doubtful times; tell whether it is long enough to be believed."""
         first, last = stream.run or (time, time)
-        stream.run = (first, time) if time >= last else (time, time)
+        stream.run = (first, max(last, time)) if time >= last - BACK_S else (time, time)
         return time - stream.run[0] >= PROOF_S
 
     def _begin_a_piece(self, before: int) -> None:
         """Let the piece after ``before`` begin at the latest time that any stream has reached."""
         end = max(stream.reached for stream in self._streams.values() if stream.reached is not None)
-        held = [stream.held[0] for stream in self._streams.values() if stream.held and stream.piece == before]
-        self._offsets.append(end - min(stated for stated, _ in held))
+        held = [stated for stream in self._streams.values() if stream.piece == before for stated, _ in stream.held]
+        self._offsets.append(end - min(held))
         self.joins_at.append(end)
 
     def _release(self, stream: _Stream) -> Iterator[AvPacket[Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import av
@@ -33,11 +34,17 @@ class FakePacket:
     duration: int
     time_base: Fraction = CLOCK
     name: tuple[int, ...] = ()
+    has_dts: bool = True
 
     @property
     def dts(self) -> int | None:
-        """The same: nothing is reordered."""
-        return self.pts
+        """The same, or not stated."""
+        return self.pts if self.has_dts else None
+
+    @property
+    def stream(self) -> SimpleNamespace:
+        """Its track."""
+        return SimpleNamespace(type="video" if self.stream_index == PICTURES else "audio")
 
     @dts.setter
     def dts(self, _: int | None) -> None:
@@ -167,6 +174,18 @@ def test_packets_without_a_time_are_not_held_for_ever() -> None:
     for packet in [*piece(0, 5.0, 2.0), *piece(1, 1.0, 0.1), *untimed]:
         num_out += len(list(times.place(cast(Any, packet))))
     assert num_out > MAX_HELD
+
+
+@pytest.mark.parametrize("kinds", [(PICTURES,), (SOUND, PICTURES)])
+def test_pictures_go_on_with_what_follows_a_join_in_whatever_order_they_are_decoded(kinds: tuple[int, ...]) -> None:
+    """In Matroska FFmpeg makes up when pictures are decoded: after a join, when each is shown."""
+    first, second = ([p for p in each if p.stream_index in kinds] for each in (piece(0, 0.0, 4.0), piece(1, 0.0, 4.0)))
+    order = iter(np.arange(100).reshape(-1, 4)[:, [3, 1, 0, 2]].ravel())  # each four by one that is shown after them
+    pictures = [packet for packet in second if packet.stream_index == PICTURES]
+    second = [pictures[next(order)] if p.stream_index == PICTURES else p for p in second]
+    out, times = placed(first + second)
+    assert [float(time) for time in times.joins_at] == pytest.approx([4.0], abs=0.05)
+    assert all(seconds(packet) > 3.95 for packet in out if packet.name[0] == 1)
 
 
 def test_a_short_last_piece_is_not_lost() -> None:
