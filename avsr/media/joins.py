@@ -148,8 +148,8 @@ class JoinedTimes:
 
 
 def _stated_time(packet: AvPacket[Any]) -> Fraction | None:
-    """Return when a packet is to be decoded: unlike ``pts``, that rises from packet to packet."""
-    time = packet.dts if packet.dts is not None else packet.pts
+    """Return when a packet is to be decoded: unlike ``pts`` of pictures, that rises from packet to packet."""
+    time = packet.pts if packet.dts is None and packet.stream.type == "audio" else packet.dts
     return time * packet.time_base if time is not None and packet.time_base else None
 
 

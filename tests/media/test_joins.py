@@ -188,6 +188,16 @@ def test_pictures_go_on_with_what_follows_a_join_in_whatever_order_they_are_deco
     assert all(seconds(packet) > 3.95 for packet in out if packet.name[0] == 1)
 
 
+def test_a_picture_shown_long_after_it_is_decoded_is_no_join() -> None:
+    """In Matroska FFmpeg does not know when the first two are decoded."""
+    order = [0, 8, *range(1, 8), *range(9, 20)]
+    packets = [FakePacket(PICTURES, round(0.2 * i / CLOCK), round(0.2 / CLOCK), name=(0, i)) for i in order]
+    packets[0].has_dts = packets[1].has_dts = False
+    out, times = placed(packets)
+    assert out == packets
+    assert times.joins_at == []
+
+
 def test_a_short_last_piece_is_not_lost() -> None:
     out, times = placed(joined([piece(0, 0.0, 3.0), piece(1, 0.0, 0.3)]))
     assert [float(time) for time in times.joins_at] == pytest.approx([3.0])
