@@ -66,7 +66,7 @@ class JoinedTimes:
                 yield from self._release(stream)
                 yield packet
             return
-        while stream.piece + 1 < len(self._offsets) and self._is_of_the_next_piece(stated, stream):
+        for _ in range(self._piece_of(stated, stream) - stream.piece):
             yield from self._go_on_to_the_next_piece(stream)
         time = stated + self._offsets[stream.piece]
         ahead = Fraction(0) if stream.reached is None else time - stream.reached
@@ -101,14 +101,19 @@ class JoinedTimes:
         if self._runs_on(stream, time):
             yield from self._go_on_to_the_next_piece(stream)
 
-    def _is_of_the_next_piece(self, stated: Fraction, stream: _Stream) -> bool:
-        """Whether ``stated`` is nearer to the streams in the next piece when shifted as they are than as this one is.
+    def _piece_of(self, stated: Fraction, stream: _Stream) -> int:
+        """Return the piece, of this one and later ones, in which ``stated`` is nearest to its neighbours in the file.
 
-        Packets that are neighbours in a file have similar times.
+        Those are the packets of streams that are there already; in the stream's own piece, the packet before, since
+        the last picture of a piece may be held back until the next one comes.
         """
-        there = max(other.reached or Fraction(0) for other in self._streams.values() if other.piece > stream.piece)
-        here, next_one = self._offsets[stream.piece : stream.piece + 2]
-        return abs(stated + next_one - there) < abs(stated + here - there)
+        there = max(other.reached or Fraction(0) for other in self._streams.values())
+
+        def distance(piece: int) -> Fraction:
+            known = stream.reached if piece == stream.piece and stream.reached is not None else there
+            return abs(stated + self._offsets[piece] - known)
+
+        return min(range(stream.piece, len(self._offsets)), key=distance)
 
     def _go_on_to_the_next_piece(self, stream: _Stream) -> Iterator[AvPacket[Any]]:
         if stream.piece + 1 == len(self._offsets):

@@ -198,6 +198,18 @@ def test_a_picture_shown_long_after_it_is_decoded_is_no_join() -> None:
     assert times.joins_at == []
 
 
+def test_the_last_picture_of_a_piece_is_its_own_however_late_the_next_one_comes() -> None:
+    sound, pictures = ([p for p in piece(0, 1.4, 4.0) if p.stream_index == kind] for kind in (SOUND, PICTURES))
+    after = [p for p in piece(1, 1.4, 6.0) if p.stream_index == SOUND or seconds(p) >= 4.4]
+    next_one = next(index for index, packet in enumerate(after) if packet.stream_index == PICTURES)
+    given_packets = [*sorted([*sound, *pictures[:-1]], key=seconds), *after[:next_one], pictures[-1], *after[next_one:]]
+    out, times = placed(given_packets)
+    assert [float(time) for time in times.joins_at] == pytest.approx([5.4], abs=0.05)
+    shown_s = [seconds(packet) for packet in out if packet.stream_index == PICTURES]
+    assert shown_s[:100] == pytest.approx([1.4 + 0.04 * index for index in range(100)])
+    assert shown_s[100] == pytest.approx(8.4, abs=0.05)
+
+
 def test_a_short_last_piece_is_not_lost() -> None:
     out, times = placed(joined([piece(0, 0.0, 3.0), piece(1, 0.0, 0.3)]))
     assert [float(time) for time in times.joins_at] == pytest.approx([3.0])
