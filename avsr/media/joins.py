@@ -43,6 +43,13 @@ class _Stream:
     run: tuple[Fraction, Fraction] | None = None
     held: list[tuple[Fraction, AvPacket[Any]]] = field(default_factory=list)
 
+    def believe_leap(self) -> None:
+        """Accept packets after a leap ahead, however few, as what follows a gap."""
+        if self.run is not None and not self.held:
+            if self.run[0] < self.run[1]:
+                self.reached = self.run[1]
+            self.run = None
+
 
 class JoinedTimes:
     """Puts packets, in the order of the file, on one common clock; ``joins_at`` are the times at which pieces meet.
@@ -95,8 +102,7 @@ class JoinedTimes:
         disorder_s = BACK_S if packet.stream.type == "video" else 0  # sound is never reordered
         if stream.held and stream.run and time < stream.run[1] - disorder_s:
             yield from self._release(stream)
-        if not stream.held:
-            stream.run = None
+        stream.believe_leap()
         stream.held.append((stated, packet))
         if self._runs_on(stream, time):
             yield from self._go_on_to_the_next_piece(stream)
@@ -131,6 +137,8 @@ class JoinedTimes:
 
     def _begin_a_piece(self, before: int) -> None:
         """Let the piece after ``before`` begin at the latest time that any stream has reached."""
+        for stream in self._streams.values():
+            stream.believe_leap()
         end = max(stream.reached for stream in self._streams.values() if stream.reached is not None)
         held = [stated for stream in self._streams.values() if stream.piece == before for stated, _ in stream.held]
         self._offsets.append(end - min(held))

@@ -210,6 +210,13 @@ def test_the_last_picture_of_a_piece_is_its_own_however_late_the_next_one_comes(
     assert shown_s[100] == pytest.approx(8.4, abs=0.05)
 
 
+def test_what_follows_a_join_goes_on_behind_the_little_that_came_after_a_gap() -> None:
+    sound = [*piece(0, 0.0, 3.0), *piece(1, 8.0, 0.6), *piece(2, 0.0, 3.0)]
+    out, times = placed([packet for packet in sound if packet.stream_index == SOUND])
+    assert [float(time) for time in times.joins_at] == pytest.approx([8.6], abs=0.05)
+    assert (np.diff([seconds(packet) for packet in out]) >= 0).all()
+
+
 def test_a_short_last_piece_is_not_lost() -> None:
     out, times = placed(joined([piece(0, 0.0, 3.0), piece(1, 0.0, 0.3)]))
     assert [float(time) for time in times.joins_at] == pytest.approx([3.0])
