@@ -27,7 +27,7 @@ CLOSE_S = Fraction(1, 5)
 PROOF_S = 1
 """For this long the packets after a leap or a return must run on before it is believed."""
 MAX_HELD = 512
-"""Held packets at most, where packets without a time follow them."""
+"""At most so many packets of a stream are held."""
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class JoinedTimes:
         self, packet: AvPacket[Any], stated: Fraction, time: Fraction, stream: _Stream
     ) -> Iterator[AvPacket[Any]]:
         disorder_s = BACK_S if packet.stream.type == "video" else 0  # sound is never reordered
-        if stream.held and stream.run and time < stream.run[1] - disorder_s:
+        if stream.held and stream.run and (time < stream.run[1] - disorder_s or len(stream.held) >= MAX_HELD):
             yield from self._release(stream)
         stream.believe_leap()
         stream.held.append((stated, packet))

@@ -168,10 +168,12 @@ def test_gaps_stay_in_times_since_1970() -> None:
     assert times.joins_at == []
 
 
-def test_packets_without_a_time_are_not_held_for_ever() -> None:
+@pytest.mark.parametrize("stated_s", [None, 1.0])
+def test_packets_are_not_held_for_ever(stated_s: float | None) -> None:
     times, num_out = JoinedTimes(), 0
-    untimed = [FakePacket(SOUND, None, 0, name=(1, index)) for index in range(2 * MAX_HELD)]
-    for packet in [*piece(0, 5.0, 2.0), *piece(1, 1.0, 0.1), *untimed]:
+    pts = None if stated_s is None else round(stated_s / CLOCK)
+    stuck = [FakePacket(SOUND, pts, 0, name=(1, index)) for index in range(2 * MAX_HELD)]
+    for packet in [*piece(0, 5.0, 2.0), *piece(1, 1.0, 0.1), *stuck]:
         num_out += len(list(times.place(cast(Any, packet))))
     assert num_out > MAX_HELD
 
