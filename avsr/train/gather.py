@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from avsr.corpora import Utterance, noise_files, read_table
 from avsr.errors import InputError
 from avsr.train.augment.noise import NoiseSource
+from avsr.train.ngram import read_sentences
 from avsr.train.packs.prepare import FAILED_FILE, Progress, prepare
 from avsr.train.packs.reader import INDEX_FILE, Clip, MemoryBudget, PreparedCorpus
 from avsr.train.recipe import RecipeConfig
@@ -38,10 +39,12 @@ def gather_packs(recipe: RecipeConfig, data: Path, work: Path) -> Packs:
     missing = [name for name in needed if name not in packs]
     listed = {name: _listed(name, recipe, data) for name in missing if name not in SYNTHETIC}
     _check_splits(listed[CORPUS_PACK] if CORPUS_PACK in listed else PreparedCorpus(packs[CORPUS_PACK]).clips, data)
+    texts = recipe.voice_texts if VOICES_PACK in missing else ()
+    sentences = [line for text in texts for line in read_sentences(data / text)]
     for name in missing:
         packs[name] = work / name
         if name in SYNTHETIC:
-            _synthesise(name, recipe, work)
+            _synthesise(name, recipe, sentences, work)
         else:
             prepare(listed[name], data, packs[name], on_progress=_print_progress(name))
     if NOISE_PACK in packs and not PreparedCorpus(packs[NOISE_PACK]).select(VOICE_SPLIT, NOISE_SPLIT):
@@ -116,15 +119,15 @@ def _table(name: str, file_name: str, data: Path) -> list[Utterance]:
     return read_table(data / file_name)
 
 
-def _synthesise(name: str, recipe: RecipeConfig, work: Path) -> None:
-    """Make and prepare a pack of synthetic clips."""
+def _synthesise(name: str, recipe: RecipeConfig, sentences: Sequence[str], work: Path) -> None:
+    """Make and prepare a pack of synthetic clips; voices say ``sentences``, if there are any."""
     from avsr.train import talkers  # it needs PyAV, as all of preparing does, and training does not
 
-    make, number = {
-        TALKERS_PACK: (talkers.make_talkers, recipe.num_talkers),
-        VOICES_PACK: (talkers.make_voices, recipe.num_voices),
-    }[name]
-    table = make(work / f"{name}_made", number, seed=1)
+    made = work / f"{name}_made"
+    if name == TALKERS_PACK:
+        number, table = recipe.num_talkers, talkers.make_talkers(made, recipe.num_talkers, seed=1)
+    else:
+        number, table = recipe.num_voices, talkers.make_voices(made, recipe.num_voices, seed=1, sentences=sentences)
     prepare(read_table(table)[:number], table.parent, work / name, on_progress=_print_progress(name))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -76,7 +76,7 @@ class RecipeConfig(Section):
 
     ``table`` lists the clips, ``speech`` recordings without a picture that teach the ear more voices and more words.
     ``num_talkers`` synthetic clips and ``num_voices`` sentences without a picture, which are cheaper, say more of the
-    GRID grammar.
+    GRID grammar; the latter read ``voice_texts`` instead if there are any: files of sentences, one a line.
 
     The audio and the lip branch are trained independently, on clean input, and at the same time; then fusion is trained
     with both, under noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` begins
@@ -90,6 +90,7 @@ class RecipeConfig(Section):
     speech: str | None = None
     num_talkers: int = Field(0, ge=0)
     num_voices: int = Field(0, ge=0)
+    voice_texts: Annotated[tuple[str, ...], Field(strict=False)] = ()
     vocab_size: int = Field(gt=0)
     model: SizesConfig = SizesConfig()
     decode: DecodeConfig = DecodeConfig()

@@ -193,7 +193,8 @@ def make_preprocessing(recipe: RecipeConfig, packs: Packs, work: Path, start: Bu
         clips = corpus.select(TRAIN_SPLIT)
         if not clips:
             raise InputError(f"{packs[CORPUS_PACK]}: no clip is of the split {TRAIN_SPLIT!r}; the table says which are")
-        _write(tokenizer, train_tokenizer([clip.text for clip in clips], recipe.vocab_size))
+        texts = [clip.text for pack in packs.values() for clip in PreparedCorpus(pack).select(TRAIN_SPLIT)]
+        _write(tokenizer, train_tokenizer(texts, recipe.vocab_size))
         heard = [clip for clip in clips if corpus.media(clip).heard]
         measured = measure_features(corpus.load(clip).audio for clip in heard[::4])
         _write(features, dump_config(measured).encode())

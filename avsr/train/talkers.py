@@ -1,14 +1,16 @@
-"""Synthetic speakers as extra training data: random sentences of the GRID grammar, with a face or without."""
+"""Synthetic speakers as extra training data: sentences of the GRID grammar or of a text, with a face or without."""
 
 from __future__ import annotations
 
+import re
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from avsr.decode.tokenizer import normalise_text
 from avsr.disk import lock, whole_file, writing
 from avsr.talker import VOICES, Voice, grid_sentence, make_clip, speak
 from avsr.types import SAMPLE_RATE, Word
@@ -17,7 +19,12 @@ CLIPS = "clips"
 HEADER = "path\tspeaker\tsplit\tseconds\ttext\twords"
 NATURAL_SHARE = 0.5
 """How much of the sentences without a face flite says, whose few voices were built from people's recordings."""
+MAX_WORDS = 28
+"""Longer sentences are not read."""
+_READ_AS_SPELLED = re.compile(r"[A-Za-z ,.;:!?'\"()-]+")
+"""Voices read digits and other signs in words that the text does not have."""
 
+Choose = Callable[[np.random.Generator], str]
 Say = Callable[[str, Path, Voice, int, float, float], tuple[float, Sequence[Word]]]
 """Text, path, voice, seed, silence before and after: writes a file, returns its length and words; all in seconds."""
 
@@ -31,22 +38,31 @@ def make_talkers(directory: Path, num_clips: int, seed: int) -> Path:
         InputError: the directory cannot be written, or another process is making its clips.
         MissingExtraError: espeak-ng or flite is not installed.
     """
-    return _make(directory / "talker.tsv", num_clips, seed, ".mp4", _choose_any, _film)
+    return _make(directory / "talker.tsv", num_clips, seed, ".mp4", grid_sentence, _choose_any, _film)
 
 
-def make_voices(directory: Path, num_clips: int, seed: int) -> Path:
-    """Do the same without faces, which takes a hundredth of the time.
+def make_voices(directory: Path, num_clips: int, seed: int, sentences: Sequence[str] = ()) -> Path:
+    """Do the same without faces, which takes a hundredth of the time; say some of ``sentences`` if there are any.
 
     Raises:
         InputError: the directory cannot be written, or another process is making its clips.
         MissingExtraError: espeak-ng or flite is not installed.
     """
-    return _make(directory / "voices.tsv", num_clips, seed + 1, ".wav", _choose_natural, _record)
+
+    def say_what(rng: np.random.Generator) -> str:
+        return str(rng.choice(readable)) if len(readable) else grid_sentence(rng)
+
+    readable = np.array(readable_sentences(sentences))
+    return _make(directory / "voices.tsv", num_clips, seed + 1, ".wav", say_what, _choose_natural, _record)
 
 
-def _make(
-    table: Path, num_clips: int, seed: int, suffix: str, choose: Callable[[np.random.Generator], str], say: Say
-) -> Path:
+def readable_sentences(lines: Iterable[str]) -> list[str]:
+    """Return those of ``lines``, normalised, that voices read word by word as they are spelled, up to `MAX_WORDS`."""
+    spelled = (normalise_text(line) for line in lines if _READ_AS_SPELLED.fullmatch(line.strip()))
+    return [text for text in spelled if 0 < len(text.split()) <= MAX_WORDS]
+
+
+def _make(table: Path, num_clips: int, seed: int, suffix: str, say_what: Choose, choose: Choose, say: Say) -> Path:
     with lock(table.parent), writing(table.parent):
         partial, rows = table.with_suffix(".partial"), _rows(table)
         if len(rows) >= num_clips:
@@ -62,7 +78,7 @@ def _make(
                 voice = replace(VOICES[name], speed=float(rng.uniform(0.85, 1.15)), pitch=int(rng.integers(35, 66)))
                 path = folder / f"{index:04d}{suffix}"
                 lead_s, tail_s = rng.uniform(0.3, 0.6, size=2).tolist()
-                text = grid_sentence(rng)
+                text = say_what(rng)
                 duration_s, spoken = say(text, path, voice, int(rng.integers(1 << 30)), lead_s, tail_s)
                 words = " ".join(f"{word.text}:{word.start_s:.3f}-{word.end_s:.3f}" for word in spoken)
                 fields = (f"{CLIPS}/{path.name}", f"talker-{name}", "train", f"{duration_s:.3f}", text, words)

@@ -23,6 +23,7 @@ import avsr
 from avsr.bundle import LM_FILE, MAX_BYTES, load_bundle
 from avsr.config import ModelConfig
 from avsr.corpora import read_table
+from avsr.decode import train_tokenizer
 from avsr.disk import lock
 from avsr.errors import InputError, TextError
 from avsr.features import LogMel
@@ -162,7 +163,11 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
 def test_speech_without_pictures_trains_the_audio_branch_and_never_the_video_branch(data: Path, tmp_path: Path) -> None:
     recipe = recipe_of(speech="speech.tsv", fusion={"epochs": 1, "speech_repeat": 0.0})
     packs = gather.gather_packs(recipe, data, tmp_path)
-    job = Job(recipe, packs, tmp_path, run.make_preprocessing(recipe, packs, tmp_path, None))
+    preprocessing = run.make_preprocessing(recipe, packs, tmp_path, None)
+    texts = [clip.text for pack in packs.values() for clip in PreparedCorpus(pack).select("train")]
+    assert len(texts) == 2
+    assert preprocessing.tokenizer_bytes == train_tokenizer(texts, recipe.vocab_size)
+    job = Job(recipe, packs, tmp_path, preprocessing)
     corpus = PreparedCorpus(packs["corpus"])
     for branch, hears_speech in {"audio": True, "video": False, "fusion": False}.items():
         clips = [clip for source in job.sources(branch, corpus) for clip in source.clips]

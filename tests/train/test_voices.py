@@ -54,6 +54,14 @@ def test_every_sentence_is_in_the_table_with_its_words(table: Path) -> None:
         assert np.sqrt(np.mean(inside**2)) > 10 * np.sqrt(np.mean(before**2))
 
 
+def test_voices_read_a_text_and_pass_over_what_is_not_read_as_it_is_spelled(tmp_path: Path) -> None:
+    text = ["Printing, in the only sense!", "in 1792", "caf\u00e9 life", "", "word " * 40, "don't go (now)"]
+    said = read_table(make_voices(tmp_path, 4, seed=1, sentences=text))
+    assert {utterance.text for utterance in said} == {"printing in the only sense", "don't go now"}
+    for utterance in said:
+        assert [word.text for word in utterance.words] == utterance.text.split()
+
+
 def test_half_of_the_sentences_are_said_by_the_natural_voices() -> None:
     rng = np.random.default_rng(0)
     engines = [VOICES[talkers._choose_natural(rng)].engine for _ in range(400)]
@@ -142,11 +150,17 @@ def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch
     )
     work = tmp_path / "work"
     write_pack(work / "corpus", [(replace(clip, path="clip.mp4"), data)])
-    packs = gather.gather_packs(recipe_of(num_voices=2, fusion={"epochs": 1}), tmp_path, work)
+    (tmp_path / "text").mkdir()
+    recipe = recipe_of(num_voices=2, voice_texts=["text/some.txt"], fusion={"epochs": 1})
+    with pytest.raises(InputError, match=r"some\.txt"):
+        gather.gather_packs(recipe, tmp_path, work)
+    (tmp_path / "text/some.txt").write_text("Four more words here.\n")
+    packs = gather.gather_packs(recipe, tmp_path, work)
     corpus = PreparedCorpus(packs["voices"])
     assert len(corpus.select("train")) == 2
     for clip in corpus.clips:
-        assert len(clip.words) == 6
+        assert clip.text == "four more words here"
+        assert len(clip.words) == 4
         read = corpus.load(clip)
         assert read.heard[:-1].all()  # the last tick is whole by chance only
         assert not read.visible.any()
