@@ -24,7 +24,7 @@ from avsr.errors import AvsrError
 
 app = typer.Typer(
     name="avsr",
-    help="Live captions that listen and read lips. Nothing leaves this machine.",
+    help="Live captions from audio and lip reading. Nothing leaves this machine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -27,79 +27,78 @@ def run(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="Table of clips (.tsv): path speaker split seconds text words. Or a directory as GRID, LRS2 or LRS3 "
-            "lay it out.",
+            help="Clip table (.tsv; columns: path speaker split seconds text words), or a directory in GRID, LRS2 or "
+            "LRS3 layout.",
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Results go here; the same command goes on with it."),
+        typer.Option("--output", "-o", metavar="DIR", help="Directory for the results."),
     ],
     noise: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]DIR|FILE|TABLE|white|pink",
-            help="A kind of noise, named by its directory; repeatable. The kind `babble` is made of 4 to 8 of its "
-            "voices, unless it is a single file; of a table, the split of that name: babble=speech.tsv.",
+            help="Noise type, by default named after its directory; repeatable. `babble` mixes 4 to 8 voices unless it "
+            "is a single file. From a clip table, the split NAME is used: babble=speech.tsv.",
         ),
     ] = None,
     snr: Annotated[
-        str | None, typer.Option(metavar="LIST", help=f"dB, and clean. [{ALL_SNRS}; without --noise: clean]")
+        str | None, typer.Option(metavar="LIST", help=f"SNRs in dB, or clean. [{ALL_SNRS}; without --noise: clean]")
     ] = None,
     modality: Annotated[
         str,
-        typer.Option(metavar="LIST", help="Of: av, audio, video (lips only), blank (av with black pictures)."),
+        typer.Option(metavar="LIST", help="Any of: av, audio, video (lips only), blank (av with black video)."),
     ] = "av,audio,video",
     chunk_ms: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Chunks to compare: 160,320,640. [the model's default]")
+        str | None, typer.Option(metavar="LIST", help="Chunk sizes to compare: 160,320,640. [the model's default]")
     ] = None,
     model: ModelOption = None,
     lm: LmOption = None,
     lm_weight: Annotated[
-        float | None, typer.Option(min=0, metavar="X", help="How much the language model counts. [the model's]")
+        float | None, typer.Option(min=0, metavar="X", help="Weight of the language model. [the model's]")
     ] = None,
     word_bonus: Annotated[
         float | None,
-        typer.Option(metavar="X", help="Added for each word: less than 0 against insertions. [the model's]"),
+        typer.Option(metavar="X", help="Score added per word; below 0 reduces insertions. [the model's]"),
     ] = None,
-    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only clips of this split.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N clips.")] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Draws other noise for every clip.")] = 0,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Use only clips of this split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Use only the first N clips.")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the noise.")] = 0,
     held_out: Annotated[
         Path | None,
         typer.Option(
             metavar="DATA",
-            help="Leave out the noise files that `avsr train DATA` trains with, and others of the same voices and "
-            "recordings.",
+            help="Exclude noise files that `avsr train DATA` trains with, and others of the same voices or recordings.",
         ),
     ] = None,
     text_norm: Annotated[
         Literal["basic", "none"],
-        typer.Option(help="basic: case and punctuation do not count; none: they do. The report states the rule."),
+        typer.Option(help="basic ignores case and punctuation; none does not. The report states the rule."),
     ] = "basic",
     compare: Annotated[
         list[str] | None,
         typer.Option(
             metavar="pocketsphinx|MODULE:NAME",
-            help="Another recogniser, or an adapter of your own (see avsr.evaluate.adapters); repeatable.",
+            help="Recogniser to compare, or your own adapter (see avsr.evaluate.adapters); repeatable.",
         ),
     ] = None,
     grammar: Annotated[
-        str | None, typer.Option(metavar="grid|FILE", help="JSGF for PocketSphinx. [its n-gram model of English]")
+        str | None, typer.Option(metavar="grid|FILE", help="JSGF grammar for PocketSphinx. [its English n-gram model]")
     ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables, no notes.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, tables or notes.")] = False,
 ) -> None:
-    """Measure word error rates of clips in clean sound and in noise, by live streams.
+    """Measure word error rates, clean and in noise.
 
-    The ratio is that of the active speech to the noise. Which noise each clip gets depends only on --seed and its name.
-    A run that was stopped goes on where it was, and one with more SNRs, senses or clips adds to it. Where what was
-    measured has changed, a clip or what is told of it, a file of the noise, or the model, it is refused.
+    Clips are recognised as live streams. The SNR is that of the active speech to the noise. A clip's noise depends only
+    on --seed and the clip's name. Run the same command again to resume, or with more SNRs, modalities or
+    clips to extend it; this is refused if a clip, its table row, a noise file or the model has changed.
 
-    Latencies: "first word" from the beginning of the speech to the first caption with a word; "final" from the end of
-    the last word to the last final caption. In stream time, and with the time that the work takes when packets come in
-    real time.
+    Latencies: "first word" is from the start of speech to the first caption with a word, "final" from the end of the
+    last word to the last final caption. Both are given in stream time, and including processing time when packets
+    arrive in real time.
     """
     from avsr.corpora import noise_seen_in_training
     from avsr.disk import prepare_directory

@@ -29,7 +29,10 @@ def run(
     model: ModelOption = None,
     threads: ThreadsOption = 1,
 ) -> None:
-    """Caption a clip by sound, by lips and by both, in quiet and in babble."""
+    """Caption a sample clip by audio, by lips and by both.
+
+    Each runs in quiet and in babble.
+    """
     from rich.console import Console
     from rich.live import Live
 

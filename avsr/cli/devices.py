@@ -23,11 +23,12 @@ PREVIEW_CELLS = 48
 
 
 def run(
-    test: Annotated[
-        bool, typer.Option("--test", help="Open each: how loud the microphone is, what the camera sees.")
-    ] = False,
+    test: Annotated[bool, typer.Option("--test", help="Open each device; show its sound level or picture.")] = False,
 ) -> None:
-    """List microphones and cameras; their names work as --mic and --camera of `avsr live`."""
+    """List microphones and cameras.
+
+    Use their names with --mic and --camera of `avsr live`.
+    """
     from rich.console import Console
 
     from avsr.errors import DeviceError

@@ -32,33 +32,36 @@ PATIENCE_S = 1.0
 def run(
     camera: Annotated[
         str | None,
-        typer.Option(metavar="ID|NAME|URL|none", help="The camera; the first one by default. See `avsr devices`."),
+        typer.Option(metavar="ID|NAME|URL|none", help="Camera, see `avsr devices`. [the first one]"),
     ] = None,
     mic: Annotated[
-        str | None, typer.Option(metavar="ID|NAME|none", help="The microphone; the system's default otherwise.")
+        str | None, typer.Option(metavar="ID|NAME|none", help="Microphone, see `avsr devices`. [the default]")
     ] = None,
     model: ModelOption = None,
     lm: LmOption = None,
     chunk_ms: ChunkOption = None,
     modality: ModalityOption = "av",
     av_offset_ms: Annotated[
-        str, typer.Option(metavar="auto|N", help="How late pictures come against the sound; auto measures it.")
+        str, typer.Option(metavar="auto|N", help="How far the video lags the audio, in ms; auto measures it.")
     ] = "auto",
     save: Annotated[
-        Path | None, typer.Option(metavar="FILE.srt|vtt|json|txt", help="Captions, up to date at any moment.")
+        Path | None, typer.Option(metavar="FILE.srt|vtt|json|txt", help="Write captions here as they become final.")
     ] = None,
     record: Annotated[
-        Path | None, typer.Option(metavar="FILE.mp4|mkv|mov", help="What was heard and seen; it transcribes alike.")
+        Path | None,
+        typer.Option(metavar="FILE.mp4|mkv|mov", help="Record the input; transcribing it gives the same finals."),
     ] = None,
     text_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The last two lines, for programs that show a text file.")
+        Path | None, typer.Option(metavar="FILE", help="Keep the last two lines here, e.g. for an overlay.")
     ] = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Events on standard output, one JSON object a line.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print events as JSON, one object per line.")] = False,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Finals only: no view, no notes.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only final captions: no live view or notes.")
+    ] = False,
 ) -> None:
-    """Caption a microphone and a camera live, until Ctrl-C."""
+    """Caption a microphone and a camera live until Ctrl-C."""
     offset_ms = _offset(av_offset_ms)
     given = [os.path.realpath(path) for path in (save, record, text_file) if path is not None]
     if len(set(given)) < len(given):

@@ -21,43 +21,41 @@ SHOW_EVERY_LINES = 10_000
 def run(
     texts: Annotated[
         list[Path],
-        typer.Argument(metavar="TEXT", help="Text files, a sentence a line, or tables of clips (.tsv)."),
+        typer.Argument(metavar="TEXT", help="Text files with a sentence per line, or clip tables (.tsv)."),
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", metavar="FILE.arpa[.gz]", help="Where the model goes; packed if it ends in .gz."
-        ),
+        typer.Option("--output", "-o", metavar="FILE.arpa[.gz]", help="Model file; gzipped if it ends in .gz."),
     ],
-    order: Annotated[int, typer.Option(min=1, max=5, metavar="N", help="Words in the longest n-grams.")] = 3,
+    order: Annotated[int, typer.Option(min=1, max=5, metavar="N", help="Length of the longest n-grams.")] = 3,
     min_count: Annotated[
         str,
         typer.Option(
             metavar="LIST",
-            help="Leave out n-grams that occur less often: for 2-grams, 3-grams, ...; the last number holds on. With "
-            "1,2 all 2-grams stay, and longer ones that occur twice.",
+            help="Drop rarer n-grams: minimum counts of 2-grams, 3-grams, ...; the last applies to all longer ones. "
+            "1,2 keeps all 2-grams, and longer ones seen at least twice.",
         ),
     ] = "1",
     vocab_size: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Know only the N most frequent words; others are <unk>. [all]"),
+        typer.Option(min=1, metavar="N", help="Keep the N most frequent words; others become <unk>. [all]"),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="The split that is read of a table.")] = "train",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to read from clip tables.")] = "train",
     test: Annotated[
         Path | None,
-        typer.Option(metavar="TEXT", help="Other text, to see how well the model foretells it."),
+        typer.Option(metavar="TEXT", help="Text or clip table to measure perplexity on."),
     ] = None,
-    test_split: Annotated[str, typer.Option(metavar="NAME", help="The split that is read of --test.")] = "dev",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no figures.")] = False,
+    test_split: Annotated[str, typer.Option(metavar="NAME", help="Split to read from --test.")] = "dev",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress or statistics.")] = False,
 ) -> None:
-    """Learn a language model: which words follow which, so that the search prefers what people say.
+    """Train a word n-gram language model.
 
-    Text is normalised as transcripts are: lower case, no punctuation but apostrophes inside words. Write numbers out:
-    "2" is never heard, "two" is.
+    Text is normalised like transcripts: lower case, no punctuation except apostrophes inside words. Spell out numbers:
+    "2" is never recognised, "two" is.
 
-    Use it with `avsr transcribe --lm FILE`, and find its weight with `avsr bench --lm FILE --lm-weight X` on clips that
-    are neither trained nor tested with. Perplexity (of --test) is the number of words that are as good as equally
-    likely at each place: compare it between models that know the same words.
+    Use the model with `avsr transcribe --lm FILE`, and tune its weight with `avsr bench --lm FILE --lm-weight X` on
+    clips used neither for training nor for testing. Perplexity (on --test) is the effective number of choices per word;
+    compare it only between models with the same vocabulary.
     """
     from rich.console import Console
     from rich.markup import escape

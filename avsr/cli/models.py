@@ -6,7 +6,7 @@ from avsr.cli.output import table_console
 
 
 def run() -> None:
-    """List the models on this machine; damaged ones with the reason."""
+    """List installed models; damaged ones with the reason."""
     from rich.table import Table
     from rich.text import Text
 

@@ -24,8 +24,8 @@ def run(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A table of clips (.tsv), or a directory as GRID, LRS2 or LRS3 lay it out. With --check or --align "
-            "and no -o: a pack.",
+            help="Clip table (.tsv), or a directory in GRID, LRS2 or LRS3 layout. For --check or --align without -o: "
+            "a pack.",
         ),
     ],
     output: Annotated[
@@ -34,28 +34,29 @@ def run(
             "--output",
             "-o",
             metavar="PACK",
-            help="Where the pack goes. Files that it holds are not read again; clips that SOURCE does not list drop "
-            "out of it.",
+            help="Pack to write. Files already in it are not read again; clips that SOURCE does not list are removed.",
         ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes. [all processors]")
+        int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Number of processes. [all CPUs]")
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Report durations, damage, missing faces, and lips that do not fit the sound."),
+        typer.Option("--check", help="Report durations, damage, missing faces, and lips out of sync with the audio."),
     ] = False,
     align: Annotated[
         bool,
         typer.Option(
             "--align",
-            help="Find when each word is said, where the corpus does not tell, for training to make use of. English; "
-            "wants avsr[bench,train].",
+            help="Find word times that the corpus lacks; training uses them. English only; needs avsr[bench,train].",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Prepare a corpus for training: crop the lips and pack them with the sound. Run it again to go on after a stop."""
+    """Prepare a corpus for training.
+
+    Crops the lips and packs them with the audio. Run the same command again to resume.
+    """
     if output is None and not (check or align):
         raise InputError("nowhere to put the pack; add -o PACK, or --check or --align for one that is there")
     if align:

@@ -18,24 +18,25 @@ if TYPE_CHECKING:
 
 
 def run(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="A media file, a URL, or - for standard input.")],
-    url: Annotated[str, typer.Option(metavar="ws://HOST:PORT/ws", help="The server.")] = "ws://127.0.0.1:8765/ws",
+    source: Annotated[str, typer.Argument(metavar="FILE", help="Media file, URL, or - for standard input.")],
+    url: Annotated[str, typer.Option(metavar="ws://HOST:PORT/ws", help="Server address.")] = "ws://127.0.0.1:8765/ws",
     token: Annotated[
-        str | None, typer.Option(envvar="AVSR_TOKEN", metavar="SECRET", help="Where the server asks for one.")
+        str | None, typer.Option(envvar="AVSR_TOKEN", metavar="SECRET", help="Token, if the server requires one.")
     ] = None,
     modality: ModalityOption = "av",
     chunk_ms: ChunkOption = None,
     real_time: Annotated[
-        bool, typer.Option("--real-time", help="As from a microphone and a camera, not as fast as the server allows.")
+        bool, typer.Option("--real-time", help="Send in real time, not as fast as the server allows.")
     ] = False,
     output: Annotated[
         Literal["txt", "srt", "vtt", "json", "jsonl"],
-        typer.Option("--format", help="Captions as a file of this kind, or every event (jsonl), on standard output."),
+        typer.Option("--format", help="Output format; jsonl prints every event."),
     ] = "txt",
 ) -> None:
-    """Play a file through `avsr serve`; the captions equal those of `avsr transcribe`.
+    """Send a file to `avsr serve` and print its captions.
 
-    Ctrl-C ends it in order, a second one at once.
+    They equal those of `avsr transcribe`. Ctrl-C ends the stream and waits for its last captions; a second Ctrl-C stops
+    at once.
     """
     try:
         import asyncio

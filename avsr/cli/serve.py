@@ -24,33 +24,42 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def run(
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8765,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; 0.0.0.0 means all.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8765,
     model: ModelOption = None,
     lm: LmOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
     max_sessions: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Streams at once; beyond, clients are told `busy`.")
+        int | None, typer.Option(min=1, metavar="N", help="Maximum number of streams; further clients get `busy`.")
     ] = None,
     max_speed: Annotated[
-        float, typer.Option(metavar="X", help="How much faster than real time a client may send.")
+        float, typer.Option(metavar="X", help="Speed limit for clients, in multiples of real time.")
     ] = 2.0,
     token: Annotated[
         str | None,
-        typer.Option(envvar="AVSR_TOKEN", metavar="SECRET", help="What clients must know; better given as AVSR_TOKEN."),
+        typer.Option(
+            envvar="AVSR_TOKEN", metavar="SECRET", help="Token that clients must send; better set AVSR_TOKEN."
+        ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="A web page elsewhere that may connect, such as https://example.org."),
+        typer.Option(metavar="URL", help="Let pages of this origin connect, e.g. https://example.org; repeatable."),
     ] = None,
     certificate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TLS certificate: browsers need it, but on this machine.")
+        Path | None, typer.Option(metavar="FILE", help="TLS certificate (PEM); remote browsers need one.")
     ] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key, without a password.")] = None,
-    log_text: Annotated[bool, typer.Option("--log-text", help="Write what is said into the log.")] = False,
+    key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Private key of the certificate (PEM, without password).")
+    ] = None,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Write the recognised text to the log.")] = False,
 ) -> None:
-    """Serve live captions: a web page at /, a websocket at /ws (see avsr/serve/PROTOCOL.md)."""
+    """Serve live captions to browsers and other programs.
+
+    The web page is at /, the websocket at /ws (see avsr/serve/PROTOCOL.md).
+    """
     try:
         import fastapi  # noqa: F401
         import uvicorn

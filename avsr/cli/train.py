@@ -16,38 +16,35 @@ def run(
         Path,
         typer.Argument(
             metavar="DATA",
-            help="The tables to learn from: the recipe's (columns: path speaker split seconds text words; splits: "
-            "train and dev), speech.tsv and noise.tsv. Packs there of the names corpus (by `avsr prepare`), speech, "
-            "noise, talkers and voices (of an earlier --work) stand in for them.",
+            help="Directory of the clip tables: the recipe's (columns: path speaker split seconds text words; splits: "
+            "train and dev), speech.tsv and noise.tsv. Packs in it replace tables: corpus (from `avsr prepare`), "
+            "speech, noise, talkers and voices (from an earlier --work).",
         ),
     ],
-    recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A recipe that comes with avsr, or a YAML file.")
-    ] = "default",
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="Built-in recipe or YAML file.")] = "default",
     work: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Keeps packs and checkpoints; a killed run goes on. [runs/RECIPE]"),
+        typer.Option(metavar="DIR", help="Directory for packs and checkpoints. [runs/RECIPE]"),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(
-            "--from", metavar="MODEL", help="Go on from this model (a name or a directory), not from scratch."
-        ),
+        typer.Option("--from", metavar="MODEL", help="Start from this model (name or directory), not from scratch."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the bundle goes. [WORK/bundle]")
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Bundle to write. [WORK/bundle]")
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU if there is one.")] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Processes that make examples. [a GPU: all processors but one; else 0]"),
+        typer.Option(min=0, metavar="N", help="Data-loading processes. [GPU: all CPUs but one; else 0]"),
     ] = None,
 ) -> None:
-    """Train a model: prepare the clips, teach each sense alone, then both together under noise.
+    """Train a model: audio and lips alone, then both in noise.
 
-    Recipes: default (from scratch), finetune (goes on with the same corpora), adapt (goes on with your clips alone).
-    A run that was stopped or killed goes on where it was when it is run again. With several GPUs:
-    torchrun --standalone --nproc-per-node GPUS --max-restarts 3 -m avsr train DATA
+    Clips are prepared first. Recipes: default (from scratch), finetune (continues --from a model on the same corpora),
+    adapt (continues --from a model on your clips alone). Run the same command again to resume. With several GPUs:
+
+    torchrun --standalone --nproc-per-node N --max-restarts 3 -m avsr train DATA
     """
     from avsr.bundle import load_bundle
     from avsr.cli.training_table import TrainingTable

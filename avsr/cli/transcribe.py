@@ -34,27 +34,28 @@ def run(
         typer.Option(
             "--format",
             metavar="txt|srt|vtt|json",
-            help="Caption format; repeatable with -o. Without -o it goes to standard output.",
+            help="Output format; repeatable with -o. [txt]",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Write NAME.FORMAT files here (txt by default)."),
+        typer.Option("--output", "-o", metavar="DIR", help="Write NAME.FORMAT files to this directory."),
     ] = None,
     modality: ModalityOption = "av",
     model: ModelOption = None,
     lm: LmOption = None,
     chunk_ms: ChunkOption = None,
-    beam: Annotated[int | None, typer.Option(min=1, metavar="N", help="Width of the search.")] = None,
+    beam: Annotated[int | None, typer.Option(min=1, metavar="N", help="Beam width. [the model's own]")] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = 1,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress, no notes, and with -o no text on standard output.")
+        bool, typer.Option("--quiet", "-q", help="No progress or notes; with -o, no text output.")
     ] = False,
 ) -> None:
-    """Transcribe media files: text on standard output, caption files with -o.
+    """Transcribe media files to text or captions.
 
-    Ctrl-C keeps what is final: as NAME.partial.FORMAT where NAME.FORMAT is there already.
+    Writes to standard output, or to files with -o. Ctrl-C keeps the final captions so far; with -o, in
+    NAME.partial.FORMAT if NAME.FORMAT exists.
     """
     names = list(dict.fromkeys(chosen.value for chosen in formats or [])) or ["txt"]
     if output is None and len(names) > 1:
