@@ -174,7 +174,7 @@ def test_the_page_goes_on_with_a_new_stream_when_the_server_was_killed_and_start
     page.get_by_role("button", name="Start").click()
     page.locator("#finals p").first.wait_for(timeout=60_000)
     first.kill()
-    expect(page.locator("#state")).to_have_text(re.compile("connection is lost"), timeout=30_000)
+    expect(page.locator("#state")).to_have_text(re.compile("Connection lost"), timeout=30_000)
     before = page.locator("#finals p").all_inner_texts()
     serve(port=int(first.address.split(":")[1]))
     wait_for(lambda: page.locator("#finals p").count() > len(before), page)
@@ -202,7 +202,7 @@ def test_how_late_pictures_come_is_measured_or_set(page: Page, serve: Callable[.
     page.on("websocket", listen)
     page.goto(serve().http)
     for num_streams, (typed, sent) in enumerate([("", "auto"), ("-120", -120)], 1):
-        page.get_by_label("Picture delay").fill(typed)
+        page.get_by_label("Video delay").fill(typed)
         page.get_by_role("button", name="Start").click()
         wait_for(lambda num=num_streams: len(configs) == num, page)  # type: ignore[misc]
         assert configs[-1]["av_offset_ms"] == sent
@@ -257,7 +257,7 @@ def test_with_a_camera_that_is_denied_the_page_listens(drawn_browser: Browser, s
     page = context.new_page()
     page.goto(serve().http)
     page.get_by_role("button", name="Start").click()
-    expect(page.locator("#notice")).to_have_text(re.compile("The camera was not allowed: .*settings"), timeout=60_000)
+    expect(page.locator("#notice")).to_have_text(re.compile("The camera is blocked; .*settings"), timeout=60_000)
     expect(page.locator("#state")).to_have_text(re.compile("no camera"), timeout=60_000)
     context.close()
 
@@ -294,9 +294,9 @@ def test_the_page_fits_a_phone_and_can_be_used_by_thumb_and_keyboard(page: Page,
     slider.fill("3")
     assert page.evaluate(size) == pytest.approx(3 * rem_px)
     paper = "getComputedStyle(document.body).backgroundColor"
-    page.get_by_label("Colours").select_option("light")
+    page.get_by_label("Theme").select_option("light")
     light = page.evaluate(paper)
-    page.get_by_label("Colours").select_option("dark")
+    page.get_by_label("Theme").select_option("dark")
     assert page.evaluate(paper) != light
     page.get_by_role("button", name="Start").focus()
     page.keyboard.press("Enter")

@@ -67,8 +67,8 @@ def test_a_connection_lost_while_waiting_for_the_last_words_is_resumed(tmp_path:
         at().hear({ type: "done" }); at().lose();
         """,
     )
-    assert told["states"][-2:] == ["Waiting for the last words …", "Stopped."]
-    assert "The connection is lost; trying again …" not in told["states"]
+    assert told["states"][-2:] == ["Waiting for the last captions …", "Stopped."]
+    assert "Connection lost; reconnecting …" not in told["states"]
     config, end = told["sent"][1]
     assert config["resume"] == {"session": "s", "next_segment": 1}
     assert end == {"type": "end"}

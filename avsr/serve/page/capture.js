@@ -42,7 +42,7 @@ export class Capture {
   async choose({ camera, microphone }) {
     this.#close();
     if (!navigator.mediaDevices) {
-      return ["The browser gives camera and microphone only to pages from this machine or over https."];
+      return ["Browsers allow camera and microphone access only to pages from this machine or over HTTPS."];
     }
     const device = (id, settings) => (id ? { ...settings, deviceId: { exact: id } } : settings);
     const wanted = {};
@@ -183,7 +183,7 @@ async function openTracks(wanted) {
 function reason(kind, error) {
   const name = kind === "video" ? "camera" : "microphone";
   const reasons = {
-    NotAllowedError: "was not allowed: the browser's settings of this page can allow it",
+    NotAllowedError: "is blocked; allow it in the browser's settings for this page",
     NotFoundError: "was not found",
     NotReadableError: "is in use",
   };

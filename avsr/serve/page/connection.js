@@ -4,12 +4,12 @@ const CONGESTED_BYTES = 512 * 1024;
 const KEEP_SOUND_S = 20; // sound kept to be sent again
 const RETRY_MS = [250, 500, 1000, 2000, 4000];
 const SOUND = 1, PICTURE = 3;
-const WAITING = "Waiting for the last words …";
-const LOST = "The connection is lost; trying again …";
+const WAITING = "Waiting for the last captions …";
+const LOST = "Connection lost; reconnecting …";
 // A page that was opened by a name of its own is refused without a word; see is_trusted in app.py.
 const NEVER_THERE = /^(localhost|[0-9.]+|\[.*\])$/.test(location.hostname)
-  ? "The server does not answer; trying again …"
-  : `The server does not answer, or was not started with --allow-origin ${location.origin}; trying again …`;
+  ? "The server does not respond; retrying …"
+  : `The server does not respond, or was started without --allow-origin ${location.origin}; retrying …`;
 // After these errors to connect again would end in the same way; after others a new stream begins.
 const FOR_GOOD = new Set(["bad_message", "bad_media", "bad_config", "unauthorised", "taken_over"]);
 
@@ -120,7 +120,7 @@ export class Connection {
     this.#session = event.session;
     this.#isReady = true;
     this.#numRetries = 0;
-    this.#handlers.onState("listening", event.resumed ? "Connected again." : "Listening …");
+    this.#handlers.onState("listening", event.resumed ? "Reconnected." : "Listening …");
     for (const sound of this.#sounds) {
       if (sound.end - this.#base.time > event.received.audio + 1e-6) this.#sendTimed(sound.bytes, sound.start);
     }
@@ -158,7 +158,7 @@ export class Connection {
     this.#isReady = false;
     if (this.#isOver) return;
     if (this.#isFinishing && this.#numRetries >= RETRY_MS.length) {
-      this.#end("Stopped. The connection was lost before the last words came.");
+      this.#end("Stopped. The connection was lost before the last captions arrived.");
       return;
     }
     const wait = RETRY_MS[Math.min(this.#numRetries++, RETRY_MS.length - 1)];

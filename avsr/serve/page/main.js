@@ -46,14 +46,14 @@ navigator.mediaDevices?.addEventListener("devicechange", () => {
 listDevices();
 
 async function start() {
-  show("connecting", "Asking for the camera and the microphone …");
+  show("connecting", "Requesting access to the camera and microphone …");
   const beginning = latest?.time ?? 0;
   const capture = new Capture($("preview"), beginning);
   const problems = await capture.choose(chosen());
   $("notice").textContent = problems.join(" ");
   if (!capture.hasAudio && !capture.hasVideo) {
     capture.stop();
-    show("error", "Without a camera or a microphone there is nothing to caption.");
+    show("error", "Nothing to caption: no camera or microphone is available.");
     return;
   }
   listDevices(); // their names are told only now
@@ -122,7 +122,7 @@ function showStatus(status, capture) {
   if (status.lips) $("lips").src = `data:image/jpeg;base64,${status.lips}`;
   if (status.audio_weight !== null) {
     $("trust").value = status.audio_weight;
-    $("trust").setAttribute("aria-valuetext", `${Math.round(100 * status.audio_weight)} % sound`);
+    $("trust").setAttribute("aria-valuetext", `${Math.round(100 * status.audio_weight)} % audio`);
   }
   Object.assign($("figures").dataset, {
     pictures: capture.numDropped + status.dropped.pictures,
@@ -133,10 +133,10 @@ function showStatus(status, capture) {
 function showFigures(caption) {
   const { pictures = 0, sound = 0 } = $("figures").dataset, offset = caption.av.offset_ms;
   const figures = [
-    caption.latency_ms === null ? "" : `caption made in ${Math.round(caption.latency_ms)} ms`,
-    offset ? `picture moved by ${Math.round(-offset)} ms` : "",
-    Number(pictures) ? `${pictures} pictures dropped` : "",
-    sound >= 0.05 ? `${Number(sound).toFixed(1)} s of sound dropped` : "",
+    caption.latency_ms === null ? "" : `caption latency ${Math.round(caption.latency_ms)} ms`,
+    offset ? `video shifted by ${Math.round(-offset)} ms` : "",
+    Number(pictures) ? `${pictures} video frames dropped` : "",
+    sound >= 0.05 ? `${Number(sound).toFixed(1)} s of audio dropped` : "",
   ];
   $("figures").textContent = figures.filter(Boolean).join("\n");
 }
