@@ -17,9 +17,9 @@ STAGE_COLUMNS = (
     "stage",
     "epochs",
     "steps",
-    "hours of clips heard",
+    "hours of clips",
     "weights",
-    "word error rates on dev, clean, greedy",
+    "WER on dev, clean, greedy",
 )
 MAX_OLD_CHARS = 50_000
 """Of the card of the model that training went on from: cards must not grow without bound."""
@@ -34,7 +34,7 @@ def model_card(
     if start is not None:
         named = f"{start.config.name} {start.config.version} (SHA-256 {start.sha256})"
         card = _demoted(start.card[:MAX_OLD_CHARS])
-        sections.append(f"## The model that it went on from\n\n{named}, which says of itself:\n\n{card}")
+        sections.append(f"## Initial model\n\nTraining started from {named}, whose card follows.\n\n{card}")
     return "\n".join(sections)
 
 

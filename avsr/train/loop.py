@@ -164,7 +164,7 @@ class Trainer:
             self._optimiser.load_state_dict(saved["optimiser"])
             if self._average is not None:
                 self._average.objective.load(saved["average"])
-            self._state = StageState(**saved["standing"])
+            self._state = StageState(**saved["state"])
         state = self._state
         self._tracker.open(saved["log_bytes"] if saved else 0, state)
         if saved is not None:
@@ -310,10 +310,10 @@ class Trainer:
     def _finish(self) -> StageSummary:
         """Choose the final weights, load them and write `WEIGHTS`."""
         stage, state, scored = self._stage, self._state, SCORED[self._branch]
-        chosen, scores = f"those after epoch {state.epoch}", state.scores
+        chosen, scores = f"after epoch {state.epoch}", state.scores
         weights = deepcopy(self._candidate.weights())
         if stage.patience and state.best_scores is not None and state.best_epoch != state.epoch:
-            chosen, scores = f"the best, after epoch {state.best_epoch}", state.best_scores
+            chosen, scores = f"best, after epoch {state.best_epoch}", state.best_scores
             weights = self._read(BEST)
         epochs = range(max(1, state.epoch - stage.average_last + 1), state.epoch + 1)
         if stage.average_last and len(epochs) > 1:
@@ -326,7 +326,7 @@ class Trainer:
                 f"{'kept' if is_better else 'not kept'} ({chosen}: {scores[scored]:.4g})"
             )
             if is_better:
-                chosen, scores, weights = f"the mean of those after epochs {epochs[0]} to {epochs[-1]}", found, mean
+                chosen, scores, weights = f"mean after epochs {epochs[0]} to {epochs[-1]}", found, mean
         self._objective.load(weights)
         summary = StageSummary(state.epoch, state.total_steps, state.ticks * TICK_S / 3600, chosen, scores)
         self._write(WEIGHTS, {"branch": self._branch, **weights, "summary": asdict(summary)})
@@ -342,7 +342,7 @@ class Trainer:
                 **self._objective.weights(),
                 "optimiser": self._optimiser.state_dict(),
                 "average": None if self._average is None else self._average.objective.weights(),
-                "standing": asdict(self._state),
+                "state": asdict(self._state),
                 "log_bytes": self._tracker.log_bytes,
             },
         )

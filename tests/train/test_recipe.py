@@ -133,7 +133,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     counts = f"{len(clips)} | {len({clip.speaker for clip in clips})}"
     assert re.search(rf"\n\| corpus \| train \| {re.escape(counts)} \| 0\.00 \| \d+ % \|\n", card)
     assert [line.split(" | ")[0] for line in card.splitlines()[-3:]] == ["| audio", "| video", "| fusion"]
-    assert "| 1 | 1 | 0.00 | those after epoch 1 | audio " in card
+    assert "| 1 | 1 | 0.00 | after epoch 1 | audio " in card
 
     # Another model can go on from it, in a folder of its own.
     start = load_bundle(bundle)
@@ -250,9 +250,10 @@ def test_a_branch_without_epochs_stays_as_it_is_until_fusion(
     assert moved
     assert all(name.startswith("audio") for name in moved)
     card = load_bundle(tmp_path / "bundle").card
-    ours, theirs = card.split("\n## The model that it went on from\n\n")
+    ours, theirs = card.split("\n## Initial model\n\n")
     assert [line.split(" | ")[0] for line in ours.splitlines()[-2:]] == ["| audio", "| fusion"]
-    assert theirs == f"tiny {start.config.version} (SHA-256 {start.sha256}), which says of itself:\n\n#{start.card}"
+    origin = f"tiny {start.config.version} (SHA-256 {start.sha256})"
+    assert theirs == f"Training started from {origin}, whose card follows.\n\n#{start.card}"
 
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
