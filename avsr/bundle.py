@@ -173,7 +173,9 @@ def user_models() -> Path:
     try:
         return Path(chosen).expanduser() if chosen else Path.home() / ".local" / "share" / "avsr" / "models"
     except RuntimeError as error:
-        raise BundleError(f"your models cannot be looked for: {error}; set AVSR_MODELS to a directory") from error
+        raise BundleError(
+            f"the directory of your models cannot be found: {error}; set AVSR_MODELS to a directory"
+        ) from error
 
 
 def _places() -> tuple[Path, Path]:
@@ -214,7 +216,7 @@ def _find(model: str | Path | None) -> Path:
                 return path
         is_file = candidates[-1].exists()
     except (OSError, RuntimeError) as error:  # RuntimeError: the home of ~somebody is not known
-        raise BundleError(f"{name}: cannot be looked for: {getattr(error, 'strerror', None) or error}") from error
+        raise BundleError(f"{name}: cannot be looked up: {getattr(error, 'strerror', None) or error}") from error
     if is_file:
         raise BundleError(
             f"{name}: a model is a directory of {', '.join(sorted(MAX_BYTES.keys() - OPTIONAL))}; this is a file"
@@ -234,7 +236,9 @@ def _checked_names(path: Path) -> dict[str, int]:
     if missing := sorted(MAX_BYTES.keys() - OPTIONAL - entries.keys()):
         raise BundleError(f"{path}: not a whole model bundle: {', '.join(missing)} missing; copy or download it again")
     if extra := sorted(entries.keys() - MAX_BYTES.keys()):
-        raise BundleError(f"{path}: holds {', '.join(map(repr, extra))}, which no bundle has; move it elsewhere")
+        raise BundleError(
+            f"{path}: holds {', '.join(map(repr, extra))}, which a bundle may not contain; move it elsewhere"
+        )
     limits = {name: limit for name, limit in MAX_BYTES.items() if name in entries}
     for name, limit in limits.items():
         try:

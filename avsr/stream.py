@@ -141,17 +141,17 @@ class Stream:
     @state.setter
     def state(self, state: StreamState) -> None:
         if not isinstance(state, StreamState):
-            raise InputError(f"a stream goes on from what another one's `state` gave, not from {type(state).__name__}")
+            raise InputError(f"a stream resumes from the `state` of another stream, not from {type(state).__name__}")
         for name, theirs, ours in (
             (each.name, getattr(state.settings, each.name, None), getattr(self._settings, each.name))
             for each in fields(StreamSettings)
         ):
             if theirs != ours:
                 raise InputError(
-                    f"the state is of a stream with {name} {theirs!r}, and this one's is {ours!r}; open one like it"
+                    f"the state is of a stream with {name} {theirs!r}, this one has {ours!r}; open one like it"
                 )
         if state.front.ended:
-            raise InputError("the state is of a stream that was finished; keep it before, to go on from it")
+            raise InputError("the state is of a finished stream; save it before `finish` to resume from it")
         device = self._network.device
         with self._lock:
             self._state = replace(state, model=map_tensors(state.model, lambda tensor: tensor.to(device)))
@@ -203,7 +203,7 @@ class Stream:
             InputError: the time cannot be used, or the stream is finished.
         """
         if sense not in ("audio", "video"):
-            raise InputError(f"there is no sense {sense!r} to pass over; use 'audio' or 'video'")
+            raise InputError(f"the modality {sense!r} cannot be passed over; use 'audio' or 'video'")
         if not is_time(t):
             raise InputError(f"the {sense} cannot be passed over up to the time {t!r}; give seconds since the start")
         with self._lock:
@@ -249,15 +249,15 @@ class Stream:
         state, found = self.state, []
         audio, video = state.front.audio, state.front.video
         if self._front.modality != "audio" and not state.visible_ticks:
-            found.append("no face was seen" if video.latest else "there were no pictures")
+            found.append("no face was seen" if video.latest else "there was no video")
         if self._front.modality != "video" and not state.heard_ticks:
             found.append("no sound was heard")
         if state.loudest > TOO_LOUD:
-            found.append(f"the sound is up to {state.loudest:.0f} times full scale; give i16, or f32 in [-1, 1]")
+            found.append(f"the audio is up to {state.loudest:.0f} times full scale; give i16, or f32 in [-1, 1]")
         if audio.dropped_samples:
-            found.append(f"{audio.dropped_samples / SAMPLE_RATE:.2f} s of sound came twice or too late and was dropped")
+            found.append(f"{audio.dropped_samples / SAMPLE_RATE:.2f} s of audio came twice or too late and was dropped")
         if video.dropped_frames:
-            found.append(f"{video.dropped_frames} pictures came out of order or too late and were dropped")
+            found.append(f"{video.dropped_frames} video frames came out of order or too late and were dropped")
         if self._num_unread_dropped:
             found.append(f"{self._num_unread_dropped} finals were never read and were dropped")
         return tuple(found)

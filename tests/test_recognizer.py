@@ -58,7 +58,10 @@ def test_threads_are_counted(engine: Recognizer, threads: Any) -> None:
         (lambda stream: stream.accept_audio([[0.0], [1.0, 2.0]], SAMPLE_RATE), r"is no array .*; give \(n,\)"),
         (lambda stream: stream.accept_video(np.zeros((4, 4, 3), np.uint8), t="1"), "the time '1'; give seconds"),
         (lambda stream: stream.pass_over("audio", "1"), "up to the time '1'; give seconds"),
-        (lambda stream: stream.pass_over("sound", 1.0), "no sense 'sound' to pass over; use 'audio' or 'video'"),
+        (
+            lambda stream: stream.pass_over("sound", 1.0),
+            "the modality 'sound' cannot be passed over; use 'audio' or 'video'",
+        ),
     ],
 )
 def test_what_cannot_be_pushed_is_refused(engine: Recognizer, push: Callable[[Stream], None], said: str) -> None:
@@ -84,7 +87,7 @@ def test_what_is_no_source_is_refused(engine: Recognizer, source: Any, said: str
     [
         (np.zeros(SAMPLE_RATE, np.float32), "no sound was heard"),
         ((3e4 * sound(1.0)).astype(np.int32), "no sound was heard"),  # 16 bits in the least of 32
-        (3e4 * sound(1.0), r"the sound is up to \d+ times full scale; give i16, or f32 in \[-1, 1\]"),
+        (3e4 * sound(1.0), r"the audio is up to \d+ times full scale; give i16, or f32 in \[-1, 1\]"),
         (sound(1.0), None),
     ],
 )

@@ -52,15 +52,15 @@ class LiveView:
         if self.camera is not None:
             parts.append(Text.assemble(("camera ", "dim"), _state(self.camera)))
         if self.microphone is not None and self.camera is not None:
-            parts.append(Text.assemble(("lips ", "dim"), bar(self.audio_weight, "cyan"), (" sound", "dim")))
+            parts.append(Text.assemble(("lips ", "dim"), bar(self.audio_weight, "cyan"), (" audio", "dim")))
         if self.latency_ms is not None:
             parts.append(Text(f"{self.latency_ms:.0f} ms", style="dim"))
         if self.offset_ms:
             parts.append(Text(f"A/V {self.offset_ms:+.0f} ms", style="dim"))
         if self.num_dropped:
-            parts.append(Text(f"{self.num_dropped} pictures dropped", style="yellow"))
+            parts.append(Text(f"{self.num_dropped} frames dropped", style="yellow"))
         if self.lost_s >= NOTICEABLE_S:
-            parts.append(Text(f"{self.lost_s:.1f} s of sound lost", style="bold yellow"))
+            parts.append(Text(f"{self.lost_s:.1f} s of audio lost", style="bold yellow"))
         return Text("  ").join(parts)
 
 

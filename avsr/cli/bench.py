@@ -126,7 +126,7 @@ def run(
     modalities = _modalities(modality)
     recognizer = load_model(model, lm=lm, device=device, threads=threads)
     if recognizer.lm is None and not (lm_weight is None and word_bonus is None):
-        raise InputError("--lm-weight and --word-bonus are for a language model, and there is none; add --lm FILE")
+        raise InputError("--lm-weight and --word-bonus need a language model, and there is none; add --lm FILE")
     words = recognizer.lm and recognizer.lm.weighted(lm_weight, word_bonus)
     setup: dict[str, Any] = {"device": device, "threads": threads, "lm": None}
     if words is not None:  # the model's own has its hash with the model
@@ -148,7 +148,7 @@ def run(
     with Journal(output, {**settings, "clips": clips}) as journal:
         left_out = _measure(plan, journal, output, quiet=quiet)
         for clip, reason in left_out.items():
-            note(f"left out: {clip}: {reason}")
+            note(f"skipped: {clip}: {reason}")
         all_settings = {**settings, "clips": fingerprint(clips, [])}
         report = make_report(
             plan, journal, left_out, text_norm, manifest=str(source), split=split, limit=limit, settings=all_settings
@@ -156,7 +156,7 @@ def run(
         paths = write_report(report, output)
     if not quiet:
         for clip, lack in report.about["not_whole"].items():
-            note(f"measured though it is not whole: {clip}: {lack}")
+            note(f"incomplete, but measured: {clip}: {lack}")
         _print_tables(report)
         note(f"wrote {', '.join(path.name for path in paths)} to {output}")
     if left_out:
@@ -215,7 +215,7 @@ def _measure(plan: Plan, journal: Journal, output: Path, *, quiet: bool) -> dict
             show(num_done, num_rows)
             return measure(plan, journal, advance)
     except KeyboardInterrupt:
-        note(f"stopped at {num_done} of {num_rows}; the same command goes on in {output}")
+        note(f"interrupted at {num_done} of {num_rows}; run the same command again to resume in {output}")
         raise
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CLIPS = Path(__file__).parents[1] / "talker" / "demo"
 BABBLE_SNR_DB = 0.0
-SENSES: dict[str, Modality] = {"sound only": "audio", "lips only": "video", "sound + lips": "av"}
+SENSES: dict[str, Modality] = {"audio only": "audio", "lips only": "video", "audio + lips": "av"}
 PACKET_US = 200_000
 
 

@@ -65,7 +65,7 @@ def run(
     offset_ms = _offset(av_offset_ms)
     given = [os.path.realpath(path) for path in (save, record, text_file) if path is not None]
     if len(set(given)) < len(given):
-        raise InputError("--save, --record and --text-file are three files; give each a name of its own")
+        raise InputError("--save, --record and --text-file name the same file; give each a different one")
     devices = _devices(camera, mic, modality)
 
     from avsr.cli.screen import open_screen
@@ -101,7 +101,7 @@ def run(
             if not files and recorder is None:
                 stopping.set()
             elif not quiet:
-                note("nobody reads standard output any more; the files go on, until Ctrl-C")
+                note("standard output was closed; the files are still written, until Ctrl-C")
 
         screen = ending.enter_context(open_screen(captioner, on_unread, jsonl=jsonl, quiet=quiet))
         ending.enter_context(until_interrupted(stopping.set))
@@ -136,7 +136,7 @@ def _devices(camera: str | None, mic: str | None, modality: Modality) -> tuple[D
     uses_mic = modality != "video" and mic != NONE
     uses_camera = modality != "audio" and camera != NONE
     if not (uses_mic or uses_camera):
-        raise InputError("neither a microphone nor a camera is left; leave one of the options none or --modality out")
+        raise InputError("no microphone or camera is selected; leave out --mic none, --camera none or --modality")
     if uses_mic and uses_camera:
         return ("microphone", "camera")
     return ("microphone",) if uses_mic else ("camera",)

@@ -64,12 +64,12 @@ def run(
     from avsr.train.ngram import NgramConfig, measure_fit, train_ngrams
 
     if not output.name.endswith((".arpa", ".arpa.gz")):
-        raise InputError(f"--output {output}: a language model is called NAME.arpa, or NAME.arpa.gz to be packed")
+        raise InputError(f"--output {output}: the name must end in .arpa, or in .arpa.gz to be gzipped")
     try:
         min_counts = tuple(map(int, min_count.split(",")))
         config = NgramConfig(order=order, min_counts=min_counts, vocab_size=vocab_size)
     except ValueError as error:
-        hint = "give 1 to 4 whole numbers from 1 on that never fall, such as 1,2"
+        hint = "give 1 to 4 whole numbers of 1 or more that never decrease, such as 1,2"
         raise InputError(f"--min-count {min_count}: {hint}") from error
     prepare_directory(output.parent)
     others = list(_lines([test], test_split)) if test else []  # read now: what cannot be read must cost no training

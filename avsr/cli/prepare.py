@@ -58,7 +58,7 @@ def run(
     Crops the lips and packs them with the audio. Run the same command again to resume.
     """
     if output is None and not (check or align):
-        raise InputError("nowhere to put the pack; add -o PACK, or --check or --align for one that is there")
+        raise InputError("no pack to write; add -o PACK, or --check or --align to use an existing one")
     if align:
         from avsr.train.packs.align import require_aligner
 
@@ -72,7 +72,7 @@ def run(
         if align:
             _align(output or source, jobs, quiet=quiet)
     except KeyboardInterrupt:
-        note(f"stopped. {output or source} keeps what is done; run the same command again to go on.")
+        note(f"interrupted. Progress is kept in {output or source}; run the same command again to resume.")
         raise typer.Exit(INTERRUPTED) from None
     if check:
         from avsr.train.packs.check import check_pack
@@ -101,7 +101,7 @@ def _prepare(source: Path, output: Path, jobs: int | None, *, quiet: bool) -> in
     if progress.num_dropped:
         print(f"{output}: {progress.num_dropped} clips that {source} does not list are no longer in the pack")
     if progress.failed:
-        print(f"{output / FAILED_FILE}: why {len(progress.failed)} are not")
+        print(f"{output / FAILED_FILE}: why {len(progress.failed)} failed")
     return len(progress.failed)
 
 
@@ -111,7 +111,7 @@ def _align(pack: Path, jobs: int | None, *, quiet: bool) -> None:
 
     with count_bar("aligning", quiet=quiet) as count:
         found, missed = align(pack, jobs=jobs, on_progress=count)
-    print(f"{pack}: found when the words of {found} clips are said, of {len(missed)} not")
+    print(f"{pack}: found the word times of {found} clips, not of {len(missed)}")
     for path, reason in missed[:MAX_SHOWN]:
         print(f"{path}: {reason}")
     if len(missed) > MAX_SHOWN:

@@ -93,7 +93,7 @@ def run(
         with until_interrupted(client.stop):
             done = asyncio.run(client.send(media, config))
     except (AvsrError, KeyboardInterrupt) as error:
-        problem = str(error) or "interrupted; this is what had arrived"
+        problem = str(error) or "interrupted; only the captions received so far"
         write(finals[-1].end_s if finals else 0.0, (*media.warnings, *client.notes, problem))
         raise
     finally:

@@ -108,7 +108,7 @@ def run(
     scheme = "http" if certificate is None else "https"
     shown_host = host if ":" not in host else f"[{host}]"
     note(
-        f"captions at {scheme}://{shown_host}:{listener.getsockname()[1]}/{'#token=…' if token else ''}  (Ctrl-C ends)"
+        f"captions at {scheme}://{shown_host}:{listener.getsockname()[1]}/{'#token=…' if token else ''}  (Ctrl-C stops)"
     )
     if host not in LOOPBACK:
         note(exposure(host, has_token=token is not None, has_tls=certificate is not None))
@@ -125,7 +125,7 @@ def checked_origin(text: str) -> str:
     parts = ORIGIN.fullmatch(text.strip().lower())
     if parts is None or int(parts[3] or 0) > 65535:
         raise ConfigError(
-            f"--allow-origin {text!r} is no origin of a web page; give one like https://example.org or "
+            f"--allow-origin {text!r} is not the origin of a web page; give one like https://example.org or "
             "http://localhost:3000, without a path"
         )
     scheme, host, port = parts.groups()
@@ -141,7 +141,7 @@ def check_certificate(certificate: Path, key: Path) -> None:
     """
 
     def refuse() -> str:
-        raise ConfigError(f"{key}: the key asks for a password, which a server cannot type; give one without")
+        raise ConfigError(f"{key}: the key is protected by a password; give one without")
 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=refuse)
@@ -171,10 +171,7 @@ def exposure(host: str, *, has_token: bool, has_tls: bool) -> str:
     """Say what listening beyond this machine means."""
     who = "anyone who can reach this machine" if host in ("0.0.0.0", "::") else f"anyone who can reach {host}"
     use = "and knows the token can" if has_token else "can, without a token,"
-    seen = "" if has_tls else " Without --certificate, sound, pictures and text cross the network unencrypted."
-    browser = "" if has_tls else " Browsers give no camera or microphone to such a page, but on this machine itself."
-    open_network = " On an open network put a reverse proxy in front, which limits connections."
-    return (
-        f"warning: {who} {use} send sound and pictures here and use this machine's processor."
-        f"{seen}{browser}{open_network}"
-    )
+    seen = "" if has_tls else " Without --certificate, audio, video and text are sent unencrypted."
+    browser = "" if has_tls else " Browsers on other machines then deny the page camera and microphone."
+    open_network = " On an open network, use a reverse proxy that limits connections."
+    return f"warning: {who} {use} send audio and video here and use this machine's CPU.{seen}{browser}{open_network}"

@@ -59,7 +59,7 @@ def run(
     recipe_file = shipped if shipped.exists() else Path(recipe)
     if not recipe_file.exists():
         names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
-        raise InputError(f"--recipe {recipe}: there is no such file, and avsr comes with {names}")
+        raise InputError(f"--recipe {recipe}: no such file or built-in recipe; built in are {names}")
     settings = load_config(recipe_file, RecipeConfig)
     work = work or Path("runs") / Path(recipe).stem
     if output:
@@ -71,7 +71,7 @@ def run(
             run_recipe(settings, data, work, output, start=begin_from, machine=machine, on_report=table.show)
             is_first = machine.processes.is_first
     except KeyboardInterrupt:
-        note(f"stopped. {work} keeps what is done; run the same command again to go on.")
+        note(f"interrupted. Progress is kept in {work}; run the same command again to resume.")
         raise typer.Exit(INTERRUPTED) from None
     if is_first:
         print(f"{output}: done. Try it: avsr transcribe --model {output} FILE")

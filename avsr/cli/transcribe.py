@@ -190,7 +190,7 @@ class Job:
 
         if self.output and not transcript.words:
             if not self.quiet:
-                note(f"{transcript.source}: interrupted before anything was final; nothing is written")
+                note(f"{transcript.source}: interrupted before the first final caption; nothing was written")
             return
         try:
             part, number = stem, 0
@@ -287,7 +287,7 @@ class Sink:
             version=recognizer.bundle.config.version,
             modality=modality,
             source=source,
-            warnings=(f"interrupted at {self.bar.position_s:.1f} s; this is what was final",),
+            warnings=(f"interrupted at {self.bar.position_s:.1f} s; only the final captions up to there",),
         )
 
     def _check_stopped(self) -> None:

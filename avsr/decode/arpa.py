@@ -143,8 +143,8 @@ def _require_usable(words: Sequence[str], name: str | Path) -> None:
     if sum(1 for _ in islice((word for word in words if word == normalise_text(word)), least)) < least:
         other = next((word for word in words if not word.startswith("<") and word != normalise_text(word)), words[0])
         raise InputError(
-            f"{name}: hardly any of its words is spelled as the engine writes words, without marks: {other!r} is not; "
-            "learn another model from text: avsr lm TEXT -o FILE.arpa"
+            f"{name}: hardly any of its words are spelled as in transcripts (without punctuation): {other!r} is not; "
+            "train another model from text: avsr lm TEXT -o FILE.arpa"
         )
 
 

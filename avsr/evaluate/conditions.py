@@ -40,9 +40,9 @@ def parse_snrs(text: str) -> list[float | None]:
         try:
             snr_db = None if item == CLEAN_NAME else float(item)
         except ValueError as error:
-            raise InputError(f"{item!r} is no signal-to-noise ratio; give dB, or {CLEAN_NAME}: clean,10,0") from error
+            raise InputError(f"{item!r} is not an SNR; give dB, or {CLEAN_NAME}: clean,10,0") from error
         if snr_db is not None and not (math.isfinite(snr_db) and abs(snr_db) <= MAX_SNR_DB):
-            raise InputError(f"a signal-to-noise ratio of {item} dB; give one from -{MAX_SNR_DB:g} to {MAX_SNR_DB:g}")
+            raise InputError(f"an SNR of {item} dB; give one from -{MAX_SNR_DB:g} to {MAX_SNR_DB:g}")
         if snr_db not in snrs_db:
             snrs_db.append(snr_db)
     return snrs_db
@@ -57,11 +57,9 @@ def grid(noises: Sequence[str], snrs_db: Sequence[float | None]) -> list[Conditi
     noisy_db = [snr_db for snr_db in snrs_db if snr_db is not None]
     if noisy_db and not noises:
         raise InputError(
-            f"--snr {noisy_db[0]:g} wants noise, and none is given; add --noise, or use --snr {CLEAN_NAME}"
+            f"--snr {noisy_db[0]:g} needs noise, and none is given; add --noise, or use --snr {CLEAN_NAME}"
         )
     if noises and not noisy_db:
-        raise InputError(
-            f"--noise {noises[0]} is given, but no ratio to add it at; add one, such as --snr {CLEAN_NAME},0"
-        )
+        raise InputError(f"--noise {noises[0]} is given without an SNR; add one, such as --snr {CLEAN_NAME},0")
     clean = [CLEAN] if None in snrs_db else []
     return clean + [Condition(noise, snr_db) for noise in noises for snr_db in noisy_db]

@@ -106,8 +106,8 @@ def parse_noise(spec: str, left_out: Collection[Path] = ()) -> NoiseKind:
         raise InputError(f"--noise {spec}: no such file or directory; give one, {known}, or NAME=PATH")
     files = tuple((label, p) for label, p in sorted(found) if p.resolve() not in left_out)
     if not files:
-        why = "all of its files were trained with" if found else "no sound file in it"
-        raise InputError(f"--noise {spec}: {why} (as the kind {name!r}); give another one")
+        why = "all of its files were used for training" if found else "no audio file in it"
+        raise InputError(f"--noise {spec}: {why} (for the noise type {name!r}); give another one")
     return NoiseKind(name, files)
 
 
@@ -121,7 +121,9 @@ def parse_noises(specs: Sequence[str], left_out: Collection[Path] = ()) -> list[
     for spec in specs:
         kind = parse_noise(spec, left_out)
         if kind.name in kinds:
-            raise InputError(f"--noise {spec}: there is a kind {kind.name!r} already; name it otherwise: NAME={spec}")
+            raise InputError(
+                f"--noise {spec}: the noise type {kind.name!r} exists already; rename this one: NAME={spec}"
+            )
         kinds[kind.name] = kind
     return list(kinds.values())
 
@@ -167,7 +169,7 @@ class NoiseLibrary:
         except MediaError as error:  # of the noise, not of the clip that it is mixed into
             raise InputError(f"--noise {kind.name}: {error}") from error
         if not samples.any():
-            raise InputError(f"--noise {kind.name}: {path} is silent; take it out")
+            raise InputError(f"--noise {kind.name}: {path} is silent; remove it")
         return samples
 
 

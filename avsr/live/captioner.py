@@ -116,7 +116,7 @@ class LiveCaptioner:
         now_s = self._now()
         if sound_s - self._told_lost_s >= NOTICEABLE_S and now_s - self._told_lost_at_s >= TELL_EVERY_S:
             self._told_lost_s, self._told_lost_at_s = sound_s, now_s
-            self._events.append(Notice(f"this machine is too slow: {sound_s:.1f} s of sound lost so far", self._at_s))
+            self._events.append(Notice(f"this machine is too slow: {sound_s:.1f} s of audio lost so far", self._at_s))
         self.figures.overflown_pictures, self.figures.dropped_sound_s = num_pictures, sound_s
 
     def finish(self) -> list[Event]:
@@ -177,7 +177,7 @@ class LiveCaptioner:
         if rate_hz is not None and rate_hz < FEW_PICTURES_HZ and not is_told:
             self._told_rate = True
             message = (
-                f"the camera takes only {rate_hz:.0f} pictures a second, too few to read lips well; more light helps"
+                f"the camera delivers only {rate_hz:.0f} frames per second, too few to read lips well; more light helps"
             )
             self._events.append(Notice(message, self._at_s))
 
@@ -242,7 +242,9 @@ class LiveCaptioner:
             return
         self.offset_ms += late_ms
         self._meter = OffsetMeter()
-        self._events.append(Notice(f"the pictures come {self.offset_ms:.0f} ms late, which is corrected", self._at_s))
+        self._events.append(
+            Notice(f"the video lags the audio by {self.offset_ms:.0f} ms; this is corrected", self._at_s)
+        )
 
     def _change(self, change: Change) -> None:
         sight = self._sights[change.device]

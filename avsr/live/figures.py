@@ -45,14 +45,14 @@ class Figures:
         for name, values in (
             ("capture to partial", self.partial_ms),
             ("capture to final", self.final_ms),
-            ("a whole chunk to its captions", self.step_ms),
-            ("all work on a chunk", self.chunk_ms),
+            ("complete chunk to captions", self.step_ms),
+            ("total processing per chunk", self.chunk_ms),
         ):
             if values:
                 found.append(f"{name}: {percentile(values, 50):.0f} ms median, {percentile(values, 99):.0f} ms p99")
         num_pictures = self.dropped_pictures + self.overflown_pictures
         if num_pictures or self.dropped_sound_s:
-            found.append(f"dropped: {num_pictures} pictures, {self.dropped_sound_s:.1f} s of sound")
+            found.append(f"dropped: {num_pictures} video frames, {self.dropped_sound_s:.1f} s of audio")
         return tuple(found)
 
 

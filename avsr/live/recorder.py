@@ -53,7 +53,7 @@ class Recorder:
             path.open("xb").close()  # PyAV itself would notice only at the first packet
             self._container = av.open(str(path), mode="w", options=options)
         except FileExistsError as error:
-            raise InputError(f"{path} is there already, and is not written over; choose another name") from error
+            raise InputError(f"{path} already exists and is not overwritten; choose another name") from error
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{path} cannot be written to: {reason_of(error)}; choose another place") from error
         self._num_dropped = 0

@@ -143,7 +143,7 @@ class CaptionFile:
         if name not in FORMATS:
             raise InputError(f"{path}: captions are saved as one of {', '.join(f'.{name}' for name in FORMATS)}")
         if _is_there(path):
-            raise InputError(f"{path} is there already, and is not written over; choose another name")
+            raise InputError(f"{path} already exists and is not overwritten; choose another name")
         self._path, self._growth = path, open_growth(about, name)
         self._is_empty = True
         self._follower = Follower(path, self._growth.head, self._growth.tail())
@@ -189,7 +189,7 @@ class LineFile:
     def __init__(self, path: Path) -> None:
         if _is_there(path) and not _has_few_lines(path):
             raise InputError(
-                f"{path} is there already, and is not written over, since it is more than {NUM_LINES} lines of text; "
+                f"{path} already exists and is not overwritten, since it is more than {NUM_LINES} lines of text; "
                 "choose another name, or remove it"
             )
         self._lines: tuple[_Line, ...] = ()
@@ -221,7 +221,7 @@ def _is_there(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise InputError(f"{path} cannot be looked for: {error.strerror}; choose another place") from error
+        raise InputError(f"{path} cannot be looked up: {error.strerror}; choose another place") from error
 
 
 def _has_few_lines(path: Path) -> bool:

@@ -73,7 +73,7 @@ def choose_camera(found: tuple[CameraInfo, ...], spec: str | None) -> CameraInfo
         DeviceError: there is none, none such, or several.
     """
     if not found:
-        raise DeviceError("no camera is there; plug one in, or give --camera the URL of a network camera")
+        raise DeviceError("no camera was found; plug one in, or give --camera the URL of a network camera")
     if spec is None:
         return found[0]
     return chosen(
@@ -91,10 +91,10 @@ class Camera:
         self.name = name
         path = f"/dev/video{device}"
         if sys.platform.startswith("linux") and Path(path).exists() and not os.access(path, os.R_OK | os.W_OK):
-            raise DeviceError(f"the camera {name!r} may not be used by you: {path}; join the group 'video'")
+            raise DeviceError(f"no permission to use the camera {name!r} ({path}); join the group 'video'")
         self._capture = _open_quietly(device)
         if not self._capture.isOpened():
-            raise DeviceError(f"the camera {name!r} cannot be opened; another program may hold it")
+            raise DeviceError(f"the camera {name!r} cannot be opened; another program may be using it")
         for setting, value in (
             (cv2.CAP_PROP_FRAME_WIDTH, WIDTH),
             (cv2.CAP_PROP_FRAME_HEIGHT, HEIGHT),
@@ -138,7 +138,7 @@ class NetworkCamera:
             ) from error
         if not self._container.streams.video:
             self._container.close()
-            raise DeviceError(f"the camera {self.name} sends no pictures; check its address")
+            raise DeviceError(f"the camera {self.name} sends no video; check its address")
         stream = self._container.streams.video[0]
         stream.codec_context.thread_count = 1  # threads decode ahead, and so deliver late
         self._to_rgb = RgbConverter(stream)
@@ -171,7 +171,7 @@ class NetworkCamera:
                 except av.error.InvalidDataError:
                     continue  # a picture was damaged on its way; the next ones are not
         except (av.FFmpegError, OSError) as error:
-            raise DeviceError(f"the camera {self.name} has broken off: {reason_of(error)}") from error
+            raise DeviceError(f"the camera {self.name} has failed: {reason_of(error)}") from error
 
 
 def _list_v4l(root: Path) -> tuple[CameraInfo, ...]:

@@ -199,7 +199,7 @@ class MediaFile:
         self._warn_at_end(disordered, returns_at)
         if not delivered_any:
             raise MediaError(
-                f"{self.name} was opened, but no sound or picture could be decoded from it: it is empty or damaged"
+                f"{self.name} was opened, but no audio or video could be decoded: it is empty or damaged"
                 + (INDEX_AT_END if _is_pipe(self._container.name) and "mp4" in self._container.format.name else "")
                 + (". " + " ".join(self._warnings) if self._warnings else "")
             )
@@ -222,25 +222,25 @@ class MediaFile:
                 self._warn_of_damage(f"{self.name}: the {kind} is damaged in places ({track.num_errors}).")
         if self._video is not None and self._video.num_out_of_order:
             self._warnings.append(
-                f"{self.name}: {self._video.num_out_of_order} pictures with times that run backwards were left out."
+                f"{self.name}: {self._video.num_out_of_order} video frames with timestamps out of order were skipped."
             )
         if self._joins.joins_at:
             places = ", ".join(f"{float(time - (self._origin or 0)):.1f}" for time in self._joins.joins_at)
             self._warnings.append(
-                f"{self.name}: after {places} s the times begin again, as where files were joined; they are taken to "
-                "go on from there."
+                f"{self.name}: timestamps restart after {places} s, as where files were joined; they are treated as "
+                "continuous."
             )
         if returns_at is not None:
             self._warnings.append(
-                f"{self.name}: after {float(returns_at):.1f} s the times of the sound run backwards for a moment; what "
-                "has a time that was heard already is left out."
+                f"{self.name}: audio timestamps briefly run backwards after {float(returns_at):.1f} s; audio for times "
+                "already read is skipped."
             )
         elif disordered:
-            self._warnings.append(f"{self.name}: sound and pictures lie too far apart in the file to be read together.")
+            self._warnings.append(f"{self.name}: audio and video lie too far apart in the file to be read together.")
         duration_s = self.duration_s
         if not self._warnings and duration_s and self.position_s < 0.95 * duration_s - SHORT_BY_S:
             self._warn_of_damage(
-                f"{self.name} ends after {self.position_s:.1f} s of the {duration_s:.1f} s that it states; "
+                f"{self.name} ends after {self.position_s:.1f} s of the {duration_s:.1f} s stated in its header; "
                 "the end may be missing."
             )
 

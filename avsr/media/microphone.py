@@ -73,8 +73,8 @@ def open_microphone(spec: str | None = None) -> Microphone:
         except (portaudio.PortAudioError, ValueError) as error:
             refusals.append(str(error))
     raise DeviceError(
-        f"the microphone {info.name!r} refuses: {refusals[0]}. Another program may hold it, or it may not be allowed; "
-        "`avsr devices --test` tries them all"
+        f"the microphone {info.name!r} cannot be opened: {refusals[0]}. Another program may be using it, or access may "
+        "be denied; `avsr devices --test` tries them all"
     )
 
 
@@ -85,7 +85,7 @@ def choose_microphone(found: tuple[MicrophoneInfo, ...], spec: str | None) -> Mi
         DeviceError: there is none, none such, or several.
     """
     if not found:
-        raise DeviceError("no microphone is there; plug one in")
+        raise DeviceError("no microphone was found; plug one in")
     if spec is None:
         return next((info for info in found if info.is_default), found[0])
     return chosen(found, spec, "microphone", lambda info: (str(info.index), info.name))

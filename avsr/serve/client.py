@@ -156,7 +156,9 @@ class Client:
         """Warnings of the client itself, beside those of the server."""
         if not self._missed_s:
             return ()
-        return (f"{self._missed_s:.1f} s have no captions: the server began anew, and they were no longer kept",)
+        return (
+            f"{self._missed_s:.1f} s have no captions: the server was restarted, and their media no longer buffered",
+        )
 
     async def send(self, packets: Iterable[Packet], config: Config) -> Done:
         """Send all ``packets``, in the order of their times; return how the stream ended.
@@ -370,7 +372,7 @@ def _check_address(url: str) -> None:
         problem = error.msg if isinstance(error, InvalidURI) else str(error)
         name = without_password(url)
         raise InputError(
-            f"{name!r} is no address of a websocket: {problem}; give one like ws://127.0.0.1:8765/ws"
+            f"{name!r} is not a websocket address: {problem}; give one like ws://127.0.0.1:8765/ws"
         ) from error
 
 

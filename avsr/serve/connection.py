@@ -98,7 +98,9 @@ class Connection:
             raise
         except Exception as error:
             log("fault", session=self.number, error=repr(error))
-            return self._refuse(ProtocolError("internal", "the server failed at this stream; begin a new one"))
+            return self._refuse(
+                ProtocolError("internal", "the server failed while processing this stream; start a new one")
+            )
         return 1000
 
     async def _stream(self) -> None:
@@ -174,7 +176,7 @@ class Connection:
             self._send_new(seat)
             await self._deliver()
             if is_over:
-                raise ProtocolError("time_limit", f"a stream may last {self._limits.total_s:g} s here; begin a new one")
+                raise ProtocolError("time_limit", f"a stream may last {self._limits.total_s:g} s here; start a new one")
             raise ProtocolError("idle", f"nothing came for {self._limits.idle_s:g} s")
         finally:
             receiving.cancel()

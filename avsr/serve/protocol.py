@@ -376,4 +376,4 @@ def parse_event(text: str | bytes) -> AnyEvent | None:
     except ValidationError as error:
         if error.errors(include_input=False)[0]["type"] == "union_tag_invalid":
             return None
-        raise InputError(f"the server said what is no event of this protocol: {error}") from error
+        raise InputError(f"the server sent an invalid event: {error}") from error

@@ -178,7 +178,7 @@ class Service:
             await seat.is_free.wait()
             seat = self._seats.get(resume.session)
         if seat is None:
-            raise ProtocolError("unknown_session", "there is no such stream any more; begin a new one")
+            raise ProtocolError("unknown_session", "unknown or expired session; start a new stream")
         if seat.expiry is not None:
             seat.expiry.cancel()
         again = self._seats[resume.session] = Seat(seat.session)

@@ -66,9 +66,9 @@ def _check_splits(clips: Iterable[Utterance | Clip], data: Path) -> None:
     splits = {clip.split for clip in clips}
     if lacking := [split for split in (TRAIN_SPLIT, DEV_SPLIT) if split not in splits]:
         raise InputError(
-            f"{data}: no clip is of the split {' nor '.join(map(repr, lacking))}, but of "
-            f"{', '.join(map(repr, sorted(splits))) or 'none'}; the table's column split must say of which clips the "
-            f"model learns ({TRAIN_SPLIT}) and by which its weights are chosen ({DEV_SPLIT})"
+            f"{data}: no clip is in the split {' nor '.join(map(repr, lacking))}; the splits are: "
+            f"{', '.join(map(repr, sorted(splits))) or 'none'}; in the table's column split, mark the clips to train "
+            f"on ({TRAIN_SPLIT}) and those to select weights with ({DEV_SPLIT})"
         )
 
 
@@ -77,7 +77,7 @@ def _is_whole(pack: Path, *, is_own: bool) -> bool:
     if not (pack / INDEX_FILE).exists():
         return False
     if not is_own and not (pack / FAILED_FILE).exists():
-        raise InputError(f"{pack}: was not finished; run what prepared it again, which goes on where it was")
+        raise InputError(f"{pack}: is not finished; run the command that prepared it again to resume")
     return (pack / FAILED_FILE).exists()
 
 

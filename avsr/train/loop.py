@@ -164,7 +164,7 @@ class Trainer:
             self._optimiser.load_state_dict(saved["optimiser"])
             if self._average is not None:
                 self._average.objective.load(saved["average"])
-            self._state = StageState(**saved["state"])
+            self._state = StageState(**saved["standing"])
         state = self._state
         self._tracker.open(saved["log_bytes"] if saved else 0, state)
         if saved is not None:
@@ -342,7 +342,7 @@ class Trainer:
                 **self._objective.weights(),
                 "optimiser": self._optimiser.state_dict(),
                 "average": None if self._average is None else self._average.objective.weights(),
-                "state": asdict(self._state),
+                "standing": asdict(self._state),
                 "log_bytes": self._tracker.log_bytes,
             },
         )

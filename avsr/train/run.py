@@ -64,10 +64,12 @@ def run_recipe(
     """
     machine = machine or Machine()
     if start is not None and recipe.sizes(start.config.model.vocab_size) != start.config.model:
-        raise InputError(f"{start.path}: its network is of other sizes than the recipe's; give them under model:")
+        raise InputError(
+            f"{start.path}: its network sizes differ from the recipe's; set the recipe's model: to its sizes"
+        )
     if start is None and recipe.branches != INDEPENDENT_BRANCHES:
         raise InputError(
-            "the recipe leaves a branch as it is (epochs: 0), so it needs a model to go on from; give --from"
+            "the recipe does not train every branch (epochs: 0), so it needs a model to start from; add --from"
         )
     if bundle.exists() and not (bundle / SUMS_FILE).exists():
         raise InputError(f"{bundle}: exists and is not a model bundle; choose another --output")
@@ -110,7 +112,7 @@ def make_lm(config: LmConfig, texts: Sequence[str], packs: Packs) -> bytes:
     """
     spoken = [clip.text for clip in PreparedCorpus(packs[CORPUS_PACK], MemoryBudget(0)).select(TRAIN_SPLIT)]
     lm_bytes = gzip_arpa(train_ngrams([*spoken, *texts], config))
-    pruned = "prune it under lm: in the recipe (min_counts, vocab_size or order), and run the command again to go on"
+    pruned = "prune it under lm: in the recipe (min_counts, vocab_size or order), and run the command again to resume"
     if len(lm_bytes) > MAX_BYTES[LM_FILE]:  # said now, not after hours of training
         raise InputError(
             f"the language model would be {len(lm_bytes)} bytes, and a bundle's at most {MAX_BYTES[LM_FILE]}; {pruned}"
@@ -161,7 +163,7 @@ def _claim_clips(work: Path, packs: Packs) -> None:
         if changed := [name for name in found if found[name] != known.get(name)]:
             held = " and ".join(str(packs[name]) for name in changed)
             raise InputError(
-                f"{work}: was begun with other clips than are in {held} now; to learn from these, choose another "
+                f"{work}: was started with other clips than {held} has now; to train on these, choose another "
                 f"--work, or remove {', '.join((*INDEPENDENT_BRANCHES, 'fusion'))} in this one"
             )
     _write(noted, json.dumps(found, indent=1).encode())

@@ -178,9 +178,7 @@ def make_steps(maker: StepMaker, first: Position, *, workers: int) -> Iterator[S
             if not reason.startswith("DataLoader worker"):
                 raise
             # It was killed, most likely for want of memory.
-            raise AvsrError(
-                f"{reason}; with fewer --workers less memory is needed; the same command goes on"
-            ) from error
+            raise AvsrError(f"{reason}; use fewer --workers to save memory; the same command resumes") from error
         if isinstance(step, AvsrError):
             raise step
         yield step

@@ -26,11 +26,11 @@ def test_everything_known_is_shown() -> None:
         "bin blue",
         "mic █████░░░░░ live",
         "camera no face",
-        "lips ████░░░░░░ sound",
+        "lips ████░░░░░░ audio",
         "82 ms",
         "+80 ms",
-        "3 pic",
-        "0.3 s of sound lost",
+        "3 fra",
+        "0.3 s of audio lost",
     ):
         assert part in shown
 
@@ -44,7 +44,7 @@ def test_what_is_not_in_use_is_not_shown() -> None:
 
 def test_sound_is_said_to_be_lost_once_that_can_be_noticed() -> None:
     assert "lost" not in drawn(LiveView(microphone="live", lost_s=0.09))
-    assert "0.1 s of sound lost" in drawn(LiveView(microphone="live", lost_s=0.1))
+    assert "0.1 s of audio lost" in drawn(LiveView(microphone="live", lost_s=0.1))
 
 
 def test_the_unstable_tail_is_dimmed() -> None:

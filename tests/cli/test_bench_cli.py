@@ -120,7 +120,7 @@ def test_ctrl_c_keeps_what_is_done(
 
     monkeypatch.setattr(EngineSystem, "recognise", interrupted)
     assert bench(*GRID, "-o", str(tmp_path / "out")) == 130
-    assert "stopped at 2 of 6; the same command goes on" in capsys.readouterr().err
+    assert "interrupted at 2 of 6; run the same command again" in capsys.readouterr().err
     assert bench(*GRID, "-o", str(tmp_path / "out")) == 0
     assert num_heard == 3 + 4
 
@@ -176,7 +176,7 @@ def test_a_broken_clip_is_left_out_and_the_exit_code_says_so(
 ) -> None:
     (tmp_path / "0.wav").unlink()
     assert bench("--modality", "audio", "-o", str(tmp_path / "out")) == 1
-    assert "left out: 0.wav" in capsys.readouterr().err
+    assert "skipped: 0.wav" in capsys.readouterr().err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["num_clips"], list(results["left_out"])) == (2, ["0.wav"])
 
@@ -187,7 +187,7 @@ def test_a_clip_that_is_cut_off_is_named(
 ) -> None:
     corpus.write_text(corpus.read_text().replace("1.6", "2.5", 1))
     assert bench("--modality", "audio", "-o", str(tmp_path / "out")) == 0
-    assert "measured though it is not whole: 0.wav: " in capsys.readouterr().err
+    assert "incomplete, but measured: 0.wav: " in capsys.readouterr().err
     assert list(json.loads((tmp_path / "out" / "results.json").read_text())["not_whole"]) == ["0.wav"]
 
 
@@ -199,7 +199,7 @@ def test_an_error_says_why_no_clip_can_be_read_and_a_mended_table_may_use_the_sa
     corpus.write_text(HEADER + "nope.wav\ta\ttest\t1\tbin blue\t\n")
     options = ["--modality", "audio", "-q", "-o", str(tmp_path / "out")]
     assert bench(*options) == 2
-    assert "left out: nope.wav: There is no file" in capsys.readouterr().err
+    assert "skipped: nope.wav: There is no file" in capsys.readouterr().err
     corpus.write_text(table)
     assert bench(*options) == 0
 
@@ -208,11 +208,11 @@ def test_an_error_says_why_no_clip_can_be_read_and_a_mended_table_may_use_the_sa
     ("arguments", "says"),
     [
         (["--split", "none"], "its splits are: dev, test"),
-        (["--snr", "loud"], "'loud' is no signal-to-noise ratio"),
-        (["--snr", "0"], "wants noise"),
-        (["--noise", "white", "--snr", ""], "'' is no signal-to-noise ratio"),
+        (["--snr", "loud"], "'loud' is not an SNR"),
+        (["--snr", "0"], "needs noise"),
+        (["--noise", "white", "--snr", ""], "'' is not an SNR"),
         (["--chunk-ms", ""], "use some of 160,320,640"),
-        (["--noise", "white", "--snr", "clean"], "no ratio"),
+        (["--noise", "white", "--snr", "clean"], "without an SNR"),
         (["--noise", "no/such/place"], "--noise no/such/place"),
         (["--modality", "smell"], "'smell' is unknown"),
         (["--chunk-ms", "200"], "use some of 160,320,640"),

@@ -223,7 +223,7 @@ def test_ctrl_c_before_anything_is_final_writes_nothing(
     fake.heard = (None,)
     assert avsr(monkeypatch, "transcribe", "a.mp4", "-o", str(tmp_path)) == 130
     assert list(tmp_path.iterdir()) == []
-    assert "a.mp4: interrupted before anything was final; nothing is written" in capsys.readouterr().err
+    assert "a.mp4: interrupted before the first final caption; nothing was written" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_the_work_though_what_was_final_cannot_be_written(

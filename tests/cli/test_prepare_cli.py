@@ -39,7 +39,7 @@ def test_a_corpus_is_prepared_and_what_failed_is_reported(
     pack = tmp_path / "pack"
     assert avsr(monkeypatch, "prepare", table, "-o", pack, "--jobs", 1, "--quiet") == 1
     out, err = capsys.readouterr()
-    assert out == f"{pack}: 1 of 2 files are ready\n{pack / 'failed.tsv'}: why 1 are not\n"
+    assert out == f"{pack}: 1 of 2 files are ready\n{pack / 'failed.tsv'}: why 1 failed\n"
     assert err == ""
     assert avsr(monkeypatch, "prepare", "--check", pack) == 0
     out, _ = capsys.readouterr()
@@ -75,7 +75,7 @@ def test_ctrl_c_says_how_to_go_on(
 
     monkeypatch.setattr(prepare, "encode", stop)
     assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "-j", 1, "-q") == 130
-    says = f"avsr: stopped. {tmp_path / 'pack'} keeps what is done; run the same command again to go on.\n"
+    says = f"avsr: interrupted. Progress is kept in {tmp_path / 'pack'}; run the same command again to resume.\n"
     assert capsys.readouterr().err == says
 
 
@@ -85,7 +85,7 @@ def test_times_of_words_that_cannot_be_used_are_reported(
     head, row, _ = table.read_text().splitlines()
     table.write_text(f"{head}\n{row}hi:400-600\n")
     pack = tmp_path / "pack"
-    says = f"{pack}: the times of 1 clips' words are not used (first: a.ogg)"
+    says = f"{pack}: the word times of 1 clips are not used (first: a.ogg)"
     for arguments in ([table, "-o", pack, "-q"], [table, "-o", pack, "-q"], ["--check", pack]):
         assert avsr(monkeypatch, "prepare", *arguments) == 0
         assert says in capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_words_are_found_and_what_is_not_is_counted(
     table.write_text(table.read_text().replace("\thi\t", "\thi zorkblat\t"))
     assert avsr(monkeypatch, "prepare", table, "-o", tmp_path / "pack", "--align", "-q") == 1
     out, _ = capsys.readouterr()
-    assert "found when the words of 0 clips are said, of 1 not" in out
+    assert "found the word times of 0 clips, not of 1" in out
     assert "a.ogg: a word is not in the dictionary" in out
     assert avsr(monkeypatch, "prepare", tmp_path / "pack", "--align", "-q") == 0
 

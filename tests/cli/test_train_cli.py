@@ -36,7 +36,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
 
     monkeypatch.setattr(train_run, "run_recipe", stop)
     assert avsr(monkeypatch, "train", str(tmp_path), "--work", str(tmp_path / "w"), "--device", "cpu") == 130
-    assert f"{tmp_path / 'w'} keeps what is done; run the same command again" in capsys.readouterr().err
+    assert f"Progress is kept in {tmp_path / 'w'}; run the same command again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     [
         (
             ["--recipe", "nowhere.yaml"],
-            "nowhere.yaml: there is no such file, and avsr comes with adapt, default, finetune",
+            "nowhere.yaml: no such file or built-in recipe; built in are adapt, default, finetune",
         ),
         (["--from", "nobody"], "nobody: no such model"),
         (["--device", "tpu"], "tpu"),

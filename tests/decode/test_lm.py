@@ -171,7 +171,7 @@ def test_a_word_in_small_letters_counts_before_its_capitals(tmp_path: Path) -> N
 )
 def test_a_model_of_no_word_that_can_be_heard_is_refused(words: list[str], example: str) -> None:
     lines = ["\\data\\", f"ngram 1={len(words)}", "\\1-grams:", *(f"-0.5\t{word}" for word in words), "\\end\\\n"]
-    with pytest.raises(InputError, match=rf"hardly any of its words .*'{example}' is not; learn another"):
+    with pytest.raises(InputError, match=rf"hardly any of its words .*'{example}' is not; train another"):
         read_arpa("\n".join(lines).encode())
 
 

@@ -27,7 +27,7 @@ def test_any_text_is_ratios_or_an_input_error(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "loud", "1,,2", "nan", "inf", "500", "1;2"])
 def test_what_is_no_ratio_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="signal-to-noise"):
+    with pytest.raises(InputError, match="SNR"):
         parse_snrs(text)
 
 

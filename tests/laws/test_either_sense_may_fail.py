@@ -135,7 +135,7 @@ def test_what_was_never_there_is_said(engine: Recognizer, clip: list[Packet]) ->
     faceless = [replace(p, rgb=np.zeros_like(p.rgb)) if isinstance(p, VideoFrame) else p for p in clip]
     for packets, lack in (
         (clip, ()),
-        (without(clip, VideoFrame), ("there were no pictures",)),
+        (without(clip, VideoFrame), ("there was no video",)),
         (faceless, ("no face was seen",)),
         (without(clip, AudioPacket), ("no sound was heard",)),
     ):

@@ -112,9 +112,9 @@ def test_a_picture_without_a_time_follows_the_last_one(engine: Recognizer) -> No
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"chunk_ms": 160}, "chunk_ticks 8, and this one's is 4"),  # its waiting ticks would never make a chunk
-        ({"modality": "video"}, "modality 'av', and this one's is 'video'"),  # nobody would listen, or look
-        ({"lm": SOME_LM}, "lm None, and"),  # its hypotheses know no such words
+        ({"chunk_ms": 160}, "chunk_ticks 8, this one has 4"),  # its waiting ticks would never make a chunk
+        ({"modality": "video"}, "modality 'av', this one has 'video'"),  # nobody would listen, or look
+        ({"lm": SOME_LM}, "lm None, this one has"),  # its hypotheses know no such words
         ({"hotwords": [avsr.Hotword("red")]}, "hotwords"),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_state_of_other_settings_is_refused(engine: Recognizer, settings: dict
 def test_a_state_of_another_version_is_refused(engine: Recognizer) -> None:
     stream = engine.stream()
     older = replace(stream.state, settings=replace(stream.state.settings, avsr="0.1.0"))
-    with pytest.raises(InputError, match=r"with avsr '0\.1\.0', and this one's is '"):
+    with pytest.raises(InputError, match=r"with avsr '0\.1\.0', this one has '"):
         stream.state = older
 
 
@@ -151,7 +151,7 @@ def test_a_state_of_another_lm_with_as_many_ngrams_is_refused(engine: Recognizer
 def test_what_nothing_can_follow_is_refused(engine: Recognizer) -> None:
     stream, other = engine.stream(landmarker=LampFace()), engine.stream()
     stream.finish()
-    with pytest.raises(InputError, match="that was finished"):
+    with pytest.raises(InputError, match="of a finished stream"):
         other.state = stream.state
     with pytest.raises(InputError, match="not from bytes"):
         other.state = pickle.dumps(stream.state)  # type: ignore[assignment]

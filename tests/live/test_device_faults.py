@@ -133,7 +133,7 @@ def test_sound_that_a_driver_dropped_is_told_and_a_gap_where_it_was(engine: Reco
     run_session(captioner, {"microphone": lambda: Overflowing("microphone", begun_s, fails=False)}, [diary], stopping)
     lost_s = BACK_S + 0.2 - GONE_S
     notices = [event.message for _, event in diary.told if isinstance(event, Notice)]
-    assert [message for message in notices if "sound lost so far" in message]
+    assert [message for message in notices if "audio lost so far" in message]
     assert captioner.figures.dropped_sound_s == pytest.approx(lost_s)
     missing = [tick for tick, is_heard in heard.items() if not is_heard and tick < (DURATION_S - 0.5) / 0.04]
     assert len(missing) == pytest.approx(lost_s / 0.04, abs=2)

@@ -74,7 +74,7 @@ def test_a_camera_of_few_pictures_is_told_of_once(engine: Recognizer, rate_hz: f
     notices = [event for event in room.events if isinstance(event, Notice)]
     assert len(notices) == is_told
     if is_told:
-        assert notices[0].message.startswith(f"the camera takes only {round(rate_hz)} pictures a second")
+        assert notices[0].message.startswith(f"the camera delivers only {round(rate_hz)} frames per second")
         assert 5.0 <= notices[0].at_s < 6.5
 
 
@@ -170,8 +170,8 @@ def test_lost_sound_is_told_at_once_and_then_once_a_second_at_most(engine: Recog
         told += [(quarter, event.message) for event in room.live.take(None) if isinstance(event, Notice)]
         room.now_s += 0.25
     assert [quarter for quarter, _ in told] == [1, 5, 9, 13]
-    assert "0.1 s of sound lost so far" in told[0][1]
-    assert "1.2 s of sound lost so far" in told[-1][1]
+    assert "0.1 s of audio lost so far" in told[0][1]
+    assert "1.2 s of audio lost so far" in told[-1][1]
     assert room.live.figures.dropped_sound_s == 1.25
 
 
@@ -205,7 +205,7 @@ def test_an_offset_is_measured_told_and_corrected(engine: Recognizer) -> None:
     room.deliver(captures_of(samples, frames))
     assert room.live.offset_ms == 240
     assert [event.message for event in room.events if isinstance(event, Notice)] == [
-        "the pictures come 240 ms late, which is corrected"
+        "the video lags the audio by 240 ms; this is corrected"
     ]
 
 

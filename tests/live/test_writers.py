@@ -153,7 +153,7 @@ def test_a_version_that_failed_is_not_told_twice(tmp_path: Path) -> None:
 
 def test_a_name_that_cannot_be_looked_for_is_refused(tmp_path: Path) -> None:
     for make in (lambda path: CaptionFile(path, ABOUT), LineFile):
-        with pytest.raises(InputError, match=r"cannot be looked for: File name too long"):
+        with pytest.raises(InputError, match=r"cannot be looked up: File name too long"):
             make(tmp_path / f"{300 * 'x'}.srt")
 
 

@@ -210,7 +210,7 @@ def test_a_camera_that_is_pulled_out_is_an_error_and_is_found_when_it_is_back(mo
     with pytest.raises(DeviceError, match="USB Camera"):
         camera.read()
     camera.close()
-    with pytest.raises(DeviceError, match="no camera is there"):
+    with pytest.raises(DeviceError, match="no camera was found"):
         open_camera("usb")
     monkeypatch.setattr(FakeCapture, "is_plugged", True)
     assert open_camera("usb").read().rgb.shape == (48, 64, 3)

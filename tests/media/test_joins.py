@@ -244,7 +244,7 @@ def test_clips_that_were_joined_flash_and_click_together_to_the_end(tmp_path, su
         click_s = np.mean([time for time in loud if each * 2.5 < time < (each + 1) * 2.5])
         assert flash_s == pytest.approx(click_s, abs=TICK_S)
     (warning,) = media.warnings
-    assert "s the times begin again, as where files were joined" in warning
+    assert "as where files were joined" in warning
     assert media.damage == (), "nothing is lost"
 
 
@@ -269,7 +269,7 @@ def test_sound_that_was_joined_is_heard_whole(tmp_path, suffix):
     assert heard.sum() * TICK_S == pytest.approx(4.0, abs=0.15)
     assert not media.damage, "nothing is lost"
     (warning,) = media.warnings
-    assert "s the times begin again, as where files were joined" in warning
+    assert "as where files were joined" in warning
 
 
 def test_a_piece_in_the_middle_that_is_too_short_to_be_believed_is_told_of(tmp_path):
@@ -281,4 +281,4 @@ def test_a_piece_in_the_middle_that_is_too_short_to_be_believed_is_told_of(tmp_p
     with open_media(path) as media:
         heard = align(media).heard
     assert heard.sum() * TICK_S == pytest.approx(4.0, abs=0.15)
-    assert "of the sound run backwards for a moment" in " ".join(media.warnings)
+    assert "audio timestamps briefly run backwards" in " ".join(media.warnings)

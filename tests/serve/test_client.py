@@ -106,7 +106,7 @@ def test_only_what_was_not_recognised_yet_counts_as_missed(monkeypatch: pytest.M
     for _ in range(2):
         with pytest.raises(_TryAgainError):
             client._handle_error(begins_anew)
-    assert client.notes == ("3.0 s have no captions: the server began anew, and they were no longer kept",)
+    assert client.notes == ("3.0 s have no captions: the server was restarted, and their media no longer buffered",)
 
 
 def test_the_last_partial_of_a_lost_server_is_withdrawn() -> None:

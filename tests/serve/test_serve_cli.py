@@ -109,7 +109,7 @@ def test_what_listening_beyond_this_machine_exposes_is_said() -> None:
         (["send", str(CLIP), "--token", 1001 * "x"], "--token: string should have at most 1000 characters"),
         (["send", str(CLIP), "--url", "ws://a..b/ws"], "a..b"),
         (["send", str(CLIP), "--url", "http://127.0.0.1:9"], "ws://127.0.0.1:8765/ws"),
-        (["send", str(CLIP), "--url", "ws://127.0.0.1:99999/ws"], "no address"),
+        (["send", str(CLIP), "--url", "ws://127.0.0.1:99999/ws"], "not a websocket address"),
     ],
 )
 def test_wrong_use_is_one_line_on_stderr(
@@ -171,7 +171,7 @@ def test_an_origin_is_what_browsers_send(text: str, origin: str) -> None:
     ["", "*", "null", "example.org", "https://", "https://a.example/page", "https://a@b.example", "https://a:99999"],
 )
 def test_an_origin_that_never_matches_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="no origin of a web page"):
+    with pytest.raises(ConfigError, match="not the origin of a web page"):
         checked_origin(text)
 
 

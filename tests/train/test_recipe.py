@@ -148,7 +148,7 @@ def test_a_recipe_goes_from_clips_to_a_bundle_that_captions(
     job = Job(recipe, packs, tmp_path / "further", preprocessing, start)
     beginner = job.trainer("audio", Machine(), print_notes)
     assert all(torch.equal(value, loaded[name]) for name, value in beginner.model.state_dict().items())
-    with pytest.raises(InputError, match="of other sizes"):
+    with pytest.raises(InputError, match="sizes differ from"):
         run.run_recipe(recipe_of(model={"dim": 64}), data, tmp_path / "wide", bundle, start=start)
 
     # Everything is there: a second run only writes the bundle again.
@@ -296,7 +296,7 @@ def test_packs_that_were_prepared_elsewhere_are_trained_from(
         run.run_recipe(recipe_of(fusion={"epochs": 1, "augment": made}), data, tmp_path / "own", tmp_path / "bundle")
     assert list(jobs[-1].packs) == ["corpus"]
     (noise / "failed.tsv").unlink()
-    with pytest.raises(InputError, match="noise: was not finished"):
+    with pytest.raises(InputError, match="noise: is not finished"):
         run.run_recipe(recipe_of(), data, work, tmp_path / "bundle")
     with pytest.raises(InputError, match="is a pack itself"):
         run.run_recipe(recipe_of(), corpus, work, tmp_path / "bundle")
@@ -355,7 +355,7 @@ def test_work_with_other_clips_is_not_resumed(tmp_path: Path) -> None:
     (work / "audio").mkdir()
     claim(two, tested, one)  # the same, prepared in another order, with one that nothing is learnt from
     for other in ([one], [one, two, three], [one, (replace(two[0], text="bin red"), two[1])], [one, (two[0], one[1])]):
-        with pytest.raises(InputError, match=r"begun with other clips than are in .*corpus now; .* another --work"):
+        with pytest.raises(InputError, match=r"started with other clips than .*corpus has now; .* another --work"):
             claim(*other)
     for damaged in ("[1]", "{"):
         (work / run.CLIPS_FILE).write_text(damaged)
@@ -390,6 +390,6 @@ def test_a_table_without_a_needed_split_is_refused_before_a_clip_is_read(
 ) -> None:
     table = data / "toy.tsv"
     table.write_text(table.read_text().replace(f"\t{missing}\t", "\tdemo\t"))
-    with pytest.raises(InputError, match=f"no clip is of the split '{missing}', but of "):
+    with pytest.raises(InputError, match=f"no clip is in the split '{missing}'; the splits are: "):
         run.run_recipe(recipe_of(), data, tmp_path / "work", tmp_path / "bundle")
     assert not (tmp_path / "work" / "corpus").exists()

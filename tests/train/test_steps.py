@@ -125,7 +125,7 @@ def test_a_damaged_clip_raises_an_error_of_ours(damaged: tuple[Any, ...], worker
 def test_the_death_of_a_worker_raises_an_error_of_ours(tmp_path: Path, damaged: tuple[Any, ...]) -> None:
     doomed = Doomed(*damaged)
     doomed.has_lived = tmp_path / "has_lived"
-    with pytest.raises(AvsrError, match=r"^DataLoader worker .* with fewer --workers"):
+    with pytest.raises(AvsrError, match=r"^DataLoader worker .* use fewer --workers"):
         list(make_steps(doomed, Position(0, 0), workers=1))
     assert doomed.has_lived.exists()
 

@@ -77,7 +77,7 @@ def unused_times(directory: Path) -> tuple[tuple[str, str], ...]:
 
 def _damage(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[tuple[str, str]]:
     if not (directory / FAILED_FILE).exists():
-        yield str(directory), "is not finished; run what prepared it again, which goes on where it was"
+        yield str(directory), "is not finished; run the command that prepared it again to resume"
     shards: dict[int, list[tuple[Clip, Media]]] = defaultdict(list)
     for clip, media in entries:
         shards[media.shard].append((clip, media))
@@ -109,8 +109,8 @@ def _times(directory: Path, entries: Iterable[tuple[Clip, Media]]) -> Iterable[t
     if unused:
         yield (
             str(directory),
-            f"the times of {len(unused)} clips' words are not used (first: {unused[0]}): they are not within the clip, "
-            "not in order, or not those of its text",
+            f"the word times of {len(unused)} clips are not used (first: {unused[0]}): they lie outside the clip, are "
+            "out of order, or do not match its text",
         )
 
 
