@@ -24,29 +24,29 @@ FP16_BYTES = 2
 
 
 class StageConfig(Section):
-    """One stage: for how long and how a branch learns, and from what augmentation.
+    """One stage of training: its length, optimisation, data and augmentation. 0 ``epochs`` leaves the branch unchanged.
 
-    No ``epochs``: the branch stays as it is in the model that training goes on from.
+    Optimisation:
+        batch_size: clips per optimiser step, over all processes together; so a recipe means the same on one machine and
+            on many (see `Machine`).
+        accumulate: into how many parts each process divides its share of a step, to save memory.
+        learning_rate, schedule, warmup_epochs: the peak rate, how it changes after the warm-up, and the warm-up.
+        max_gradient_norm: gradients are clipped to it.
+        alignment_weight: weight of a loss that pulls each branch's output towards the fused one (fusion only; 0: off).
+        left_context_low_ticks: every step draws a chunk size; with this, also a left context, from this up to the
+            model's own. None: always the model's own, as in streams.
 
-    Steps. ``batch_size`` clips make an optimiser step, over all processes together: a recipe means the same on one
-    machine and on many (see `Machine`). Each process computes its share in ``accumulate`` parts, which takes less
-    memory. Gradients are cut to the norm ``max_gradient_norm``. The rate rises for ``warmup_epochs`` to
-    ``learning_rate``, then follows ``schedule``.
+    Choice of the weights:
+        validate_every: epochs between validations on the dev clips; the last epoch always has one.
+        ema_decay: validate and keep an exponential moving average of the weights (0: off).
+        average_last: at the end, also try the mean of the weights after each of the last so many epochs (0: off).
+        patience: end the stage after so many validations without a better dev word error rate, and keep the weights
+            that had the best (0: off).
 
-    What is kept. Every ``validate_every`` epochs, and at the end, the dev clips are read. ``ema_decay`` (0: off)
-    validates and keeps an exponential moving average of the weights. ``average_last`` (0: off) also tries, at the end,
-    the mean of the weights after each of so many last epochs, and keeps it if it reads the dev clips better.
-    ``patience`` (0: off) ends the stage after so many validations without a better dev word error rate, and keeps the
-    weights that had the best one.
-
-    Sources. ``talker_repeat`` is how often each synthetic clip comes in an epoch, ``voice_repeat`` each synthetic
-    sentence without a picture, ``speech_repeat`` each recording without one. Real clips come once on the average:
-    ``speaker_balance`` 0 takes each once, 1 gives every speaker the same share of the epoch, 0.5 goes half the way.
-
-    What attention sees. Each step draws one of the model's chunks. With ``left_context_low_ticks`` it draws its left
-    context, too, from so few ticks up to the model's own; without, all of it is seen, as by streams.
-
-    ``alignment_weight`` (fusion only, 0: off) pulls what each sense alone reads towards what both together read.
+    Data, as the mean number of times that a clip occurs in an epoch; for clips of the table it is 1:
+        talker_repeat, voice_repeat, speech_repeat: synthetic clips, synthetic sentences without video, recordings
+            without video.
+        speaker_balance: 0 takes each clip of the table once, 1 gives all speakers the same share, 0.5 is in between.
     """
 
     epochs: int = Field(ge=0)
@@ -72,16 +72,18 @@ class StageConfig(Section):
 
 
 class RecipeConfig(Section):
-    """A whole recipe: the corpora, the tokenizer, the network's sizes and the three stages.
+    """A recipe: corpora, tokenizer, network sizes and three stages.
 
-    ``table`` lists the clips, ``speech`` recordings without a picture that teach the ear more voices and more words.
-    ``num_talkers`` synthetic clips and ``num_voices`` sentences without a picture, which are cheaper, say more of the
-    GRID grammar; the latter read ``voice_texts`` instead if there are any: files of sentences, one a line.
+    The audio and the lip branch are trained first, independently and in parallel; then fusion is trained together with
+    both, under noise and with senses missing.
 
-    The audio and the lip branch are trained independently, on clean input, and at the same time; then fusion is trained
-    with both, under noise and with senses missing. ``lm`` adds a language model of words to the bundle. ``card`` begins
-    the model card, in Markdown: whose the clips are, under which licences, what the model is for. Counts and figures
-    are added.
+    Attributes:
+        table: the clips. ``speech``: recordings without video, for more voices and words.
+        num_talkers: synthetic clips. ``num_voices``: synthetic sentences without video, which are much cheaper.
+        voice_texts: text files, a sentence a line, that the voices read; without any, they say GRID sentences.
+        vocab_size: pieces of the tokenizer, which is trained on all transcripts of the training clips.
+        lm: the n-gram language model of the bundle, if any.
+        card: Markdown for the beginning of the model card: data, licences, purpose. Counts and figures are added.
     """
 
     name: Name
@@ -106,7 +108,7 @@ class RecipeConfig(Section):
             raise ValueError("fusion.epochs is 0; only audio and video can be left as they are")
         if self.video.augment.word_swap_share:
             raise ValueError(
-                "video.augment.word_swap_share is not 0; only sound is lent, and the lips learn from pictures"
+                "video.augment.word_swap_share is not 0; it replaces sound only, and this stage trains lips"
             )
         return self
 

@@ -59,21 +59,33 @@ Semitones = Annotated[float, Field(ge=0, le=12)]
 
 
 class AugmentConfig(Section):
-    """How much is changed; shares are probabilities, ``join_share`` per batch, the others per example.
+    """How much training examples are altered. A share is a probability per example, unless it says otherwise.
 
-    ``word_swap_share`` is of words that are replaced by those at the same place of other clips, for corpora of one
-    grammar (see ``avsr.train.augment.words``); it holds for the place with the most different words, and is smaller at
-    others. Such clips lose their lips, except a ``kept_lips_share`` of those with clear sound, whose lips do not match.
-    ``speed`` is the greatest relative change, ``pitch_semitones`` the greatest shift either way; it takes the formants
-    with it, unless ``formant_semitones`` says by how much they move at most, whatever the pitch does.
-    ``microphone_share`` is of clips that a poor microphone records; ``microphone_db`` is the greatest gain of a band of
-    frequencies, ``gain_db`` of the whole, ``lip_blur_px`` the greatest sigma, ``lip_bend_px`` about the most that a
-    part of the face moves, ``lip_shade`` how much brighter or darker an edge of the crop becomes at most,
-    ``av_offset_ticks`` the most that lips come late or early. ``lip_camera_share`` is of clips that a poor camera
-    films, ``lip_freeze_share`` of clips with a freeze of up to 0.16 s, ``lip_cover_share`` of clips with a cover of up
-    to 0.6 s, ``lip_drop_share`` of pictures that are lost, ``lip_swap_share`` of clips that get the lips of another
-    one, if their sound is clear. A sense is dropped all along, or vanishes for a while; at most one of the four
-    happens. ``mask`` is of spectrograms.
+    Words and windows:
+        join_share: probability per batch that its clips are joined in pairs.
+        word_swap_share: probability per word to be replaced by one from the same place in another clip, for corpora of
+            one grammar (see ``avsr.train.augment.words``); lower at places with fewer different words. The example then
+            loses its lips, except for a ``kept_lips_share`` of those with clear sound, whose lips do not match.
+        window_margin_s: greatest margin before the first and after the last word.
+
+    Sound:
+        speed: greatest relative change. ``pitch_semitones``: greatest shift up or down; formants move along, unless
+            ``formant_semitones`` gives their own greatest shift.
+        reverb_share: simulated rooms. ``microphone_share``: poor microphones.
+        microphone_db, gain_db: greatest gain of a frequency band, and of the whole.
+        noise_share, noise, snr_low_db, snr_high_db: added noise, its kinds and range.
+        mask: masks in the spectrogram.
+
+    Lips:
+        lip_shift_px, lip_zoom, lip_roll_deg, lip_mirror_share: movement of the crop.
+        lip_gain, lip_shade, lip_blur_px: greatest change of brightness, of one edge's brightness, and sigma of a blur.
+        lip_bend_px: about how far parts of the face are displaced.
+        lip_camera_share: poor cameras. ``lip_freeze_share``: a freeze of up to 0.16 s. ``lip_cover_share``: a cover of
+            up to 0.6 s. ``lip_drop_share``: probability per picture to be lost.
+        lip_swap_share: lips of another clip, if the sound is clear.
+        av_offset_ticks: greatest offset between lips and sound.
+
+    Missing senses, of which at most one happens: ``drop_*_share`` for a whole example, ``vanish_*_share`` for a while.
     """
 
     join_share: Share = 0.0
