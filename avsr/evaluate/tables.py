@@ -23,7 +23,7 @@ class Table:
 
 
 def wer_tables(scores: Sequence[Score], titles: Mapping[str, str]) -> list[Table]:
-    """Return word error rates in per cent with intervals, and how far the sound was trusted: a table a noise."""
+    """Return word error rates in per cent with intervals, and the mean audio weight: one table per noise."""
     tables = []
     for noise, conditions in _by_noise(scores):
         heads = ("", *(_head(condition) for condition in conditions))
@@ -34,7 +34,7 @@ def wer_tables(scores: Sequence[Score], titles: Mapping[str, str]) -> list[Table
             weights = {s.condition: s.audio_weight for s in scores if s.system == system}
             if any(weight is not None for weight in weights.values()):
                 cells = (_number(weights.get(condition)) for condition in conditions)
-                rows.append((f"trust in sound: {title}", *cells))
+                rows.append((f"audio weight: {title}", *cells))
         tables.append(Table(f"word error rate, % (95 % interval): {noise or CLEAN_NAME}", heads, tuple(rows)))
     return tables
 

@@ -165,7 +165,7 @@ def test_what_was_trained_is_measured_and_written(
     table = (tmp_path / "work" / "ablation.md").read_text()
     assert "|  | clean | -5 dB |\n| --- | ---: | ---: |\n" in table
     assert table.count("cross-attention") >= 2
-    assert "trust in sound: concatenation" not in table
+    assert "audio weight: concatenation" not in table
     assert (tmp_path / "work" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert load_bundle(tmp_path / "work" / "concat").config.model.fusion == "concat"
 

@@ -106,7 +106,7 @@ def test_tables_say_ditto_where_noise_changes_nothing(report: Report) -> None:
     assert table.heads == ("", "clean", "0 dB", "-5 dB")
     assert table.rows[0][1:] == ("16.7 (16.7-16.7)", "33.3 (33.3-33.3)", "33.3 (33.3-33.3)")
     assert table.rows[1][2:] == ('"', '"')
-    assert table.rows[2] == ("trust in sound: the <ears> one", "0.75", "0.75", "0.75")
+    assert table.rows[2] == ("audio weight: the <ears> one", "0.75", "0.75", "0.75")
     assert len(speaker_table(report.speakers, report.titles).rows) == 4
 
 
