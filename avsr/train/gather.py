@@ -39,8 +39,7 @@ def gather_packs(recipe: RecipeConfig, data: Path, work: Path) -> Packs:
     missing = [name for name in needed if name not in packs]
     listed = {name: _listed(name, recipe, data) for name in missing if name not in SYNTHETIC}
     _check_splits(listed[CORPUS_PACK] if CORPUS_PACK in listed else PreparedCorpus(packs[CORPUS_PACK]).clips, data)
-    texts = recipe.voice_texts if VOICES_PACK in missing else ()
-    sentences = [line for text in texts for line in read_sentences(data / text)]
+    sentences = _voice_sentences(recipe, data) if VOICES_PACK in missing and recipe.voice_texts else []
     for name in missing:
         packs[name] = work / name
         if name in SYNTHETIC:
@@ -117,6 +116,18 @@ def _table(name: str, file_name: str, data: Path) -> list[Utterance]:
             f"`avsr prepare TABLE -o {data / name}`"
         )
     return read_table(data / file_name)
+
+
+def _voice_sentences(recipe: RecipeConfig, data: Path) -> list[str]:
+    from avsr.train.talkers import MAX_WORDS, readable_sentences
+
+    lines = [line for text in recipe.voice_texts for line in read_sentences(data / text)]
+    if not (sentences := readable_sentences(lines)):
+        raise InputError(
+            f"{', '.join(recipe.voice_texts)}: of {len(lines)} lines none can be read aloud; synthetic voices read "
+            f"English words, at most {MAX_WORDS} in a line, without digits"
+        )
+    return sentences
 
 
 def _synthesise(name: str, recipe: RecipeConfig, sentences: Sequence[str], work: Path) -> None:

@@ -22,7 +22,7 @@ from avsr.talker import VOICES
 from avsr.train import gather, talkers
 from avsr.train.packs import workers
 from avsr.train.packs.reader import PreparedCorpus
-from avsr.train.talkers import make_voices
+from avsr.train.talkers import make_voices, readable_sentences
 from avsr.types import SAMPLE_RATE
 
 pytestmark = pytest.mark.skipif(
@@ -56,7 +56,7 @@ def test_every_sentence_is_in_the_table_with_its_words(table: Path) -> None:
 
 def test_voices_read_a_text_and_pass_over_what_is_not_read_as_it_is_spelled(tmp_path: Path) -> None:
     text = ["Printing, in the only sense!", "in 1792", "caf\u00e9 life", "", "word " * 40, "don't go (now)"]
-    said = read_table(make_voices(tmp_path, 4, seed=1, sentences=text))
+    said = read_table(make_voices(tmp_path, 4, seed=1, sentences=readable_sentences(text)))
     assert {utterance.text for utterance in said} == {"printing in the only sense", "don't go now"}
     for utterance in said:
         assert [word.text for word in utterance.words] == utterance.text.split()
@@ -154,6 +154,10 @@ def test_a_recipe_prepares_its_voices_as_sound_alone(tmp_path: Path, monkeypatch
     recipe = recipe_of(num_voices=2, voice_texts=["text/some.txt"], fusion={"epochs": 1})
     with pytest.raises(InputError, match=r"some\.txt"):
         gather.gather_packs(recipe, tmp_path, work)
+    for unreadable in ("", "In 1792.\n", f"{'word ' * 40}\n"):
+        (tmp_path / "text/some.txt").write_text(unreadable)
+        with pytest.raises(InputError, match=r"some\.txt.*none can be read"):
+            gather.gather_packs(recipe, tmp_path, work)
     (tmp_path / "text/some.txt").write_text("Four more words here.\n")
     packs = gather.gather_packs(recipe, tmp_path, work)
     corpus = PreparedCorpus(packs["voices"])
