@@ -35,10 +35,14 @@ class WordLm:
     unfinished word counts as unknown; otherwise words that run together would be cheaper than words told apart.
 
     Raises:
-        ConfigError: a weight or bonus that is not a finite number, or a weight under 0.
+        ConfigError: ``ngrams`` are none, a weight or bonus is not a finite number, or a weight is under 0.
     """
 
     def __init__(self, ngrams: NgramTable, weight: float = 0.5, word_bonus: float = 0.0) -> None:
+        if not isinstance(ngrams, NgramTable):
+            raise ConfigError(
+                f"a language model needs n-grams, not {type(ngrams).__name__}; read a file with avsr.read_arpa"
+            )
         if not (math.isfinite(weight) and weight >= 0 and math.isfinite(word_bonus)):
             raise ConfigError(f"language model weight {weight} (0 or more) and word bonus {word_bonus} must be finite")
         self._ngrams = ngrams

@@ -34,6 +34,8 @@ DISORDER_S = 1
 """Tracks further apart than this in the order of the file are worth a warning."""
 SHORT_BY_S = 0.5
 """A file that ends this much before its stated duration (and 5 % of it) is worth a warning."""
+MAX_PLACES = 5
+"""A warning names at most so many places of the file."""
 
 PIPE, REWINDABLE = "pipe:0", "fd:"
 """FFmpeg's names for standard input: as a pipe, and as a seekable file, which it reads from its beginning."""
@@ -225,7 +227,10 @@ class MediaFile:
                 f"{self.name}: {self._video.num_out_of_order} video frames with timestamps out of order were skipped."
             )
         if self._joins.joins_at:
-            places = ", ".join(f"{float(time - (self._origin or 0)):.1f}" for time in self._joins.joins_at)
+            joins_at = [f"{float(time - (self._origin or 0)):.1f}" for time in self._joins.joins_at]
+            places = ", ".join(joins_at[:MAX_PLACES])
+            if len(joins_at) > MAX_PLACES:
+                places += f" (and {len(joins_at) - MAX_PLACES} more)"
             self._warnings.append(
                 f"{self.name}: timestamps restart after {places} s, as where files were joined; they are treated as "
                 "continuous."

@@ -275,6 +275,11 @@ def test_senseless_weights_are_refused(arpa: Path, weight: float, bonus: float) 
         WordLm(read_arpa(arpa), weight, bonus)
 
 
+def test_the_name_of_a_file_is_no_model(arpa: Path) -> None:
+    with pytest.raises(ConfigError, match=r"not str; .*avsr\.read_arpa"):
+        WordLm(str(arpa))  # type: ignore[arg-type]
+
+
 def _best(beam: BeamSearch, log_probs: np.ndarray, tokenizer: Tokenizer) -> str:
     return tokenizer.decode(beam.flush(beam.step(log_probs, beam.init_state())[1])[0].tokens)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -270,6 +271,16 @@ def test_sound_that_was_joined_is_heard_whole(tmp_path, suffix):
     assert not media.damage, "nothing is lost"
     (warning,) = media.warnings
     assert "as where files were joined" in warning
+
+
+def test_many_joins_are_counted_and_only_the_first_of_them_named(tmp_path):
+    once, path = tmp_path / "once.ts", tmp_path / "often.ts"
+    write_sound(once, "mp2", 1.5)
+    path.write_bytes(8 * once.read_bytes())
+    with open_media(path) as media:
+        align(media)
+    (warning,) = media.warnings
+    assert re.search(r"after 1\.\d, \d\.\d, \d\.\d, \d\.\d, \d\.\d \(and 2 more\) s", warning)
 
 
 def test_a_piece_in_the_middle_that_is_too_short_to_be_believed_is_told_of(tmp_path):
