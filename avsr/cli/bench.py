@@ -155,8 +155,8 @@ def run(
         )
         paths = write_report(report, output)
     if not quiet:
-        for clip, lack in report.about["not_whole"].items():
-            note(f"incomplete, but measured: {clip}: {lack}")
+        for clip, defect in report.about["not_whole"].items():
+            note(f"incomplete, but measured: {clip}: {defect}")
         _print_tables(report)
         note(f"wrote {', '.join(path.name for path in paths)} to {output}")
     if left_out:

@@ -60,7 +60,7 @@ def run_recipe(
         InputError: a table or a clip cannot be used, ``work`` belongs to another recipe or was begun with other clips,
             ``bundle`` is taken, ``start`` is of other sizes than the recipe, or needed and not given.
         TextError: the tokenizer cannot spell what is said in a clip.
-        KeyboardInterrupt: training was spoken to stop; the same call goes on from there.
+        KeyboardInterrupt: training was told to stop; the same call resumes it.
     """
     machine = machine or Machine()
     if start is not None and recipe.sizes(start.config.model.vocab_size) != start.config.model:

@@ -51,10 +51,10 @@ def make_voices(directory: Path, num_clips: int, seed: int, sentences: Sequence[
         MissingExtraError: espeak-ng or flite is not installed.
     """
 
-    def say_what(rng: np.random.Generator) -> str:
+    def choose_text(rng: np.random.Generator) -> str:
         return sentences[int(rng.integers(len(sentences)))] if sentences else grid_sentence(rng)
 
-    return _make(directory / "voices.tsv", num_clips, seed + 1, ".wav", say_what, _choose_natural, _record)
+    return _make(directory / "voices.tsv", num_clips, seed + 1, ".wav", choose_text, _choose_natural, _record)
 
 
 def readable_sentences(lines: Iterable[str]) -> list[str]:
@@ -63,7 +63,9 @@ def readable_sentences(lines: Iterable[str]) -> list[str]:
     return [text for text in spelled if 0 < len(text.split()) <= MAX_WORDS]
 
 
-def _make(table: Path, num_clips: int, seed: int, suffix: str, say_what: Choose, choose: Choose, say: Say) -> Path:
+def _make(
+    table: Path, num_clips: int, seed: int, suffix: str, choose_text: Choose, choose_voice: Choose, say: Say
+) -> Path:
     with lock(table.parent), writing(table.parent):
         partial, rows = table.with_suffix(".partial"), _rows(table)
         if len(rows) >= num_clips:
@@ -75,11 +77,11 @@ def _make(table: Path, num_clips: int, seed: int, suffix: str, say_what: Choose,
         with partial.open("a", encoding="utf-8") as file:
             for index in range(len(rows), num_clips):
                 rng = np.random.default_rng((seed, index))
-                name = choose(rng)
+                name = choose_voice(rng)
                 voice = replace(VOICES[name], speed=float(rng.uniform(0.85, 1.15)), pitch=int(rng.integers(35, 66)))
                 path = folder / f"{index:04d}{suffix}"
                 lead_s, tail_s = rng.uniform(0.3, 0.6, size=2).tolist()
-                text = say_what(rng)
+                text = choose_text(rng)
                 duration_s, spoken = say(text, path, voice, int(rng.integers(1 << 30)), lead_s, tail_s)
                 words = " ".join(f"{word.text}:{word.start_s:.3f}-{word.end_s:.3f}" for word in spoken)
                 fields = (f"{CLIPS}/{path.name}", f"talker-{name}", "train", f"{duration_s:.3f}", text, words)
